@@ -1,0 +1,26 @@
+"""Speed and memory of what users wait for: python -m benchmarks.run
+
+Each case is a function that returns a `Measurement`, run in a process of its own.
+"""
+
+from typing import NamedTuple
+
+
+class Measurement(NamedTuple):
+    """What one case found.
+
+    Attributes:
+        value: the result, from the median repetition.
+        unit: of `value`: "images/s", or "s".
+        seconds: wall time of each repetition, without a first that compiles or opens files.
+        first: seconds of that one, or None.
+        against: words for the reference that was measured in the same process, or "".
+        ratio: our time over the reference's, below 1 where ours is faster; None without one.
+    """
+
+    value: float
+    unit: str
+    seconds: list[float]
+    first: float | None = None
+    against: str = ""
+    ratio: float | None = None

@@ -1,0 +1,34 @@
+"""One case in this process: python -m benchmarks.case MODULE:FUNCTION [ARGUMENTS] [FILE]
+
+ARGUMENTS is a JSON object. Prints the measurement as JSON, or writes it to FILE. Other sizes than
+those of `benchmarks.run` are tried with it.
+"""
+
+import importlib
+import json
+import pathlib
+import resource
+import sys
+
+
+def main(target: str, arguments: str = "{}", file: str | None = None) -> None:
+    """Calls the function of a module in `benchmarks` and adds the peak memory."""
+    module, _, name = target.partition(":")
+    function = getattr(importlib.import_module(f"benchmarks.{module}"), name)
+    result = function(**json.loads(arguments))._asdict() | {"peak_mib": peak_mib()}
+    text = json.dumps(result)
+    if file:
+        pathlib.Path(file).write_text(text, encoding="utf-8")
+    else:
+        print(text)
+
+
+def peak_mib() -> float:
+    """Largest resident memory in MiB of this process or any one that it started."""
+    units_per_mib = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
+    processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(who).ru_maxrss for who in processes) / units_per_mib
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

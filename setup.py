@@ -1,0 +1,68 @@
+"""What the `tfdisent` package is and needs. Settings of the tools are in pyproject.toml."""
+
+import runpy
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+setup(
+    name="tfdisent",
+    version=runpy.run_path(str(ROOT / "tfdisent" / "_version.py"))["__version__"],
+    description="Published disentanglement systems for medical images, in Keras 3",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["disentanglement", "medical imaging", "GAN", "Keras", "TensorFlow", "JAX", "PyTorch"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+    # `datasets` and `train` run from a checkout; installed, they would hide modules of others.
+    packages=find_packages(include=["tfdisent", "tfdisent.*"]),
+    package_data={"tfdisent.report": ["*.jinja"]},
+    zip_safe=False,
+    python_requires=">=3.11,<3.14",  # TensorFlow 2.21 has no wheels for 3.14
+    # Lower bounds are met by what Colab ships; no newer release is known to break.
+    install_requires=[
+        "absl-py>=1.4",
+        "jinja2>=3.1",
+        "keras>=3.13",
+        "matplotlib>=3.8",
+        "nibabel>=5.2",
+        "numpy>=1.26",
+        "pillow>=10.1",
+        "scikit-image>=0.22",
+        "scikit-learn>=1.4",
+        "scipy>=1.12",
+        "tensorboard>=2.19",  # tf.summary needs it; TensorFlow stopped bringing it in 2.21
+        "tensorflow>=2.20",
+        "tensorflow-gan>=2.1",
+        "tensorflow-probability>=0.25",
+        "tf_keras>=2.20",  # TensorFlow Probability is built on Keras 2, which lives here
+        "threadpoolctl>=3.1",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "jax": ["jax>=0.7"],
+        "torch": ["torch>=2.11"],
+        "beam": ["apache-beam>=2.77", "google-crc32c>=1.5"],
+        "test": [
+            "openvino>=2025.0",
+            "pytest>=8.0",
+            "pytest-timeout>=2.3",
+            "setuptools>=77",
+            "tensorflow-datasets>=4.9.9",
+        ],
+        "dev": ["ruff~=0.17.5"],  # another minor version may format otherwise
+    },
+)

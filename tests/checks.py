@@ -1,0 +1,124 @@
+"""What every layer must pass, and the few per-backend means that tests need."""
+
+import pathlib
+import tempfile
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def check_layer(
+    layer_factory: Callable[[], keras.layers.Layer],
+    input_shape: tuple,
+    expected_output_shape: tuple,
+    *,
+    num_trainable: int,
+    num_non_trainable: int = 0,
+) -> None:
+    """Builds, calls, saves and loads the layer; shapes include the batch.
+
+    `input_shape` is one shape, or a list of shapes for a layer that takes a list of tensors.
+    """
+    many = isinstance(input_shape, list)
+    shapes = input_shape if many else [input_shape]
+    random = np.random.default_rng(0)
+    arrays = [random.normal(size=shape).astype("float32") for shape in shapes]
+    inputs = arrays if many else arrays[0]
+
+    layer = layer_factory()
+    outputs = layer(inputs)
+    assert tuple(outputs.shape) == expected_output_shape
+    assert keras.backend.standardize_dtype(outputs.dtype) == "float32"
+    assert len(layer.trainable_variables) == num_trainable
+    assert len(layer.non_trainable_variables) == num_non_trainable
+
+    config = layer.get_config()
+    assert type(layer).from_config(layer.get_config()).get_config() == config
+
+    symbolic = [keras.Input(shape[1:]) for shape in shapes]
+    symbolic = symbolic if many else symbolic[0]
+    symbolic_outputs = layer(symbolic)
+    assert symbolic_outputs.shape == (None, *expected_output_shape[1:])
+    assert symbolic_outputs.dtype == "float32"
+
+    model = keras.Model(symbolic, symbolic_outputs)
+    for variable in model.trainable_variables:  # away from zeros and ones
+        variable.assign_add(random.normal(size=variable.shape))
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "layer.keras"
+        model.save(path)
+        loaded = keras.saving.load_model(path)
+    for ours, theirs in zip(_seeds(model), _seeds(loaded), strict=True):
+        theirs.assign(ours)  # Keras leaves the state of random generators out of the file
+    np.testing.assert_array_equal(to_numpy(model(inputs)), to_numpy(loaded(inputs)))
+
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = layer_factory()
+        mixed_outputs = mixed(inputs)
+        mixed_symbolic = mixed(symbolic)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert keras.backend.standardize_dtype(mixed_outputs.dtype) == "bfloat16"
+    assert mixed_symbolic.dtype == "bfloat16"
+    assert np.all(np.isfinite(to_numpy(ops.cast(mixed_outputs, "float32"))))
+
+
+def _seeds(model: keras.Model) -> list[keras.Variable]:
+    weights = {id(variable) for variable in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
+
+
+def to_numpy(tensor) -> np.ndarray:
+    # NumPy 2 warns when it is handed a variable itself.
+    return ops.convert_to_numpy(ops.convert_to_tensor(tensor))
+
+
+def gradients(loss: Callable, variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Gradients of the scalar `loss()` with respect to `variables`."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            value = loss()
+        found = tape.gradient(value, [variable.value for variable in variables])
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        def stateless(values):
+            with keras.StatelessScope(zip(variables, values, strict=True)):
+                return loss()
+
+        found = jax.grad(stateless)([variable.value for variable in variables])
+    else:
+        import torch
+
+        found = torch.autograd.grad(loss(), [variable.value for variable in variables])
+    return [to_numpy(gradient) for gradient in found]
+
+
+def run_compiled(function: Callable, variables: Sequence[keras.Variable], *arguments):
+    """`function(*arguments)` as a train step would run it: compiled, with `variables` updated.
+
+    TensorFlow: a graph. JAX: a jitted pure function of the variables' values. PyTorch: eagerly.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function)(*arguments)
+    if keras.backend.backend() == "torch":
+        return function(*arguments)
+    import jax
+
+    def stateless(values, arguments):
+        with keras.StatelessScope(zip(variables, values, strict=True)) as scope:
+            outputs = function(*arguments)
+        return outputs, [scope.get_current_value(variable) for variable in variables]
+
+    values = [variable.value for variable in variables]
+    outputs, values = jax.jit(stateless)(values, arguments)
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return outputs

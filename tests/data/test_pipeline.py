@@ -1,0 +1,200 @@
+import itertools
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfdisent.data import Manifest, as_arrays, load, pipeline
+
+FACTORS = 15
+
+
+def take(dataset, count):
+    return list(itertools.islice(dataset.as_numpy_iterator(), count))
+
+
+def assert_same(batches, others):
+    assert len(batches) == len(others) > 0
+    for batch, other in zip(batches, others, strict=True):
+        assert batch.keys() == other.keys()
+        for name, value in batch.items():
+            np.testing.assert_array_equal(value, other[name])
+
+
+def keys(batches):
+    return [key for batch in batches for key in batch["key"].tolist()]
+
+
+def epochs(stream):
+    """The keys of the first two epochs, of 5 batches each."""
+    batches = take(stream, 10)
+    return keys(batches[:5]), keys(batches[5:])
+
+
+@pytest.fixture
+def many_blocks(monkeypatch):
+    """As if the split were larger than what is shuffled at once: 5 blocks an epoch."""
+    monkeypatch.setattr(pipeline, "BLOCK_BYTES", 14_000)
+
+
+def test_batches_hold_what_training_needs(skin_folder):
+    batch = take(load(skin_folder, batch_size=8), 1)[0]
+    assert {name: (value.shape, value.dtype.name) for name, value in batch.items()} == {
+        "image": ((8, 16, 16, 3), "float32"),
+        "condition": ((8, 3), "float32"),
+        "label": ((8,), "int32"),
+        "factors": ((8, FACTORS), "float32"),
+        "mask": ((8, 16, 16, 1), "uint8"),
+    }
+    assert -1 <= batch["image"].min() < batch["image"].max() <= 1
+    np.testing.assert_array_equal(batch["condition"].argmax(1), batch["label"])
+
+
+def test_other_dtypes_are_scaled_by_the_volume_and_modalities_bring_their_availability(volumes):
+    batch = take(load(volumes[1], "test"), 1)[0]
+    assert batch.keys() == {
+        *("image", "condition", "label", "factors", "mask"),
+        *("affine", "neighbours", "available", "domain"),
+    }
+    # Each of these volumes is one slice, so that its own extremes become -1 and 1; uint8 has fixed
+    # ones.
+    fixed = volumes[0].dtype == "uint8"
+    highest = batch["image"].max((1, 2))
+    assert (highest < 0.6).all() if fixed else (highest == 1).all()
+    assert batch["image"].min() == -1 or fixed
+
+
+def test_as_arrays_is_the_stored_order_and_the_limit_its_beginning(skin_folder):
+    arrays = as_arrays(skin_folder, "train")
+    plain = np.concatenate(
+        [
+            b["image"]
+            for b in load(skin_folder, shuffle=False, drop_remainder=False).as_numpy_iterator()
+        ]
+    )
+    np.testing.assert_array_equal(arrays["image"], plain)
+    np.testing.assert_array_equal(
+        as_arrays(skin_folder, "train", limit=7)["factors"], arrays["factors"][:7]
+    )
+    with pytest.raises(ValueError, match="limit"):
+        as_arrays(skin_folder, limit=0)
+
+
+def test_an_epoch_holds_each_example_once_and_epochs_differ_in_order(skin_folder):
+    stream = load(skin_folder, batch_size=10, repeat=True, metadata=True)
+    first, second = epochs(stream)
+    assert sorted(first) == sorted(second) and len(set(first)) == 50
+    assert first != second
+
+
+def test_the_seed_alone_decides_the_order(skin_folder):
+    def order(seed, **options):
+        return keys(take(load(skin_folder, batch_size=10, seed=seed, metadata=True, **options), 5))
+
+    tf.random.set_seed(1)
+    first = order(0)
+    tf.random.set_seed(2)
+    assert order(0) == first == order(0, cache=False)
+    assert order(1) != first
+
+
+@pytest.mark.parametrize("start", [1, 6, 7, 20])
+@pytest.mark.parametrize("blocks", ["one block", "many blocks"])
+def test_a_stream_resumes_exactly(skin_folder, start, blocks, request):
+    if blocks == "many blocks":
+        request.getfixturevalue("many_blocks")
+    options = {
+        "batch_size": 8,
+        "repeat": True,
+        "augment": ("symmetry", "crop"),
+        "balance": {"mel": 2},
+        "metadata": True,
+    }
+    unbroken = take(load(skin_folder, **options), 24)  # an epoch is 67 or 66 examples: 8.3 batches
+    assert_same(take(load(skin_folder, start_step=start, **options), 24 - start), unbroken[start:])
+
+
+def test_large_splits_are_shuffled_in_blocks_and_hold_each_example_once(skin_folder, many_blocks):
+    stream = load(skin_folder, batch_size=10, repeat=True, metadata=True)
+    first, second = epochs(stream)
+    assert sorted(first) == sorted(second) and len(set(first)) == 50
+    assert first != second
+
+
+def test_a_single_epoch_can_start_late_and_knows_its_length(skin_folder):
+    whole = load(skin_folder, batch_size=8, drop_remainder=False)
+    late = load(skin_folder, batch_size=8, drop_remainder=False, start_step=5)
+    assert (len(whole), len(late)) == (7, 2)
+    assert_same(take(late, 9), take(whole, 9)[5:])
+    assert len(load(skin_folder, batch_size=8)) == 6
+    assert len(load(skin_folder, batch_size=8, start_step=6)) == 0
+    assert take(load(skin_folder, batch_size=8, start_step=9), 2) == []
+
+
+def test_balance_repeats_examples_by_label(skin_folder):
+    counts = Manifest.read(skin_folder).splits["train"]["label_counts"]
+    epoch = take(load(skin_folder, batch_size=1, balance={"mel": 3}), 1000)
+    labels = np.bincount([batch["label"][0] for batch in epoch], minlength=3)
+    assert dict(zip(counts, labels, strict=True)) == {**counts, "mel": 3 * counts["mel"]}
+    assert len(take(load(skin_folder, batch_size=1, balance=True), 1000)) == 50  # already balanced
+
+
+def test_images_and_masks_can_be_resized(skin_folder):
+    batch = take(load(skin_folder, image_size=24), 1)[0]
+    assert batch["image"].shape == (32, 24, 24, 3) and abs(batch["image"]).max() <= 1
+    assert batch["mask"].shape == (32, 24, 24, 1) and set(np.unique(batch["mask"])) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"split": "validation"}, "no split 'validation'. Its splits are: test, train"),
+        ({"batch_size": 51}, r"batch_size=51 is larger than split 'train' .*\(50 examples\)"),
+        ({"batch_size": 51, "split": "test", "repeat": True}, "12 examples"),
+        ({"batch_size": 0}, "batch_size >= 1"),
+        ({"start_step": -1}, "start_step >= 0"),
+        ({"augment": "blur"}, "Unknown augmentation 'blur', expected some of symmetry, flip, crop"),
+        ({"balance": {"df": 2}}, "unknown labels"),
+        ({"balance": {"mel": 0}}, "at least 1"),
+    ],
+)
+def test_arguments_out_of_range_are_errors_that_list_what_is_valid(skin_folder, options, message):
+    with pytest.raises(ValueError, match=message):
+        load(skin_folder, **options)
+
+
+def test_damaged_and_missing_shards_are_named(skin_folder, tmp_path):
+    folder = shutil.copytree(skin_folder, tmp_path / "copy")
+    shard = folder / Manifest.read(folder).splits["train"]["shards"][2]["name"]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 255
+    shard.write_bytes(content)
+    with pytest.raises(OSError, match=f"{shard.name} is damaged"):
+        load(folder)
+    shard.write_bytes(content[:-100])
+    with pytest.raises(OSError, match=f"{shard.name} is damaged"):
+        load(folder)
+    shard.unlink()
+    with pytest.raises(FileNotFoundError, match=f"{shard.name} is missing"):
+        load(folder)
+
+
+def test_keras_fit_takes_the_batches(skin_folder):
+    batches = load(skin_folder, batch_size=10, repeat=True).map(
+        lambda batch: (batch["image"], batch["label"])
+    )
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    history = model.fit(batches, steps_per_epoch=5, epochs=2, shuffle=False, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+
+
+def test_a_strategy_distributes_the_batches(skin_folder):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    dataset = load(skin_folder, batch_size=10, repeat=True)
+    distributed = iter(strategy.experimental_distribute_dataset(dataset))
+    for batch in take(dataset, 6):
+        got = strategy.experimental_local_results(next(distributed)["image"])
+        np.testing.assert_array_equal(np.concatenate(got), batch["image"])

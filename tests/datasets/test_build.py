@@ -1,0 +1,95 @@
+import ast
+import pathlib
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+import datasets
+
+# The command line is not imported here: its flags would meet those of other commands.
+DOCSTRING = ast.get_docstring(
+    ast.parse(pathlib.Path(datasets.__file__).with_name("build.py").read_text())
+)
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "datasets.build", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=pathlib.Path(datasets.__file__).parents[1],
+    )
+
+
+def test_every_data_set_has_a_builder_with_defaults_and_its_options_in_the_help():
+    for name in datasets.DATASETS:
+        builder = datasets.make_builder(name, {})
+        assert builder.name == name
+        for option in vars(builder):
+            assert f"--{option}=" in DOCSTRING[DOCSTRING.index(f"  {name} ") :]
+
+
+def test_texts_become_the_type_of_their_option():
+    builder = datasets.make_builder(
+        "ham10000", {"classes": "nv,df", "size": "32", "crop_fraction": "1"}
+    )
+    assert (builder.classes, builder.size, builder.crop_fraction) == (("df", "nv"), 32, 1.0)
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("ham", {}, "Unknown data set 'ham'. Known ones are: ham10000, skin_phantom"),
+        ("skin_phantom", {"sise": 3}, "no option 'sise'. Its options are: num_train, num_test"),
+        ("skin_phantom", {"size": "big"}, "Option size is of type int, received 'big'"),
+        ("skin_phantom", {"size": 2.5}, "Option size is of type int"),
+    ],
+)
+def test_unknown_names_and_wrong_values_are_errors(name, options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        datasets.prepare(name, tmp_path, **options)
+
+
+def test_help_and_unknown_names_are_answered_quickly():
+    start = time.monotonic()
+    helped, unknown = command("--help"), command("--dataset=x")
+    assert time.monotonic() - start < 4
+    assert "--dataset" in helped.stdout and "skin_phantom" in helped.stdout
+    assert unknown.returncode != 0
+    assert unknown.stderr == (
+        "error: Unknown data set 'x'. Known ones are: ham10000, skin_phantom.\n"
+    )
+
+
+def test_the_command_line_prepares_verifies_and_says_what_is_wrong(run_python, tmp_path):
+    code = f"""
+        from absl import flags
+        from datasets import build
+
+        def run(*arguments):
+            try:
+                build.main(build._parse_flags(["build", *arguments]))
+            except SystemExit as error:
+                print(error)
+
+        run()
+        run("--dataset=skin_phantom", "--sise=3")
+        run("--dataset=skin_phantom", "size")
+        run("--dataset=ham10000", "--dry_run")
+        own = ["--workers=1", "--num_train=9", "--num_test=3", "--size=16"]
+        run("--dataset=skin_phantom", "--nodry_run", "--data_dir={tmp_path}", "--verify", *own)
+        run("--dataset=skin_phantom", "--dry_run", *own)
+    """
+    printed = run_python(textwrap.dedent(code))
+    for message in (
+        "error: Give --dataset, one of: ham10000, skin_phantom.",
+        "error: skin_phantom has no option 'sise'",
+        "error: Expected options as --name=value, received 'size'",
+        "error: ham10000 needs its raw data",
+        "train 9, test 3, 0 skipped, verified",
+        "train              9         9       8         0  bkl 3, mel 3, nv 3",
+    ):
+        assert message in printed

@@ -1,0 +1,261 @@
+import dataclasses
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from datasets import builder as engine
+from datasets.builder import Builder, Unit, dry_run, prepare, prepared_folder, verify
+from datasets.phantom import SkinPhantom
+from tfdisent.data import Manifest
+
+PHANTOM = SkinPhantom(160, 8, size=16)
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers(Builder):
+    """A picture per file of the raw folder, filled with the number in it."""
+
+    name = "numbers"
+    raw_help = "Get numbers from anywhere."
+    num_shards = 2
+
+    size: int = 4
+
+    def info(self, raw_dir):
+        return Manifest(self.name, self.version, (self.size, self.size, 1), labels=("even", "odd"))
+
+    def splits(self, raw_dir):
+        units = [Unit(p.stem, f"subject {p.stem}", p) for p in sorted(raw_dir.glob("*.txt"))]
+        return {"train": units[2:], "test": units[:2]}
+
+    def examples(self, unit):
+        number = int(unit.source.read_text())
+        yield {"image": np.full((self.size, self.size, 1), number, np.uint8), "label": number % 2}
+
+
+@pytest.fixture
+def numbers(tmp_path):
+    raw_dir = tmp_path / "raw"
+    raw_dir.mkdir()
+    for index in range(8):
+        (raw_dir / f"n{index}.txt").write_text(str(index))
+    return raw_dir
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_killed_preparation_goes_on_and_ends_with_the_same_bytes_for_any_workers(tmp_path):
+    phantom = SkinPhantom(480, 8, size=16)
+    whole = prepare(phantom, tmp_path / "whole", workers=1)
+    options = ["--num_train=480", "--num_test=8", "--size=16", "--workers=2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "datasets.build", "--dataset=skin_phantom", *options]
+        + [f"--data_dir={tmp_path / 'killed'}"],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
+    killed = prepared_folder(phantom, tmp_path / "killed")
+    deadline = time.monotonic() + 240
+    while process.poll() is None and not list(killed.glob("*.tfrecord-*")):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    written = contents(killed).keys()
+    assert written and "manifest.json" not in written
+    times = {
+        name: (killed / name).stat().st_mtime_ns
+        for name in written
+        if (killed / f".partial/{name}.json").is_file()
+    }
+    assert prepare(phantom, tmp_path / "killed", workers=1) == killed
+    assert contents(killed) == contents(whole)
+    assert {
+        name: (killed / name).stat().st_mtime_ns for name in times
+    } == times  # not written again
+
+
+def test_an_interruption_leaves_only_whole_shards(tmp_path, monkeypatch):
+    original, calls = engine._write_shard, []
+
+    def interrupted(task):
+        calls.append(task.name)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(task)
+
+    monkeypatch.setattr(engine, "_write_shard", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(PHANTOM, tmp_path, workers=1)
+    folder = prepared_folder(PHANTOM, tmp_path)
+    assert contents_of_shards(folder) == sorted(calls[:2])
+    prepare(PHANTOM, tmp_path, workers=1)
+    assert len(set(calls)) == 16 and len(calls) == 17
+    assert not (folder / ".partial").exists()
+
+
+def contents_of_shards(folder):
+    return sorted(path.name for path in folder.glob("*.tfrecord-*"))
+
+
+def test_a_whole_folder_is_returned_at_once_and_options_have_their_own(tmp_path, monkeypatch):
+    first = prepare(PHANTOM, tmp_path, workers=1)
+    monkeypatch.setattr(engine, "_write_shard", None)
+    assert prepare(PHANTOM, tmp_path) == first
+    folders = {prepared_folder(b, tmp_path) for b in (PHANTOM, SkinPhantom(), SkinPhantom(size=32))}
+    assert len(folders) == 3
+    assert prepared_folder(SkinPhantom(), tmp_path) == tmp_path / "skin_phantom" / "1.0.0"
+    assert Manifest.read(first).options == {
+        **{"num_train": 160, "num_test": 8, "size": 16, "seed": 0},
+        "hash_subjects": False,
+    }
+
+
+def test_other_raw_data_under_the_same_options_is_an_error(numbers, tmp_path):
+    folder = prepare(Numbers(), tmp_path, numbers, workers=1)
+    assert prepare(Numbers(), tmp_path) == prepare(Numbers(), tmp_path, numbers) == folder
+    (numbers / "n9.txt").write_text("9")
+    with pytest.raises(ValueError, match="prepared from other raw data"):
+        prepare(Numbers(), tmp_path, numbers)
+
+
+def test_what_was_left_of_other_raw_data_is_written_again(numbers, tmp_path):
+    (numbers / "n7.txt").write_text("seven")
+    with pytest.raises(ValueError, match="numbers, n7: invalid literal"):
+        prepare(Numbers(), tmp_path, numbers, workers=1)
+    (numbers / "n7.txt").write_text("7")
+    (numbers / "n6.txt").write_text("66")
+    folder = prepare(Numbers(), tmp_path, numbers, workers=1)
+    assert contents(folder) == contents(prepare(Numbers(), tmp_path / "new", numbers, workers=1))
+
+
+def test_skipped_units_are_listed_and_a_strict_run_does_not_take_them_over(numbers, tmp_path):
+    (numbers / "n7.txt").write_text("seven")
+    folder = prepare(Numbers(), tmp_path, numbers, workers=1, on_error="skip")
+    manifest = verify(folder)
+    assert [entry["key"] for entry in manifest.skipped] == ["n7"]
+    assert "invalid literal" in manifest.skipped[0]["reason"]
+    assert manifest.splits["train"]["num_examples"] == 5
+    for index in (0, 1):
+        (numbers / f"n{index}.txt").write_text("none")
+    with pytest.raises(ValueError, match="nothing of split 'test' could be read"):
+        prepare(Numbers(size=5), tmp_path, numbers, workers=1, on_error="skip")
+    with pytest.raises(ValueError, match="invalid literal"):
+        prepare(Numbers(size=5), tmp_path, numbers, workers=1)
+
+
+def test_hashed_subjects_hide_names_everywhere(numbers, tmp_path):
+    (numbers / "n7.txt").write_text("seven")
+    folder = prepare(Numbers(), tmp_path, numbers, workers=1, on_error="skip", hash_subjects=True)
+    assert folder != prepared_folder(Numbers(), tmp_path)
+    for name, content in contents(folder).items():
+        assert b"subject n" not in content and b"n7" not in content, name
+    assert len(Manifest.read(folder).splits["train"]["subjects"]) == 5
+
+
+def test_verify_names_every_bad_shard(tmp_path):
+    folder = prepare(PHANTOM, tmp_path, workers=1)
+    shards = sorted(folder.glob("*-train.*"))
+    verify(folder)
+    content = bytearray(shards[0].read_bytes())
+    content[500] ^= 1
+    shards[0].write_bytes(content)
+    shards[1].unlink()
+    with pytest.raises(
+        OSError, match=f"(?s){shards[0].name}: its checksum.*{shards[1].name}: missing"
+    ):
+        verify(folder)
+    entries = json.loads((folder / "manifest.json").read_text())
+    entries["splits"]["train"]["num_examples"] += 1
+    (folder / "manifest.json").write_text(json.dumps(entries))
+    with pytest.raises(OSError, match="counts other examples than its shards"):
+        verify(folder)
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing_half_written(tmp_path):
+    builder = SkinPhantom(24, 8, size=64)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="(?s)cannot be written.*the same command goes on"):
+            prepare(builder, tmp_path, workers=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    folder = prepared_folder(builder, tmp_path)
+    assert not list(folder.glob("*.tfrecord-*")) and not list(folder.glob(".partial/*.tmp"))
+    verify(prepare(builder, tmp_path, workers=1))
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="(?s)Preparation of .*file.* stopped"):
+        prepare(PHANTOM, tmp_path / "file", workers=1)
+
+
+class Given(Builder):
+    """Units as given by a test."""
+
+    name = "given"
+    units = ()
+
+    def info(self, raw_dir):
+        return Manifest(self.name, self.version, (2, 2, 1))
+
+    def splits(self, raw_dir):
+        return {"train": list(self.units[:-1]), "test": list(self.units[-1:])}
+
+    def examples(self, unit):
+        return iter(unit.source or ())
+
+
+@pytest.mark.parametrize(
+    "units, message",
+    [
+        ((Unit("a", "p"), Unit("b", "p")), "subject 'p' is in two splits, train and test"),
+        ((Unit("a", "p"), Unit("a", "q")), "'a' occurs twice"),
+        ((Unit("a", "p"),), "split 'train' is empty"),
+        ((Unit("a", "p"), Unit("b", "q")), "a: it gave no example"),
+        (
+            (Unit("a", "p", [{"image": np.zeros((3, 3, 1), np.uint8)}]), Unit("b", "q")),
+            "a: image has shape",
+        ),
+        (
+            (Unit("a", "p", problem="no file"), Unit("c", "r"), Unit("b", "q")),
+            "(?s)1 problems.*no file.*skip",
+        ),
+    ],
+)
+def test_units_that_cannot_be_are_errors(units, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(Given, "units", units)
+    with pytest.raises(ValueError, match=message):
+        prepare(Given(), tmp_path, workers=1)
+
+
+def test_missing_raw_data_says_where_to_get_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="(?s)needs its raw data.*Get numbers"):
+        prepare(Numbers(), tmp_path)
+    with pytest.raises(FileNotFoundError, match="(?s)does not exist.*Get numbers"):
+        prepare(Numbers(), tmp_path, tmp_path / "nowhere")
+
+
+def test_wrong_arguments_are_errors(tmp_path):
+    with pytest.raises(ValueError, match="on_error"):
+        prepare(PHANTOM, tmp_path, on_error="ignore")
+    with pytest.raises(ValueError, match="workers"):
+        prepare(PHANTOM, tmp_path, workers=0)
+
+
+def test_a_dry_run_is_a_table_and_writes_nothing(tmp_path):
+    table = dry_run(PHANTOM, None)
+    assert "train            160       160       8         0  bkl 54, mel 53, nv 53" in table
+    assert not list(tmp_path.iterdir())

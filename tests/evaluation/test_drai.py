@@ -1,0 +1,140 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from tfdisent.evaluation import drai
+from tfdisent.phantoms import skin
+from tfdisent.systems.drai import DRAI, DRAIConfig
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TF-GAN's metrics are computed once"
+)
+
+
+def arrays(num, seed):
+    phantom = skin.make(num, size=16, seed=seed)
+    return {
+        "image": phantom.images.astype("float32") / 127.5 - 1,
+        "condition": np.eye(3, dtype="float32")[phantom.labels],
+        "label": phantom.labels.astype("int32"),
+        "factors": phantom.factors,
+    }
+
+
+@pytest.fixture(scope="module")
+def model():
+    small = dict.fromkeys(
+        ("generator_filters", "encoder_filters", "discriminator_filters", "condition_units"), 4
+    )
+    config = DRAIConfig(
+        image_size=16,
+        content_dim=4,
+        style_dim=4,
+        code_units=8,
+        joint_units=8,
+        regressor_units=8,
+        **small,
+    )
+    return DRAI(config)
+
+
+@pytest.fixture(scope="module")
+def evaluated(model, tmp_path_factory):
+    said = []
+    metrics, figures = drai.evaluate(
+        model,
+        arrays(60, 0),
+        arrays(30, 1),
+        label_names=list(skin.LABELS),
+        factor_names=list(skin.FACTORS),
+        judge_directory=tmp_path_factory.mktemp("judges"),
+        judge_epochs=1,
+        num_samples=40,
+        log=said.append,
+    )
+    return metrics, figures, said
+
+
+def test_every_metric_has_its_protocol_and_is_json(evaluated):
+    metrics, _, said = evaluated
+    json.dumps(metrics, allow_nan=False)
+    for name, entry in metrics.items():
+        assert entry.keys() == {"value", "std", "n", "extractor", "protocol"}, name
+        assert entry["n"] > 0 and entry["protocol"], name
+    for code in ("content", "style"):
+        assert {
+            f"class_from_{code}",
+            *(f"{name}_from_{code}" for name in skin.FACTORS),
+        } <= metrics.keys()
+    assert said
+
+
+def test_an_untrained_model_is_as_far_from_the_data_as_an_untrained_one(evaluated):
+    metrics, *_ = evaluated
+    ratio = metrics["frechet_distance"]["value"] / metrics["frechet_distance_untrained"]["value"]
+    assert 0.3 < ratio < 3
+
+
+def test_too_few_images_for_the_features_are_said(evaluated):
+    metrics, *_ = evaluated
+    assert "biased" in metrics["frechet_distance"]["protocol"]
+
+
+def test_the_papers_figures_are_drawn(evaluated):
+    _, figures, _ = evaluated
+    sources = " ".join(figure.source for figure in figures)
+    for number in ("10", "12", "14", "18", "19", "II-F"):
+        assert number in sources
+    assert all(figure.image.dtype == np.uint8 and figure.image.ndim == 3 for figure in figures)
+
+
+def test_every_image_has_a_partner_other_than_itself(model):
+    test = arrays(7, 2)
+    hybrids = drai.make_hybrids(model, test, np.random.default_rng(0))
+    assert sorted(hybrids["partner"]) == list(range(7))
+    assert (hybrids["partner"] != np.arange(7)).all()
+
+
+def test_hybrids_have_the_content_of_one_and_the_style_of_the_other(model):
+    test = arrays(5, 3)
+    hybrids = drai.make_hybrids(model, test, np.random.default_rng(0))
+    expected = model.hybrid(test["image"][hybrids["partner"]], content_image=test["image"])
+    np.testing.assert_allclose(hybrids["ab"], keras.ops.convert_to_numpy(expected), atol=1e-5)
+
+
+def test_a_model_that_swaps_perfectly_has_no_inconsistency():
+    class Perfect:
+        """Content is the first column of an image, style the second."""
+
+        def encode(self, image):
+            return {"content": image[:, :1], "style": image[:, 1:]}
+
+        def decode(self, content, style):
+            return np.concatenate([content, style], axis=1)
+
+    test = {"image": np.random.default_rng(0).standard_normal((9, 2))}
+    hybrids = drai.make_hybrids(Perfect(), test, np.random.default_rng(1))
+    result = drai.consistency_metrics(Perfect(), hybrids)
+    assert result["cross_image_feature_consistency"]["value"] == 0.0
+
+
+def test_the_headline_stands_when_a_value_could_not_be_computed(evaluated):
+    metrics, *_ = evaluated
+    assert "R2" in drai.headline(metrics)
+    broken = {name: entry | {"value": None} for name, entry in metrics.items()}
+    assert "nan" in drai.headline(broken)
+
+
+def test_the_sample_grid_shows_real_reconstructed_and_generated_images(model):
+    shown = arrays(4, 4)
+    grid = drai.sample_grid(model, shown["image"], shown["condition"])
+    again = drai.sample_grid(model, shown["image"], shown["condition"])
+    assert grid.dtype == np.uint8 and grid.shape[2] == 3
+    np.testing.assert_array_equal(grid, again)
+
+
+def test_the_papers_figures_stand_beside_its_own_data_and_the_phantom_alone():
+    assert drai.paper("ham10000").values and drai.paper("skin_phantom").values
+    assert drai.paper("another") is None

@@ -1,0 +1,198 @@
+"""The page is one file that loads nothing, says no names, and survives odd input."""
+
+import base64
+import html.parser
+import io
+import math
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfdisent.report import Figure, data_summary, paper_column, write_report
+
+PIXELS = np.random.default_rng(0).integers(0, 255, (6, 9, 3), dtype=np.uint8)
+
+
+class _Page(html.parser.HTMLParser):
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def _write(folder, **changes) -> _Page:
+    fields = {"title": "A run", "summary": "What was done.", "metrics": {}}
+    return _Page(write_report(folder, **{**fields, **changes}))
+
+
+def _full(folder) -> _Page:
+    (folder / "metrics.csv").write_text("step,d_image,g_image\n1,0.5,0.25\n")
+    return _write(
+        folder,
+        metrics={"frechet_distance": {"value": 6.1, "std": None, "n": 9, "extractor": "net"}},
+        figures=[
+            Figure("Hybrids", "Rows and columns.", PIXELS, "paper Fig. 12/13", "A grid"),
+            Figure("Hybrids", "More of them.", PIXELS),
+            Figure("Samples", "", PIXELS),
+        ],
+        paper=paper_column("HAM10000"),
+        curves=folder / "metrics.csv",
+        config={"steps": 3, "nested": {"rates": (1, 2)}},
+        environment={"keras": "3.15"},
+        data={
+            "dataset": "skin_phantom",
+            "splits": {"test": {"subjects": ["Roe"], "num_examples": 4}},
+        },
+        command="python -m train.drai --steps=10",
+    )
+
+
+def test_page_loads_nothing_and_runs_nothing(tmp_path):
+    page = _full(tmp_path)
+    assert not {"script", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
+    for _, attributes in page.tags:
+        for name in ("src", "href", "srcset", "data", "action", "poster", "background"):
+            assert attributes.get(name, "#").startswith(("#", "data:"))
+        assert not [name for name in attributes if name.startswith("on")]
+    assert "url(" not in page.text
+    assert "@import" not in page.text
+
+
+def test_page_has_every_section_and_its_links_lead_somewhere(tmp_path):
+    page = _full(tmp_path)
+    targets = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert {link["href"].removeprefix("#") for link in page.all("a")} == targets
+    assert targets >= {"metrics", "figure-2", "curves", "data", "config", "environment", "continue"}
+    assert "figure-3" not in targets  # figures of one name share a heading
+    for text in ("Mirrors paper Fig. 12/13.", "nested.rates", "1, 2", "--steps=10", "1.224 ± 0.05"):
+        assert text in page.text
+
+
+def test_pictures_are_inside_and_unchanged(tmp_path):
+    png = io.BytesIO()
+    Image.fromarray(PIXELS).save(png, "PNG")
+    figures = [Figure("One", "", PIXELS, alt="words"), Figure("Two", "", png.getvalue())]
+    first, second = _write(tmp_path, figures=figures).all("img")
+    for image in (first, second):
+        data = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
+        assert (np.asarray(Image.open(io.BytesIO(data))) == PIXELS).all()
+        assert (image["width"], image["height"]) == ("9", "6")
+    assert (first["alt"], second["alt"]) == ("words", "Two")
+
+
+def test_text_is_escaped(tmp_path):
+    evil = "<script>alert(1)</script>"
+    page = _write(
+        tmp_path,
+        title=evil,
+        summary=evil,
+        metrics={evil: {"value": math.nan, "reason": evil, "protocol": evil}},
+        figures=[Figure(evil, evil, PIXELS, evil, '"><script>')],
+        config={evil: evil},
+        command=evil,
+    )
+    assert not page.all("script")
+    assert page.all("img")[0]["alt"] == '"><script>'
+    assert page.text.count(evil) >= 8
+
+
+def test_values_that_are_not_finite_are_said_not_to_be_computed(tmp_path):
+    page = _write(tmp_path, metrics={"psnr": {"value": math.nan}, "ssim": {"value": None}})
+    assert "not computed: the value is nan" in page.text
+    assert "not computed: the value is None" in page.text
+
+
+def test_what_is_missing_leaves_its_section_out(tmp_path):
+    page = _write(tmp_path, curves=tmp_path / "absent.csv", figures=[])
+    assert not page.all("h2")
+    assert not page.all("a")
+    assert not page.all("img")
+
+
+def test_a_run_without_logged_rows_has_no_curves(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,g_image\n")
+    assert not _write(tmp_path, curves=tmp_path / "metrics.csv").all("img")
+
+
+def test_no_patient_and_no_place_appears(tmp_path):
+    page = _write(
+        tmp_path,
+        summary=f"In /data/Jane_Roe, see {tmp_path}/steps/7 and https://doi.org/1/2 (and/or).",
+        metrics={"psnr": {"value": None, "reason": "C:\\Jane\\x.nii is broken"}},
+        figures=[Figure("f", "from '/scans/Jane/1.nii', ~/Jane or file:///Jane", PIXELS)],
+        config={
+            "data_dir": "/home/Jane Roe/scans",
+            "raw": pathlib.Path("/Jane Roe"),
+            "r": [tmp_path],
+        },
+        environment={"python": "/home/jane/bin/python"},
+        data={
+            "dataset": "skin",
+            "source": "/Jane",
+            "skipped": ["Jane.jpg"],
+            "options": {"raw_dir": "Jane"},
+            "splits": {"train": {"subjects": ["Jane"], "num_examples": 2}},
+        },
+        command=f"python -m train.drai --data_dir='/home/Jane Roe' --run_dir={tmp_path} /x/Jane",
+    )
+    text = page.text.lower()
+    assert "jane" not in text
+    assert str(tmp_path).lower() not in text
+    for kept in (
+        "[path], see steps/7 and https://doi.org/1/2 (and/or).",
+        "2 examples of 1 subjects",
+        "python -m train.drai --data_dir=data_dir --run_dir=run_dir [path]",
+    ):
+        assert kept in text
+
+
+def test_manifest_summary_counts_and_names_nobody():
+    manifest = {
+        "dataset": "d",
+        "seed": 0,
+        "citation": "",
+        "source": "x",
+        "skipped": ["a", "b"],
+        "splits": {
+            "test": {"subjects": ["p", "q"], "num_examples": 5, "label_counts": {"mel": 3, "nv": 2}}
+        },
+    }
+    assert data_summary(manifest) == {
+        "dataset": "d",
+        "seed": 0,
+        "test split": "5 examples of 2 subjects: mel 3, nv 2",
+        "skipped": 2,
+    }
+
+
+def test_same_input_gives_the_same_bytes_and_leaves_no_other_file(tmp_path):
+    _full(tmp_path)
+    first = (tmp_path / "report.html").read_bytes()
+    _full(tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == first
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.csv", "report.html"}
+
+
+def test_a_report_that_fails_leaves_the_old_one(tmp_path):
+    _write(tmp_path, title="old")
+    with pytest.raises(ValueError, match="Figure 'f': expected uint8"):
+        _write(tmp_path, figures=[Figure("f", "", PIXELS / 255.0)])
+    with pytest.raises(ValueError, match="Figure 'g': expected the bytes of a PNG"):
+        _write(tmp_path, figures=[Figure("g", "", b"GIF89a")])
+    assert "old" in (tmp_path / "report.html").read_text()
+
+
+def test_a_folder_that_is_absent_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no-such-run"):
+        _write(tmp_path / "no-such-run")

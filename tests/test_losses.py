@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.stats
+from keras import ops
+
+from tfdisent.losses import absolute_error, gaussian_kl, least_squares
+
+EVERY_LOSS = {
+    "least_squares": lambda a, b: least_squares(a, 1.0),
+    "absolute_error": absolute_error,
+    "gaussian_kl": gaussian_kl,
+}
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 1), (5, 4, 4, 2)])
+@pytest.mark.parametrize("target", [0.0, 1.0])
+def test_least_squares_is_the_mean_squared_distance_to_the_target(shape, target):
+    scores = draw(*shape)
+    expected = ((scores.astype("float64") - target) ** 2).reshape(5, -1).mean(axis=1)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(least_squares(scores, target)), expected, rtol=1e-5
+    )
+
+
+def test_least_squares_is_zero_at_its_target_and_a_quarter_at_chance():
+    assert ops.convert_to_numpy(least_squares(np.ones((2, 1)), 1.0)).tolist() == [0.0, 0.0]
+    assert ops.convert_to_numpy(least_squares(np.full((2, 1), 0.5), 0.0)).tolist() == [0.25, 0.25]
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 3), (5, 4, 4, 2)])
+def test_absolute_error_is_the_mean_absolute_difference(shape):
+    a, b = draw(*shape), draw(*shape, seed=1)
+    expected = np.abs(a.astype("float64") - b).reshape(5, -1).mean(axis=1)
+    np.testing.assert_allclose(ops.convert_to_numpy(absolute_error(a, b)), expected, rtol=1e-5)
+    assert not ops.convert_to_numpy(absolute_error(a, a)).any()
+
+
+def test_gaussian_kl_of_the_standard_normal_is_zero():
+    assert (
+        ops.convert_to_numpy(gaussian_kl(np.zeros((3, 4)), np.zeros((3, 4)))).tolist() == [0.0] * 3
+    )
+
+
+@pytest.mark.parametrize("mean, log_variance", [(0.7, -1.0), (-2.0, 0.5), (0.0, 2.0)])
+def test_gaussian_kl_is_the_integral_that_defines_it(mean, log_variance):
+    q, p = scipy.stats.norm(mean, np.exp(log_variance / 2)), scipy.stats.norm()
+    expected, _ = scipy.integrate.quad(
+        lambda x: q.pdf(x) * (q.logpdf(x) - p.logpdf(x)), -30, 30, points=[mean]
+    )
+    received = ops.convert_to_numpy(
+        gaussian_kl(np.full((1, 3), mean), np.full((1, 3), log_variance))
+    )
+    np.testing.assert_allclose(received, [expected], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", EVERY_LOSS)
+def test_one_float32_value_per_example_whatever_the_precision_of_the_inputs(name):
+    a, b = ops.cast(draw(6, 5), "bfloat16"), ops.cast(draw(6, 5, seed=1), "bfloat16")
+    received = EVERY_LOSS[name](a, b)
+    assert received.shape == (6,)
+    assert "float32" in str(received.dtype)
+    # Not only cast at the end: the sum itself must not be rounded to the 8 bits of bfloat16.
+    exact = EVERY_LOSS[name](ops.cast(a, "float32"), ops.cast(b, "float32"))
+    np.testing.assert_array_equal(ops.convert_to_numpy(received), ops.convert_to_numpy(exact))
+
+
+@pytest.mark.parametrize("name", EVERY_LOSS)
+def test_an_example_does_not_influence_another_ones_loss(name):
+    a, b = draw(4, 3), draw(4, 3, seed=1)
+    changed = a.copy()
+    changed[2] += 1
+    difference = ops.convert_to_numpy(EVERY_LOSS[name](a, b)) - ops.convert_to_numpy(
+        EVERY_LOSS[name](changed, b)
+    )
+    assert np.flatnonzero(difference).tolist() == [2]

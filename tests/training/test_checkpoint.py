@@ -1,0 +1,349 @@
+"""Training that stops and goes on is held to training that never stopped, bit for bit."""
+
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from tfdisent.layers import SpectralNormalization
+from tfdisent.training.adversarial import AdversarialModel, Phase, ReplicaSeedGenerator
+from tfdisent.training.checkpoint import Checkpoints
+
+BATCH = 4
+
+
+class Small(AdversarialModel):
+    """Everything that has state: batch norm, dropout, spectral norm, two Adams, averages, a generator of noise."""
+
+    def __init__(self, width=4):
+        super().__init__()
+        self.seed_generator = ReplicaSeedGenerator(int(np.random.randint(1 << 20)))
+        self.generator = keras.Sequential(
+            [
+                keras.Input((2,)),
+                keras.layers.Dense(width, use_bias=False),
+                keras.layers.BatchNormalization(momentum=0.9),
+                keras.layers.LeakyReLU(0.2),
+                keras.layers.Dense(2),
+            ],
+            name="generator",
+        )
+        self.critic = keras.Sequential(
+            [
+                keras.Input((2,)),
+                SpectralNormalization(keras.layers.Dense(width, "tanh")),
+                # With a seed: on PyTorch, Keras draws unseeded dropout from a generator that it cannot save.
+                keras.layers.Dropout(0.3, seed=int(np.random.randint(1 << 20))),
+                keras.layers.Dense(1),
+            ],
+            name="critic",
+        )
+        self.track_averages([self.generator], momentum=0.9)
+        self.built = True
+
+    def phases(self):
+        return [
+            Phase(self.critic_loss, [self.critic], "critic"),
+            Phase(self.generator_loss, [self.generator], "generator"),
+        ]
+
+    def passes(self, batch):
+        return [
+            {**batch, "noise": keras.random.normal(ops.shape(batch["x"]), seed=self.seed_generator)}
+        ]
+
+    def critic_loss(self, batch, carried):
+        fake = self.generator(batch["noise"], training=True)
+        real = ops.mean(ops.square(self.critic(batch["x"], training=True) - 1.0))
+        total = real + ops.mean(ops.square(self.critic(fake, training=True)))
+        return total, {"critic": total}, {}
+
+    def generator_loss(self, batch, carried):
+        fake = self.generator(batch["noise"], training=True)
+        total = ops.mean(ops.square(self.critic(fake, training=True) - 1.0))
+        return total, {"generator": total}, {}
+
+
+def small(seed, width=4, optimizer=keras.optimizers.Adam):
+    """A compiled model with weights, seeds and dropout of its own."""
+    keras.utils.set_random_seed(seed)
+    model = Small(width)
+    model.compile({name: optimizer(1e-2, name=name) for name in ("critic", "generator")})
+    return model
+
+
+def train(model, first, last, callbacks=()):
+    """Steps first + 1 to last, always of the same endless data."""
+    x = np.concatenate(
+        [np.random.default_rng(step).normal(size=(BATCH, 2)) for step in range(first, last)]
+    )
+    x = {"x": x.astype("float32")}
+    model.fit(x, batch_size=BATCH, shuffle=False, verbose=0, callbacks=list(callbacks))
+    return model
+
+
+def state(model):
+    """Every variable: weights, averages, seeds, and both optimizers'."""
+    return {
+        f"{index} {variable.path}": ops.convert_to_numpy(variable).copy()
+        for index, variable in enumerate([*model.variables, *model.optimizer.variables])
+    }
+
+
+def assert_same(model, other):
+    one, two = state(model), state(other)
+    assert [value.shape for value in one.values()] == [value.shape for value in two.values()]
+    different = [
+        name
+        for name, other in zip(one, two, strict=True)
+        if not np.array_equal(one[name], two[other])
+    ]
+    assert different == []
+
+
+def test_the_model_under_test_has_all_kinds_of_state():
+    names = [path.split("/")[-1].split(" ")[-1] for path in state(small(0))]
+    for part in ("moving_variance", "u", "count", "iteration"):
+        assert part in names, part
+    assert (
+        sum(name.endswith("velocity") for name in names) == 9
+    )  # Adam's, one per trainable variable
+    assert names.count("seed_generator_state") == 2
+
+
+def test_training_that_is_saved_and_restored_equals_training_in_one_piece(tmp_path):
+    straight = train(small(1), 0, 8)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(train(small(1), 0, 4), 4)
+    resumed = small(seed=99)
+    assert checkpoints.restore(resumed)["step"] == 4
+    assert_same(straight, train(resumed, 4, 8))
+
+
+def test_a_restored_state_is_the_saved_one_in_every_variable(tmp_path):
+    model = train(small(1), 0, 3)
+    Checkpoints(tmp_path).save(model, 3, epoch=2, note="kept")
+    other = small(2)
+    assert not all(
+        np.array_equal(a, b)
+        for a, b in zip(state(model).values(), state(other).values(), strict=True)
+    )
+    restored = Checkpoints(tmp_path).restore(other)
+    assert (restored["step"], restored["epoch"], restored["note"]) == (3, 2, "kept")
+    assert_same(model, other)
+
+
+KILLED = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("script", {file!r})
+script = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(script)
+script.save_every_step({folder!r})
+"""
+
+
+def save_every_step(folder):
+    """What the process to be killed does: it would take minutes to end by itself."""
+    checkpoints, model = Checkpoints(folder, keep=3), small(1)
+    save = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: checkpoints.save(model, batch + 1)
+    )
+    train(model, 0, 20_000, [save])
+
+
+@pytest.mark.backend("tensorflow")
+def test_a_killed_run_goes_on_in_another_process_as_if_it_had_never_stopped(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=3)
+    code = KILLED.format(file=__file__, folder=str(checkpoints.directory))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with (tmp_path / "errors").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], env=environment, stdout=errors, stderr=errors
+        )
+    try:
+        deadline = time.monotonic() + 200
+        while not checkpoints.steps() or checkpoints.steps()[-1] < 5:
+            assert process.poll() is None, (tmp_path / "errors").read_text()
+            assert time.monotonic() < deadline, "no checkpoint appeared"
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    resumed = small(99)
+    step = checkpoints.restore(resumed)["step"]
+    assert step >= 5
+    train(resumed, step, step + 3)
+    assert_same(train(small(1), 0, step + 3), resumed)
+    checkpoints.save(resumed, step + 3)
+    assert sorted(path.name[:5] for path in checkpoints.directory.iterdir()) == ["step-"] * 3
+
+
+def saved(folder, *steps, keep=3):
+    """A model and the checkpoints of these steps, all of the same state."""
+    checkpoints, model = Checkpoints(folder, keep=keep), small(1)
+    for step in steps:
+        checkpoints.save(model, step)
+    return checkpoints, model
+
+
+def cut_short(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def flip_a_bit(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGES = {
+    "weights cut short": lambda folder: cut_short(folder / "model.weights.h5"),
+    "weights changed": lambda folder: flip_a_bit(folder / "model.weights.h5"),
+    "weights missing": lambda folder: (folder / "model.weights.h5").unlink(),
+    "state cut short": lambda folder: (folder / "state.json").write_text('{"step": 2, "sha'),
+    "state empty": lambda folder: (folder / "state.json").write_text(""),
+    "state without checksum": lambda folder: (folder / "state.json").write_text("{}"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_it_says_so(
+    tmp_path, caplog, damage
+):
+    checkpoints, model = saved(tmp_path, 1, 2)
+    DAMAGES[damage](tmp_path / "step-00000002")
+    with caplog.at_level(logging.WARNING, "tfdisent"):
+        assert checkpoints.restore(model)["step"] == 1
+    assert "step-00000002 is cut short or damaged" in caplog.text
+
+
+def test_when_every_checkpoint_is_damaged_it_is_an_error_and_not_a_new_start(tmp_path):
+    checkpoints, model = saved(tmp_path, 1, 2)
+    for step in (1, 2):
+        DAMAGES["weights cut short"](tmp_path / f"step-{step:08d}")
+    with pytest.raises(ValueError, match="None of the checkpoints in .* is whole"):
+        checkpoints.restore(model)
+
+
+def test_without_checkpoints_there_is_nothing_to_restore(tmp_path):
+    assert Checkpoints(tmp_path / "absent").restore(small(1)) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"width": 5}, {"optimizer": keras.optimizers.SGD}],
+    ids=["another width", "another optimizer"],
+)
+def test_a_checkpoint_of_another_model_is_an_error_that_names_the_folder_and_the_mend(
+    tmp_path, other
+):
+    checkpoints, _ = saved(tmp_path, 1)
+    with pytest.raises(
+        ValueError, match="(?s)step-00000001 holds the state of another model.*the config"
+    ):
+        checkpoints.restore(small(1, **other))
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path):
+    checkpoints, _ = saved(tmp_path, 1, 20, 300, 4000, keep=2)
+    assert checkpoints.steps() == [300, 4000]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000300", "step-00004000"]
+    with pytest.raises(ValueError, match="at least 1 checkpoint, received keep=0"):
+        Checkpoints(tmp_path, keep=0)
+
+
+def test_a_step_can_be_saved_again(tmp_path):
+    checkpoints, model = saved(tmp_path, 7)
+    checkpoints.save(model, 7, again=True)
+    assert checkpoints.steps() == [7]
+    assert checkpoints.restore(model)["again"] is True
+
+
+def test_a_full_disk_is_an_error_that_leaves_the_earlier_checkpoints_and_no_rubbish(
+    tmp_path, monkeypatch
+):
+    checkpoints, model = saved(tmp_path, 1, 2)
+
+    def write_half(path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "save_weights", write_half)
+        with pytest.raises(
+            OSError, match=r"No space left on device.*checkpoints of steps \[1, 2\] are intact"
+        ):
+            checkpoints.save(model, 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
+    assert checkpoints.restore(model)["step"] == 2
+
+
+def test_a_disk_without_room_for_the_model_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch
+):
+    checkpoints, model = saved(tmp_path, 1)
+    usage = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match=r"MB are needed, 0 MB are free.*steps \[1\] are intact"):
+        checkpoints.save(model, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_what_a_killed_run_was_writing_is_neither_read_nor_kept(tmp_path):
+    checkpoints, model = saved(tmp_path, 1)
+    shutil.copytree(tmp_path / "step-00000001", tmp_path / ".writing")
+    assert checkpoints.steps() == [1]
+    checkpoints.save(model, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
+
+
+READER = """
+import importlib.util, json, sys
+spec = importlib.util.spec_from_file_location("script", {file!r})
+script = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(script)
+script.write_restored_state({folder!r}, {result!r})
+"""
+
+
+def write_restored_state(folder, result):
+    """What a process under another backend does."""
+    model = small(99)
+    Checkpoints(folder).restore(model)
+    outputs = ops.convert_to_numpy(ops.stop_gradient(model.critic(np.ones((3, 2), "float32"))))
+    np.savez(result, *state(model).values(), outputs=outputs)
+
+
+@pytest.mark.backend("tensorflow")
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_checkpoint_is_the_same_under_another_backend(tmp_path, run_python, backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    model = train(small(1), 0, 3)
+    Checkpoints(tmp_path / "checkpoints").save(model, 3)
+    result = tmp_path / "result.npz"
+    code = READER.format(file=__file__, folder=str(tmp_path / "checkpoints"), result=str(result))
+    run_python(code, env={"KERAS_BACKEND": backend})
+    with np.load(result) as there:
+        for index, (name, value) in enumerate(state(model).items()):
+            np.testing.assert_array_equal(there[f"arr_{index}"], value, err_msg=name)
+        here = ops.convert_to_numpy(model.critic(np.ones((3, 2), "float32")))
+        np.testing.assert_allclose(there["outputs"], here, atol=1e-6)
+
+
+def test_the_state_beside_the_weights_is_plain_json_that_anyone_can_read(tmp_path):
+    _, model = saved(tmp_path, 5)
+    read = json.loads((tmp_path / "step-00000005" / "state.json").read_text())
+    assert read["step"] == 5
+    assert len(read["seeds"]) == 2  # the noise's and the dropout's

@@ -1,0 +1,33 @@
+"""Published disentanglement systems for medical images, in Keras 3.
+
+    from tfdisent import DRAI, DRAIConfig, data
+
+Systems and modules are imported when they are first asked for: `import tfdisent` costs nothing, and
+what needs TensorFlow (`data`, `export`) is in nobody's way on another backend.
+"""
+
+import importlib
+
+from tfdisent._version import __version__
+
+# name on the command line -> module, class, class of its configuration
+SYSTEMS = {
+    "drai": ("tfdisent.systems.drai", "DRAI", "DRAIConfig"),
+}
+
+_MODULES = ("data", "layers", "losses", "metrics", "phantoms", "training")
+_HOMES = {name: module for module, *names in SYSTEMS.values() for name in names}
+
+__all__ = ["SYSTEMS", "__version__", *_HOMES, *_MODULES]
+
+
+def __getattr__(name: str):
+    if name in _MODULES:
+        return importlib.import_module(f"tfdisent.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'tfdisent' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,327 @@
+"""A prepared folder as a `tf.data.Dataset` of batches that is a pure function of (seed, step).
+
+    shards -> parallel interleave -> blocks of records, shuffled -> batch
+           -> parse -> normalise -> augment -> prefetch
+
+Order and augmentation come from stateless draws, so that they depend on nothing but the arguments
+of `load`: not on TensorFlow's global seed, nor on what was read before. A run that stopped after
+step k goes on with `load(..., start_step=k)`. What lies before is skipped as unparsed records of
+at most one epoch.
+
+A split of up to 256 MiB is one block: it is shuffled as a whole and, with `cache`, held in memory
+as records. Of a larger one each epoch reads the shards in another order and shuffles blocks of 256
+MiB; the writer of the shards has shuffled the subjects before.
+"""
+
+import collections
+import functools
+import hashlib
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfdisent.data.augment import AUGMENTATIONS, Batch
+from tfdisent.data.records import Manifest, parse
+
+BLOCK_BYTES = 256 * 2**20
+_METADATA = (
+    "available",
+    "modality",
+    "slice_index",
+    "num_slices",
+    "spacing",
+    "intensity",
+    "key",
+    "subject",
+    "domain",
+)
+_ENDLESS = 2**40  # epochs
+
+
+def load(
+    directory: str | pathlib.Path,
+    split: str = "train",
+    *,
+    batch_size: int = 32,
+    shuffle: bool | None = None,
+    augment: str | Sequence[str] | None = None,
+    balance: bool | Mapping[str, int] = False,
+    seed: int = 0,
+    repeat: bool = False,
+    drop_remainder: bool | None = None,
+    start_step: int = 0,
+    image_size: int | None = None,
+    cache: bool = True,
+    metadata: bool = False,
+) -> tf.data.Dataset:
+    """Batches of a split of a prepared folder.
+
+    Args:
+        directory: the folder with `manifest.json`.
+        split: name of the split.
+        batch_size: examples in a batch, over all replicas.
+        shuffle: another order in each epoch; if not, the stored order. Default: for the split
+            "train".
+        augment: name or names of `augment.AUGMENTATIONS`, applied in turn, drawn from (seed, step).
+        balance: how often an epoch holds each example, by label ({"mel": 3, "bkl": 3} is the DRAI
+            paper's; labels left out count once). True: as often as brings its class nearest to the
+            largest.
+        seed: of order and augmentation.
+        repeat: an endless stream, whose batches cross the ends of epochs, for
+            `fit(steps_per_epoch=...)`. If not, one epoch, the same each time it is iterated.
+        drop_remainder: leave out the last, smaller batch. Default: for the split "train", and with
+            `repeat`.
+        start_step: number of batches to leave out at the start.
+        image_size: resize images (antialiased) and masks (nearest) to this height and width.
+        cache: hold a split of up to 256 MiB in memory. The batches are the same either way.
+        metadata: add what else is in the records: key, subject, spacing, intensity, slice_index,
+            ...
+
+    Returns:
+        Dataset of dicts: `image` (B, H, W, C) float32 in [-1, 1], from [0, 255] if stored as uint8,
+        else from the volume's minimum and maximum; if the manifest has them `condition` (B, K)
+        float32, `label` (B,) int32, `factors` (B, F) float32, `mask` (B, H, W, M) uint8, and the
+        extra features as stored; `available` (B, M) if there are several modalities, `domain` (B,)
+        if there are several domains.
+
+    Raises:
+        FileNotFoundError: the folder is not prepared or lacks a shard.
+        OSError: a shard is damaged. Splits of more than 256 MiB are checked by size alone; `python
+            -m datasets.build --verify` checks all.
+        ValueError: an argument is out of range.
+    """
+    directory = pathlib.Path(directory)
+    manifest = Manifest.read(directory)
+    entry = manifest.split(split)
+    shuffle = split == "train" if shuffle is None else shuffle
+    drop_remainder = repeat or (split == "train" if drop_remainder is None else drop_remainder)
+    augmentations = _augmentations(augment)
+    repeats = _repeats(manifest, split, balance)
+    num_examples = (
+        sum(repeats[label] * count for label, count in entry["label_counts"].items())
+        if repeats
+        else 0
+    )
+    num_examples = num_examples or entry["num_examples"]
+    if batch_size < 1 or start_step < 0:
+        raise ValueError(
+            f"Expected batch_size >= 1 and start_step >= 0, received {batch_size} and {start_step}."
+        )
+    if drop_remainder and batch_size > num_examples:
+        raise ValueError(
+            f"batch_size={batch_size} is larger than split {split!r} of {directory} "
+            f"({num_examples} examples), which leaves "
+            "no whole batch. Use a smaller batch_size"
+            + ("." if repeat else " or drop_remainder=False.")
+        )
+    num_bytes = sum(shard["bytes"] for shard in entry["shards"])
+    _check_shards(directory, entry["shards"], checksums=num_bytes <= BLOCK_BYTES)
+    epoch_bytes = num_bytes * num_examples // entry["num_examples"]
+
+    order = _Order(
+        paths=[str(directory / shard["name"]) for shard in entry["shards"]],
+        num_examples=num_examples,
+        block=min(num_examples, max(1, num_examples * BLOCK_BYTES // epoch_bytes)),
+        seed=seed,
+        shuffle=shuffle,
+        num_epochs=_ENDLESS if repeat else 1,
+        cache=cache,
+    )
+    records = _records(order, start_step * batch_size, _repeater(manifest, repeats))
+
+    def example_batch(step: tf.Tensor, serialized: tf.Tensor) -> Batch:
+        batch = _normalized(parse(serialized, manifest), manifest)
+        if image_size is not None:
+            batch = _resized(batch, image_size)
+        for index, augmentation in enumerate(augmentations):
+            batch = augmentation(
+                batch, tf.random.experimental.stateless_fold_in([seed, step], index)
+            )
+        return _public(batch, manifest, metadata)
+
+    batches = records.batch(batch_size, drop_remainder=drop_remainder).enumerate(start_step)
+    batches = batches.map(example_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    steps = num_examples // batch_size if drop_remainder else math.ceil(num_examples / batch_size)
+    left = tf.data.INFINITE_CARDINALITY if repeat else max(0, steps - start_step)
+    options = tf.data.Options()
+    options.deterministic = True
+    # Files would be dealt out unevenly where there are fewer shards than workers.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    batches = batches.apply(tf.data.experimental.assert_cardinality(left))
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def as_arrays(
+    directory: str | pathlib.Path, split: str = "train", limit: int | None = None
+) -> dict[str, np.ndarray]:
+    """The first `limit` examples of a split, or all, in the stored order: the keys of `load`, each
+    one array.
+    """
+    batches = load(
+        directory, split, batch_size=256, shuffle=False, drop_remainder=False, cache=False
+    )
+    if limit is not None:
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, received {limit}.")
+        batches = batches.unbatch().take(limit).batch(256)
+    columns = collections.defaultdict(list)
+    for batch in batches.as_numpy_iterator():
+        for name, values in batch.items():
+            columns[name].append(values)
+    return {name: np.concatenate(values) for name, values in columns.items()}
+
+
+class _Order(NamedTuple):
+    """Which record comes at which position of the stream."""
+
+    paths: list[str]
+    num_examples: int  # in an epoch
+    block: int  # examples shuffled together
+    seed: int
+    shuffle: bool
+    num_epochs: int
+    cache: bool
+
+
+def _records(order: _Order, start: int, repeater) -> tf.data.Dataset:
+    """Serialized records from position `start` on."""
+    blocks_per_epoch = math.ceil(order.num_examples / order.block)
+    first_epoch, inside = divmod(start, order.num_examples)
+    first_block = first_epoch * blocks_per_epoch + inside // order.block
+
+    def epoch_blocks(epoch: tf.Tensor) -> tf.data.Dataset:
+        paths = tf.constant(order.paths)
+        if order.shuffle and blocks_per_epoch > 1:
+            paths = tf.random.experimental.stateless_shuffle(paths, [order.seed, epoch])
+        records = tf.data.Dataset.from_tensor_slices(paths).interleave(
+            tf.data.TFRecordDataset,
+            cycle_length=16 if order.shuffle else 1,
+            block_length=16,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        return repeater(records).batch(order.block)
+
+    def shuffled(index: tf.Tensor, records: tf.Tensor) -> tf.Tensor:
+        return tf.random.experimental.stateless_shuffle(records, [order.seed, index])
+
+    num_epochs = max(0, order.num_epochs - first_epoch)
+    if blocks_per_epoch == 1:
+        blocks = epoch_blocks(0)
+        blocks = (blocks.cache() if order.cache else blocks).repeat(num_epochs)
+    else:
+        blocks = tf.data.Dataset.range(first_epoch, first_epoch + num_epochs).flat_map(epoch_blocks)
+        blocks = blocks.skip(inside // order.block)
+    if order.shuffle:
+        blocks = blocks.enumerate(first_block).map(shuffled)
+    return blocks.unbatch().skip(inside % order.block)
+
+
+def _repeats(manifest: Manifest, split: str, balance: bool | Mapping[str, int]) -> dict[str, int]:
+    """How often each label's examples occur in an epoch; empty: each once."""
+    if balance is False:
+        return {}
+    counts = manifest.split(split)["label_counts"]
+    if not counts:
+        raise ValueError(f"balance needs labels, and {manifest.dataset} has none.")
+    if balance is True:
+        return {
+            label: max(1, round(max(counts.values()) / max(1, count)))
+            for label, count in counts.items()
+        }
+    if unknown := sorted(balance.keys() - counts.keys()):
+        raise ValueError(
+            f"balance names unknown labels {unknown}, expected some of {sorted(counts)}."
+        )
+    if bad := {
+        label: times for label, times in balance.items() if type(times) is not int or times < 1
+    }:
+        raise ValueError(f"balance must map labels to whole numbers of at least 1, received {bad}.")
+    return {label: balance.get(label, 1) for label in counts}
+
+
+def _repeater(manifest: Manifest, repeats: dict[str, int]):
+    """A function of a dataset of records that repeats each as its label asks."""
+    if not repeats:
+        return lambda records: records
+    times = tf.constant([repeats[label] for label in manifest.labels], tf.int64)
+    schema = {"label": tf.io.FixedLenFeature((), tf.int64)}
+
+    def repeated(record: tf.Tensor) -> tf.data.Dataset:
+        label = tf.io.parse_single_example(record, schema)["label"]
+        return tf.data.Dataset.from_tensors(record).repeat(times[label])
+
+    return lambda records: records.flat_map(repeated)
+
+
+def _augmentations(augment: str | Sequence[str] | None) -> list:
+    names = [augment] if isinstance(augment, str) else list(augment or ())
+    if unknown := [name for name in names if name not in AUGMENTATIONS]:
+        raise ValueError(
+            f"Unknown augmentation {unknown[0]!r}, expected some of {', '.join(AUGMENTATIONS)}."
+        )
+    return [AUGMENTATIONS[name] for name in names]
+
+
+def _check_shards(directory: pathlib.Path, shards: list[dict], checksums: bool) -> None:
+    for shard in shards:
+        path = directory / shard["name"]
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} is missing. Delete {directory} and prepare the data set again."
+            )
+        stat = path.stat()
+        if stat.st_size != shard["bytes"] or (
+            checksums and _sha256(path, stat.st_mtime_ns) != shard["sha256"]
+        ):
+            raise OSError(
+                f"{path} is damaged: its {stat.st_size} bytes are not the {shard['bytes']} that "
+                "were written. "
+                f"Delete {directory} and prepare the data set again."
+            )
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256(path: pathlib.Path, modified: int) -> str:
+    """Checksum of a file; `modified` makes a changed file another entry of the cache."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _normalized(batch: Batch, manifest: Manifest) -> Batch:
+    image = tf.cast(batch["image"], tf.float32)
+    if manifest.image_dtype == "uint8":
+        return {**batch, "image": image / 127.5 - 1.0}
+    low, high = batch["intensity"][:, None, None, :, 0], batch["intensity"][:, None, None, :, 1]
+    image = 2.0 * (image - low) / tf.maximum(high - low, 1e-6) - 1.0
+    return {**batch, "image": tf.clip_by_value(image, -1.0, 1.0)}
+
+
+def _resized(batch: Batch, image_size: int) -> Batch:
+    shape = (image_size, image_size)
+    changed = {
+        "image": tf.clip_by_value(tf.image.resize(batch["image"], shape, antialias=True), -1.0, 1.0)
+    }
+    if "mask" in batch:
+        changed["mask"] = tf.image.resize(batch["mask"], shape, method="nearest")
+    return {**batch, **changed}
+
+
+def _public(batch: Batch, manifest: Manifest, metadata: bool) -> Batch:
+    """Leaves out metadata that was not asked for, and labels become int32 as losses want them."""
+    wanted = {"available": len(manifest.modalities) > 1, "domain": len(manifest.domains) > 1}
+    batch = {
+        name: value
+        for name, value in batch.items()
+        if metadata or name not in _METADATA or wanted.get(name)
+    }
+    integers = {
+        name: tf.cast(batch[name], tf.int32)
+        for name in ("label", "domain", "modality")
+        if name in batch
+    }
+    return {**batch, **integers}

@@ -1,0 +1,1 @@
+"""Networks that judge or use what the systems make: classifiers, regressors, segmenters."""

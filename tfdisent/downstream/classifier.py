@@ -1,0 +1,547 @@
+"""Judges of images: a classifier, for FID, KID, IS and CGAcc, and a regressor of known factors.
+
+Havaei et al. (DRAI, https://arxiv.org/abs/2012.04764), Sec. III-C.2: InceptionV3 up to block
+`mixed3` (768 channels), initialised with ImageNet weights, global average pooling, a dense layer,
+trained on the data set at hand. That is `kind="inception"`. `kind="convnet"` is the same idea with
+a small trunk, for two CPU cores: at 32 x 32 it trains ten times as fast. Values of the two do
+not compare: name the extractor (`description`) beside every value.
+"""
+
+import contextlib
+import json
+import pathlib
+import random
+import socket
+import warnings
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+INCEPTION_MIN_SIZE = 75  # pixels; the least that InceptionV3 takes
+INCEPTION_FEATURES = 768  # channels of mixed3
+CONVNET_MAX_SIZE = 64  # pixels; larger images are shrunk to this
+KINDS = ("inception", "convnet")
+AUGMENTATIONS = ("symmetry", "blur", "noise")
+
+
+class _Judge:
+    """A network from images to features to outputs, with what classifier and regressor share."""
+
+    def __init__(self, image_shape: Sequence[int]):
+        self.image_shape = tuple(int(size) for size in image_shape)
+        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
+            raise ValueError(f"image_shape must be (H, W, C); got {tuple(image_shape)}.")
+        self.network: keras.Model  # images -> {"features": (B, D), "outputs": (B, F)}
+
+    def _fit(
+        self,
+        images,
+        targets,
+        loss,
+        *,
+        epochs,
+        steps,
+        batch_size,
+        learning_rate,
+        seed,
+        augment,
+        verbose,
+    ) -> dict[str, float]:
+        if (epochs is None) == (steps is None):
+            raise ValueError(f"Give either epochs or steps; got epochs={epochs}, steps={steps}.")
+        batches = _Batches(images, targets, batch_size, seed, augment)
+        batches.num_steps = steps if steps is not None else epochs * batches.steps_per_epoch
+        if batches.num_steps < 1:
+            raise ValueError(
+                f"Training needs at least one step; got epochs={epochs}, steps={steps}."
+            )
+        model = keras.Model(self.network.inputs, self.network.output["outputs"])
+        # A rate that ends at 0 brings the weights to rest, and with them the batch statistics.
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0,
+            batches.num_steps,
+            warmup_target=learning_rate,
+            warmup_steps=batches.num_steps // 20,
+        )
+        model.compile(optimizer=keras.optimizers.Adam(schedule), loss=loss)
+        history = model.fit(batches, shuffle=False, verbose=verbose)
+        return {"loss": float(history.history["loss"][-1]), "steps": batches.num_steps}
+
+    def _predict(self, images, output: str, batch_size: int) -> np.ndarray:
+        images = self._images(images)
+        parts = [
+            self.network.predict_on_batch(images[start : start + batch_size])[output]
+            for start in range(0, len(images), batch_size)
+        ]
+        width = self.network.output[output].shape[-1]
+        return np.concatenate([np.zeros((0, width)), *parts]).astype("float32")
+
+    def _images(self, images) -> np.ndarray:
+        images = np.asarray(images)
+        if images.ndim != 4 or images.shape[1:] != self.image_shape:
+            raise ValueError(
+                f"Images must have shape (N, {', '.join(map(str, self.image_shape))}), which this "
+                f"judge was made for; got {images.shape}."
+            )
+        if not np.issubdtype(images.dtype, np.floating):
+            raise ValueError(
+                f"Images must be floats in [-1, 1]; got {images.dtype}. "
+                f"For uint8: images / 127.5 - 1."
+            )
+        if len(images) and not np.abs(images).max() <= 1.01:
+            raise ValueError(
+                f"Images must lie in [-1, 1] and be finite; got {images.min()} to {images.max()}."
+            )
+        return images.astype("float32")
+
+    def _save(self, directory, config: dict) -> None:
+        directory = pathlib.Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.network.save_weights(directory / "judge.weights.h5")
+        (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    @classmethod
+    def _read_config(cls, directory) -> dict:
+        path = pathlib.Path(directory) / "config.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no judge is saved here (config.json is missing).")
+        config = json.loads(path.read_text())
+        if config.pop("judge", None) != cls.__name__:
+            raise ValueError(f"{path}: this is not a saved {cls.__name__}.")
+        return config
+
+
+class ImageClassifier(_Judge):
+    """Classifier of images; its pooled features feed FID and KID, its logits IS and CGAcc.
+
+    Args:
+        num_classes: K, 2 or more.
+        image_shape: (H, W, C) of the images that it is given. Inside, "inception" enlarges sides
+            under 75 pixels to 75 and "convnet" shrinks images over 64 pixels to 64, bilinear with
+            antialias.
+        kind: "inception" (the paper's) or "convnet".
+        features_dim: width of the features, by default 768 ("inception", where nothing else is
+            possible) or 96.
+        pretrained: "inception" with 1 or 3 channels starts from ImageNet weights, which Keras
+            downloads once; where they cannot be had it warns and starts from random weights. See
+            `weights_source`.
+        seed: of the random weights.
+
+    Attributes:
+        weights_source: "imagenet" or "scratch".
+        description: the extractor in words, for metrics.json.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        image_shape: Sequence[int],
+        *,
+        kind: str = "inception",
+        features_dim: int | None = None,
+        pretrained: bool = True,
+        seed: int = 0,
+    ):
+        super().__init__(image_shape)
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be 2 or more; got {num_classes}.")
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {KINDS}; got {kind!r}.")
+        if kind == "inception" and features_dim not in (None, INCEPTION_FEATURES):
+            raise ValueError(
+                f"The features of kind='inception' are {INCEPTION_FEATURES} wide; got "
+                f"features_dim={features_dim}."
+            )
+        if features_dim is not None and features_dim < 4:
+            raise ValueError(f"features_dim must be 4 or more; got {features_dim}.")
+        self.num_classes, self.kind = int(num_classes), kind
+        imagenet = None
+        if kind == "inception" and pretrained and self.image_shape[-1] in (1, 3):
+            imagenet = _imagenet_inception()
+        self.weights_source = "scratch" if imagenet is None else "imagenet"
+        self._build(features_dim or (INCEPTION_FEATURES if kind == "inception" else 96), seed)
+        if imagenet is not None:
+            self.network.get_layer("mixed3").set_weights(imagenet.get_weights())
+
+    def _build(self, features_dim: int, seed: int) -> None:
+        self.features_dim = int(features_dim)
+        with _float32_from(seed):
+            images = keras.Input(self.image_shape)
+            if self.kind == "inception":
+                maps = _inception_maps(images, frozen_statistics=self.weights_source == "imagenet")
+            else:
+                maps = _convnet_maps(images, self.features_dim)
+            features = keras.layers.GlobalAveragePooling2D()(maps)
+            logits = keras.layers.Dense(self.num_classes, name="logits")(features)
+            self.network = keras.Model(images, {"features": features, "outputs": logits})
+
+    @property
+    def description(self) -> str:
+        trunk = "InceptionV3 to mixed3" if self.kind == "inception" else "small convnet"
+        return (
+            f"{trunk}, {self.features_dim}-d, from {self.weights_source}, trained on the data set"
+        )
+
+    def fit(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        batch_size: int = 64,
+        learning_rate: float | None = None,
+        seed: int = 0,
+        augment: Sequence[str] = AUGMENTATIONS,
+        verbose: int = 0,
+    ) -> dict[str, float]:
+        """Trains on real images with cross-entropy, Adam and a cosine schedule.
+
+        Args:
+            images: (N, H, W, C) floats in [-1, 1].
+            labels: (N,) integers in [0, K).
+            epochs, steps: exactly one of them.
+            batch_size: images per step.
+            learning_rate: at its peak; by default 1e-3, or 1e-4 from ImageNet weights.
+            seed: of order and augmentation.
+            augment: of "symmetry" (flips and quarter turns), "blur", "noise"; the last two make the
+                judge indifferent to the softness of generated images.
+            verbose: as in Keras's `fit`.
+
+        Returns:
+            `{"loss": mean training loss, "steps": steps taken}`.
+
+        Raises:
+            ValueError: on images or labels of another shape, type or range, or an unknown
+                augmentation.
+        """
+        if learning_rate is None:
+            learning_rate = 1e-4 if self.weights_source == "imagenet" else 1e-3
+        return self._fit(
+            self._images(images),
+            self._labels(labels, len(images)),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            epochs=epochs,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            augment=augment,
+            verbose=verbose,
+        )
+
+    def features(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """Pooled features (N, features_dim), float32, of images (N, H, W, C) in [-1, 1]."""
+        return self._predict(images, "features", batch_size)
+
+    def logits(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """Outputs before the softmax (N, K), float32, of images (N, H, W, C) in [-1, 1]."""
+        return self._predict(images, "outputs", batch_size)
+
+    def accuracy(self, images: np.ndarray, labels: np.ndarray, batch_size: int = 256) -> float:
+        """Share of images (N, H, W, C) that are given their label (N,), in [0, 1]."""
+        labels = self._labels(labels, len(images))
+        return float(np.mean(self.logits(images, batch_size).argmax(axis=1) == labels))
+
+    def save(self, directory) -> None:
+        """Writes `config.json` and `judge.weights.h5`, which `load` reads on any backend."""
+        names = ("num_classes", "image_shape", "kind", "features_dim", "weights_source")
+        config = {name: getattr(self, name) for name in names}
+        self._save(directory, {"judge": type(self).__name__, **config})
+
+    @classmethod
+    def load(cls, directory) -> "ImageClassifier":
+        """A classifier as it was saved. Downloads nothing.
+
+        Raises:
+            FileNotFoundError: the folder holds no judge.
+            ValueError: it holds another kind of judge.
+        """
+        config = cls._read_config(directory)
+        judge = cls.__new__(cls)
+        _Judge.__init__(judge, config["image_shape"])
+        judge.num_classes, judge.kind = config["num_classes"], config["kind"]
+        judge.weights_source = config["weights_source"]
+        judge._build(config["features_dim"], seed=0)
+        judge.network.load_weights(pathlib.Path(directory) / "judge.weights.h5")
+        return judge
+
+    def _labels(self, labels, num_images: int) -> np.ndarray:
+        labels = np.asarray(labels)
+        if labels.shape != (num_images,) or not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(
+                f"labels must be {num_images} integers, one per image; got shape {labels.shape} of "
+                f"{labels.dtype}."
+            )
+        if len(labels) and (labels.min() < 0 or labels.max() >= self.num_classes):
+            raise ValueError(
+                f"labels must lie in [0, {self.num_classes}); got {labels.min()} to {labels.max()}."
+            )
+        return labels.astype("int32")
+
+
+class PositionRegressor(_Judge):
+    """Regressor of known factors of an image, positions above all; tells where a hybrid image has
+    its lesion.
+
+    The convnet trunk of `ImageClassifier`, read out as pooled features and as the centres of mass
+    of 16 attention maps, so that coordinates come out nearly linear.
+
+    Args:
+        num_factors: how many columns it predicts.
+        image_shape: (H, W, C) of the images that it is given; over 64 pixels they are shrunk
+            inside.
+        width: channels of the trunk's last stage.
+        seed: of the random weights.
+    """
+
+    def __init__(
+        self, num_factors: int, image_shape: Sequence[int], *, width: int = 96, seed: int = 0
+    ):
+        super().__init__(image_shape)
+        if num_factors < 1 or width < 4:
+            raise ValueError(
+                f"num_factors must be 1 or more and width 4 or more; got {num_factors} and {width}."
+            )
+        self.num_factors, self.width = int(num_factors), int(width)
+        self._mean, self._scale = np.zeros(num_factors), np.ones(num_factors)
+        with _float32_from(seed):
+            images = keras.Input(self.image_shape)
+            maps = _convnet_maps(images, self.width)
+            pooled = keras.layers.GlobalAveragePooling2D()(maps)
+            features = keras.layers.Concatenate()([_centres_of_mass(maps, 16), pooled])
+            outputs = keras.layers.Dense(self.num_factors)(features)
+            self.network = keras.Model(images, {"features": features, "outputs": outputs})
+
+    def fit(
+        self,
+        images: np.ndarray,
+        factors: np.ndarray,
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        batch_size: int = 64,
+        learning_rate: float = 2e-3,
+        seed: int = 0,
+        augment: Sequence[str] = ("blur", "noise"),
+        verbose: int = 0,
+    ) -> dict[str, float]:
+        """Trains on real images with the squared error of standardised factors.
+
+        Args:
+            images: (N, H, W, C) floats in [-1, 1].
+            factors: (N, num_factors) floats, any units.
+            epochs, steps, batch_size, learning_rate, seed, augment, verbose: as for
+                `ImageClassifier.fit`; "symmetry" is refused, as it would move what is to be
+                located.
+
+        Returns:
+            `{"loss": mean training loss, "steps": steps taken}`.
+
+        Raises:
+            ValueError: on images or factors of another shape, type or range, or an augmentation
+                that does not fit.
+        """
+        if "symmetry" in augment:
+            raise ValueError(
+                f"A regressor of positions cannot use 'symmetry'; got augment={augment}."
+            )
+        factors = np.asarray(factors, dtype=np.float64)
+        if factors.shape != (len(images), self.num_factors) or not np.isfinite(factors).all():
+            raise ValueError(
+                f"factors must be finite and ({len(images)}, {self.num_factors}); got shape "
+                f"{factors.shape}."
+            )
+        self._mean, self._scale = factors.mean(axis=0), factors.std(axis=0)
+        if not (self._scale > 0).all():
+            raise ValueError(
+                f"Factor {self._scale.argmin()} is constant: nothing to learn. Leave it out."
+            )
+        return self._fit(
+            self._images(images),
+            ((factors - self._mean) / self._scale).astype("float32"),
+            "mse",
+            epochs=epochs,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            augment=augment,
+            verbose=verbose,
+        )
+
+    def predict(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """Factors (N, num_factors), float32, in the units of `fit`, of images (N, H, W, C) in [-1,
+        1]."""
+        outputs = self._predict(images, "outputs", batch_size)
+        return (outputs * self._scale + self._mean).astype("float32")
+
+    def save(self, directory) -> None:
+        """Writes `config.json` and `judge.weights.h5`, which `load` reads on any backend."""
+        config = {name: getattr(self, name) for name in ("num_factors", "image_shape", "width")}
+        units = {"mean": self._mean.tolist(), "scale": self._scale.tolist()}
+        self._save(directory, {"judge": type(self).__name__, **config, **units})
+
+    @classmethod
+    def load(cls, directory) -> "PositionRegressor":
+        """A regressor as it was saved.
+
+        Raises:
+            FileNotFoundError: the folder holds no judge.
+            ValueError: it holds another kind of judge.
+        """
+        config = cls._read_config(directory)
+        mean, scale = np.array(config.pop("mean")), np.array(config.pop("scale"))
+        judge = cls(**config)
+        judge._mean, judge._scale = mean, scale
+        judge.network.load_weights(pathlib.Path(directory) / "judge.weights.h5")
+        return judge
+
+
+def _convnet_maps(images, width: int):
+    """(B, H, W, C) -> (B, h, w, width), h and w about 8: a small trunk without batch norm, which
+    small sets would mislead."""
+    size = images.shape[1:3]
+    shrink = min(1.0, CONVNET_MAX_SIZE / max(size))
+    x = _resize(images, [max(8, round(side * shrink)) for side in size])
+    kernel, strides = (5, 2) if max(x.shape[1:3]) > 40 else (3, 1)
+    x = _convolution(x, width // 4, kernel, strides)
+    for filters, strides in ((width // 3, 2), (width // 2, 1), (width, 2), (width, 1)):
+        x = _convolution(x, filters, 3, strides)
+    return x
+
+
+def _convolution(x, filters: int, kernel: int, strides: int):
+    return keras.layers.Conv2D(
+        filters, kernel, strides, padding="same", activation="relu", kernel_initializer="he_normal"
+    )(x)
+
+
+def _centres_of_mass(maps, num_maps: int):
+    """(B, h, w, C) -> (B, 2 * num_maps): mean x and y, in [-1, 1], under softmax attention."""
+    height, width = maps.shape[1:3]
+    scores = keras.layers.Conv2D(num_maps, 1)(maps)
+    attention = ops.softmax(ops.reshape(scores, (-1, height * width, num_maps)), axis=1)
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    places = np.stack([x.ravel(), y.ravel()]).astype("float32")  # (2, h * w)
+    return keras.layers.Flatten()(ops.matmul(places, attention))
+
+
+def _inception_maps(images, *, frozen_statistics: bool):
+    """(B, H, W, C) -> (B, h, w, 768): InceptionV3 to `mixed3`.
+
+    ImageNet's batch norm stays as it is; from random weights it is learnt, with a momentum that
+    forgets the first steps of a short training (the model's own 0.99 would still hold them).
+    """
+    x = _resize(images, [max(INCEPTION_MIN_SIZE, side) for side in images.shape[1:3]])
+    if images.shape[-1] == 1:
+        x = keras.layers.Concatenate()([x, x, x])
+    full = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=x.shape[1:])
+    trunk = keras.Model(full.input, full.get_layer("mixed3").output, name="mixed3")
+    for layer in trunk.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.9
+            layer.trainable = not frozen_statistics  # `training=False` would be overridden by fit
+    return trunk(x)
+
+
+def _resize(images, size: Sequence[int]):
+    if tuple(size) == tuple(images.shape[1:3]):
+        return images
+    return ops.image.resize(images, tuple(size), interpolation="bilinear", antialias=True)
+
+
+def _imagenet_inception() -> keras.Model | None:
+    """InceptionV3 to `mixed3` with ImageNet weights; warns and gives None where there are none."""
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)  # a network that swallows packets must not hang the evaluation
+    try:
+        full = keras.applications.InceptionV3(include_top=False, weights="imagenet")
+    except Exception as error:  # Keras raises a bare Exception when a download fails
+        warnings.warn(
+            f"ImageNet weights of InceptionV3 cannot be had ({error}); the classifier starts from "
+            f"random weights. Its features do not compare with those of a pretrained one.",
+            UserWarning,
+            stacklevel=3,
+        )
+        return None
+    finally:
+        socket.setdefaulttimeout(timeout)
+    return keras.Model(full.input, full.get_layer("mixed3").output)
+
+
+@contextlib.contextmanager
+def _float32_from(seed: int) -> Iterator[None]:
+    """Layers made inside compute in float32 whatever the run does, with weights drawn from `seed`.
+
+    Keras draws its default seeds from `random`, whose state is put back.
+    """
+    state, policy = random.getstate(), keras.config.dtype_policy()
+    random.seed(seed)
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        keras.config.set_dtype_policy(policy)
+
+
+class _Batches(keras.utils.PyDataset):
+    """`num_steps` augmented batches; batch i depends on the seed and i alone."""
+
+    def __init__(self, images, targets, batch_size: int, seed: int, augment: Sequence[str]):
+        super().__init__()
+        unknown = set(augment) - set(AUGMENTATIONS)
+        if unknown or isinstance(augment, str):
+            raise ValueError(f"augment must be a sequence of {AUGMENTATIONS}; got {augment!r}.")
+        if not len(images) or batch_size < 1:
+            raise ValueError(f"Training needs images; got {len(images)}, batch_size={batch_size}.")
+        self.images, self.targets = images, targets
+        self.batch_size, self.seed, self.augment = batch_size, seed, augment
+        self.steps_per_epoch = -(-len(images) // batch_size)
+        self.num_steps = self.steps_per_epoch
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        epoch, step = divmod(index, self.steps_per_epoch)
+        order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.images))
+        rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+        rng = np.random.default_rng((self.seed, 1, index))
+        return _augmented(self.images[rows], self.augment, rng), self.targets[rows]
+
+
+def _augmented(images: np.ndarray, names: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+    """Images (B, H, W, C), each with its own symmetry, half of them blurred, half made noisy."""
+    images = images.copy()
+    count, height, width = images.shape[:3]
+    if "symmetry" in names:
+        flip_y, flip_x, transpose = rng.random((3, count)) < 0.5
+        images[flip_y] = images[flip_y, ::-1]
+        images[flip_x] = images[flip_x, :, ::-1]
+        if height == width:
+            images[transpose] = images[transpose].swapaxes(1, 2)
+    if "blur" in names:
+        weight = _half_of_them(1 / 3, count, rng)  # at most a box of 3 pixels
+        for axis in (1, 2):
+            around = _shifted(images, axis, 1) + _shifted(images, axis, -1)
+            images = images + weight * (around - 2 * images)
+    if "noise" in names:
+        noise = rng.standard_normal(images.shape, dtype="float32")
+        images = images + _half_of_them(0.1, count, rng) * noise
+    return np.clip(images, -1, 1)
+
+
+def _half_of_them(most: float, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(count, 1, 1, 1): half 0, half uniform up to `most`."""
+    amounts = most * rng.random(count) * (rng.random(count) < 0.5)
+    return amounts.astype("float32")[:, None, None, None]
+
+
+def _shifted(images: np.ndarray, axis: int, by: int) -> np.ndarray:
+    """Images moved by one pixel, the edge repeated."""
+    size = images.shape[axis]
+    return images.take(np.clip(np.arange(size) + by, 0, size - 1), axis=axis)

@@ -1,0 +1,416 @@
+"""DRAI's evaluation: Sec. III-C to III-G of the paper, and the truth where a phantom tells it.
+
+Generation: FID, KID and IS on features of a classifier trained on the data set, CGAcc by its answers.
+Disentanglement: CIFC (Eq. 19). On a phantom also, with judges trained on its real images: does a hybrid carry
+the class of its content image, is its lesion where the style image has it, and which factor can be read
+linearly from which code. Everything is measured with the averaged weights, on the test split.
+"""
+
+import os
+import pathlib
+import warnings
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from tfdisent import metrics as measure
+from tfdisent.evaluation.arrays import in_batches
+from tfdisent.metrics import features
+from tfdisent.report import Figure, figures, paper_column
+from tfdisent.report.tables import Column
+from tfdisent.systems.drai import DRAI
+
+POSITION = ("position_x", "position_y")  # of a phantom's lesion
+
+
+def evaluate(
+    model: DRAI,
+    train: dict,
+    test: dict,
+    *,
+    label_names: list[str],
+    factor_names: list[str],
+    judge_directory: str | os.PathLike,
+    judge_kind: str = "convnet",
+    judge_epochs: int = 10,
+    num_samples: int = 1000,
+    seed: int = 0,
+    log: Callable[[str], None] = lambda message: None,
+) -> tuple[dict, list[Figure]]:
+    """Metrics and figures of a trained model.
+
+    Args:
+        model: trained; its averaged weights are used.
+        train, test: arrays as from `tfdisent.data.as_arrays`: image (N, H, W, C) in [-1, 1], condition, label,
+            and factors
+            where they are known.
+        label_names: the classes, in order of their labels.
+        factor_names: columns of `factors`; empty where they are unknown.
+        judge_directory: where the judges are kept.
+        judge_kind, judge_epochs: of the classifier, see `tfdisent.metrics.features.fit_classifier`.
+        num_samples: generated images; the paper's 5000, fewer for quick looks.
+        seed: of all random draws here.
+        log: is told what is done.
+
+    Returns:
+        ({name: {"value", "std", "n", "extractor", "protocol"}}, figures).
+    """
+    rng = np.random.default_rng(seed)
+    directory = pathlib.Path(judge_directory)
+    log("training the classifier on real images, unless it is kept from before")
+    classifier = features.fit_classifier(
+        train["image"],
+        train["label"],
+        len(label_names),
+        kind=judge_kind,
+        epochs=judge_epochs,
+        directory=directory / "classifier",
+    )
+    log("generating images and measuring them")
+    with model.averaged():
+        results = generation_metrics(model, classifier, train, test, num_samples, rng)
+        hybrids = make_hybrids(model, test, rng)
+        results |= consistency_metrics(model, hybrids)
+        results |= class_metrics(classifier, hybrids, test)
+        if set(POSITION) <= set(factor_names):
+            log("training the position regressor on real images, unless it is kept from before")
+            results |= truth_metrics(directory, hybrids, train, test, factor_names, judge_epochs)
+        log("drawing figures")
+        pictures = draw_figures(model, train, test, hybrids["codes"], label_names, rng)
+    return results, pictures
+
+
+def generation_metrics(model, classifier, train, test, num_samples, rng) -> dict:
+    """FID, KID, IS, CGAcc (Sec. III-C.2 to 4), and FID of the untrained model to compare with."""
+    rows = rng.permutation(np.resize(np.arange(len(test["label"])), num_samples))
+    generated = generate(model, test["condition"][rows], rng)
+    real, source = test["image"], "test split"
+    if len(real) < 2 * classifier.features_dim:
+        real, source = np.concatenate([train["image"], real]), "train and test split"
+    real_features, fake_features = classifier.features(real), classifier.features(generated)
+    logits = classifier.logits(generated)
+
+    config = model.config
+    keras.utils.set_random_seed(0)
+    untrained = generate(DRAI(config), test["condition"][rows], rng)
+
+    extractor = classifier.description
+    against = f"{num_samples} generated, conditions of the test split, against {len(real)} real ({source})"
+    kid, kid_std = measure.kernel_distance(real_features, fake_features)
+    accuracy = measure.conditional_generation_accuracy(logits, test["label"][rows])
+    judged = f"judge's accuracy on real test images {classifier.accuracy(test['image'], test['label']):.3f}"
+    return {
+        "frechet_distance": _frechet(real_features, fake_features, extractor, against),
+        "frechet_distance_untrained": _frechet(
+            real_features,
+            classifier.features(untrained),
+            extractor,
+            against + ", weights untrained",
+        ),
+        "kernel_distance": _entry(kid, num_samples, against, extractor, kid_std),
+        "inception_score": _entry(measure.inception_score(logits), len(logits), against, extractor),
+        "conditional_generation_accuracy": _entry(
+            accuracy,
+            len(logits),
+            f"share of generated images classified as their condition; {judged}",
+            extractor,
+        ),
+    }
+
+
+def generate(model: DRAI, conditions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Images for conditions (N, K), with style and content noise from `rng`, (N, H, W, C) in [-1, 1]."""
+    style = rng.standard_normal((len(conditions), model.config.style_dim), dtype="float32")
+    noise = rng.standard_normal((len(conditions), model.config.content_dim), dtype="float32")
+    return in_batches(model.generate, conditions, style, noise)
+
+
+def make_hybrids(model: DRAI, test: dict, rng: np.random.Generator) -> dict:
+    """Every test image a paired with another one b; I_ab has the content of a and the style of b.
+
+    Returns:
+        codes of the test images, `partner` (the index of b for each a), hybrids `ab` and `ba`, and the reconstructions.
+    """
+    count = len(test["image"])
+    order = rng.permutation(count)
+    partner = np.empty(count, int)
+    partner[order] = np.roll(order, 1)  # one cycle through all images: nobody is its own partner
+    codes = in_batches(model.encode, test["image"])
+    content, style = codes["content"], codes["style"]
+    return {
+        "codes": codes,
+        "partner": partner,
+        "ab": in_batches(model.decode, content, style[partner]),
+        "ba": in_batches(model.decode, content[partner], style),
+        "reconstructed": in_batches(model.decode, content, style),
+    }
+
+
+def consistency_metrics(model: DRAI, hybrids: dict) -> dict:
+    """CIFC (Sec. III-C.1, Fig. 9, Eq. 19): swap twice and compare the codes with those of the first images."""
+    ab, ba = (in_batches(model.encode, hybrids[name]) for name in ("ab", "ba"))
+    aa = in_batches(model.encode, in_batches(model.decode, ab["content"], ba["style"]))
+    bb = in_batches(model.encode, in_batches(model.decode, ba["content"], ab["style"]))
+    a, partner = hybrids["codes"], hybrids["partner"]
+    b = {name: value[partner] for name, value in a.items()}
+    result = measure.cross_image_feature_consistency(
+        content_a=a["content"],
+        content_aa=aa["content"],
+        style_a=a["style"],
+        style_aa=aa["style"],
+        content_b=b["content"],
+        content_bb=bb["content"],
+        style_b=b["style"],
+        style_bb=bb["style"],
+    )
+    pairs = f"{len(partner)} pairs of test images, mean absolute error per code, four codes summed"
+    return {
+        "cross_image_feature_consistency": _entry(result["value"], len(partner), pairs),
+        "cross_image_feature_consistency_relative": _entry(
+            result["relative"],
+            len(partner),
+            pairs + ", divided by the same sum between the codes of the pair itself",
+        ),
+    }
+
+
+def class_metrics(classifier, hybrids: dict, test: dict) -> dict:
+    """Do hybrids and reconstructions carry the class of the image that gave the content?"""
+    labels, partner = test["label"], hybrids["partner"]
+    answers = classifier.logits(hybrids["ab"]).argmax(axis=1)
+    differ = labels != labels[partner]
+    again = classifier.logits(hybrids["reconstructed"]).argmax(axis=1)
+    error = np.abs(hybrids["reconstructed"] - test["image"]).mean()
+    return {
+        "hybrid_class_accuracy": _entry(
+            np.mean(answers == labels),
+            len(labels),
+            "share of hybrids classified as their content image's class",
+            classifier.description,
+        ),
+        "hybrid_class_accuracy_other_class": _entry(
+            np.mean((answers == labels)[differ]),
+            int(differ.sum()),
+            "the same, where content and style image differ in class",
+            classifier.description,
+        ),
+        "reconstruction_class_accuracy": _entry(
+            np.mean(again == labels),
+            len(labels),
+            "share of reconstructions classified as their original",
+            classifier.description,
+        ),
+        "reconstruction_mean_absolute_error": _entry(
+            error, len(labels), "reconstruction against original, range [-1, 1]"
+        ),
+    }
+
+
+def truth_metrics(directory, hybrids, train, test, factor_names, epochs) -> dict:
+    """Position of the hybrids' lesions against the phantom's truth, and factors read linearly from each code."""
+    columns = [factor_names.index(name) for name in POSITION]
+    regressor = features.fit_position_regressor(
+        train["image"],
+        train["factors"][:, columns],
+        epochs=epochs,
+        directory=directory / "position",
+    )
+    truth, partner = test["factors"][:, columns], hybrids["partner"]
+    predicted, count = regressor.predict(hybrids["ab"]), len(truth)
+    _, own = measure.coefficient_of_determination(truth, regressor.predict(test["image"]))
+    _, style = measure.coefficient_of_determination(truth[partner], predicted)
+    _, content = measure.squared_correlation(truth, predicted)
+    extractor = f"position regressor, R2 on real test images {own:.3f}"
+    results = {
+        "hybrid_position_r2_style": _entry(
+            style,
+            count,
+            "R2 of the hybrid's lesion position against the style image's true one",
+            extractor,
+        ),
+        "hybrid_position_r2_content": _entry(
+            content,
+            count,
+            "squared correlation of the hybrid's lesion position with the content image's true one",
+            extractor,
+        ),
+    }
+    for code, values in hybrids["codes"].items():
+        accuracy = measure.linear_probe_accuracy(values, test["label"])
+        results[f"class_from_{code}"] = _entry(
+            accuracy, count, f"linear probe of the class from {code}, chance 1 / classes"
+        )
+        per_factor, _ = measure.linear_probe_r2(values, test["factors"])
+        for name, value in zip(factor_names, per_factor, strict=True):
+            results[f"{name}_from_{code}"] = _entry(
+                value, count, f"R2 of a linear probe of {name} from {code}"
+            )
+    return results
+
+
+def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
+    """The paper's qualitative figures, on the test split."""
+    classes = [np.flatnonzero(test["label"] == k) for k in range(len(label_names))]
+    classes = [rng.permutation(rows) for rows in classes]
+    conditions = np.stack([test["condition"][rows[0]] for rows in classes])
+    per_class = 9
+    samples = generate(model, np.repeat(conditions, per_class, axis=0), rng)
+    samples = samples.reshape(len(classes), per_class, *samples.shape[1:])
+    image = test["image"]
+    result = [
+        Figure(
+            "Conditional generation",
+            "Each row one class: a real image first, then generated ones that share the condition "
+            "and differ in style. Look "
+            "for the class in every image of its row, for variety along it, and for checkerboards.",
+            figures.condition_grid(samples, label_names, image[[rows[0] for rows in classes]]),
+            "paper Fig. 10, 11",
+        )
+    ]
+
+    depth = min(3, *(len(rows) for rows in classes))
+    contents = np.concatenate([rows[:depth] for rows in classes])
+    styles = np.concatenate([rows[-depth:] for rows in classes])
+    grid = _grid(model, codes["content"][contents], codes["style"][styles])
+    result.append(
+        Figure(
+            "Hybrids of two images",
+            "Content from the image at the left of the row, style from the image at the top of the "
+            "column. Class, colour and "
+            "border should follow the row; position, skin and light the column.",
+            figures.hybrid_grid(image[contents], image[styles], grid),
+            "paper Fig. 12, 13",
+        )
+    )
+    mean, _ = model.condition_encoder(conditions, training=False)
+    grid = _grid(model, keras.ops.convert_to_numpy(mean), codes["style"][styles])
+    result.append(
+        Figure(
+            "Hybrids of a condition and an image",
+            "Content from the condition alone (the real image at the left is an example of it), style from the top.",
+            figures.hybrid_grid(image[[rows[0] for rows in classes]], image[styles], grid),
+            "paper Sec. II-F, first kind",
+        )
+    )
+
+    a = np.concatenate([rows[:1] for rows in classes])
+    b = np.concatenate([rows[-1:] for rows in classes[1:] + classes[:1]])
+    lines = [
+        keras.ops.convert_to_numpy(model.interpolate(image[a], image[b], 8, code))
+        for code in ("content", "style", "both")
+    ]
+    result.append(
+        Figure(
+            "Interpolation",
+            "From one test image to another: content alone, style alone, both. Content should change "
+            "the lesion's kind where it "
+            "is; style should move it and leave its kind.",
+            figures.interpolation_grid(*lines, image[a], image[b]),
+            "paper Fig. 18",
+        )
+    )
+
+    queries = np.concatenate([rows[:1] for rows in classes])
+    others = np.setdiff1d(np.arange(len(image)), queries)
+    top = min(3, len(others))
+    found = {
+        by: others[measure.nearest(codes[by][queries], codes[by][others], top=top)[0]]
+        for by in ("style", "content")
+    }
+    result.append(
+        Figure(
+            "Retrieval",
+            "The query, its nearest test images by style to the right and by content below.",
+            figures.retrieval_grid(image[queries], image[found["style"]], image[found["content"]]),
+            "paper Fig. 14, 15",
+        )
+    )
+    if len(image) >= 10:
+        shown = rng.permutation(len(image))[:600]
+        result.append(
+            Figure(
+                "Codes of the test images (t-SNE)",
+                "Content should fall apart by class, style should not.",
+                figures.tsne_figure(
+                    codes["content"][shown],
+                    codes["style"][shown],
+                    test["label"][shown],
+                    label_names,
+                    image[shown],
+                ),
+                "paper Fig. 19",
+            )
+        )
+    return result
+
+
+def headline(metrics: dict) -> str:
+    """The result in words, from the metrics."""
+    value = {
+        name: np.nan if entry["value"] is None else entry["value"]
+        for name, entry in metrics.items()
+    }
+    lines = [
+        f"Generated images carry their condition in "
+        f"{value['conditional_generation_accuracy']:.1%} of cases; hybrids carry "
+        f"the class of their content image in {value['hybrid_class_accuracy']:.1%}.",
+        f"FID is {value['frechet_distance']:.3g}, "
+        f"{value['frechet_distance'] / value['frechet_distance_untrained']:.2g} of the "
+        f"untrained generator's; CIFC is {value['cross_image_feature_consistency']:.3f} "
+        f"({value['cross_image_feature_consistency_relative']:.3f} of the distance between the codes of two images).",
+    ]
+    if "hybrid_position_r2_style" in value:
+        lines.append(
+            f"The position of a hybrid's lesion follows the style image with R2 = "
+            f"{value['hybrid_position_r2_style']:.3f}, and the "
+            f"content image with r2 = {value['hybrid_position_r2_content']:.3f}."
+        )
+    return "\n".join(lines)
+
+
+def paper(dataset: str) -> Column | None:
+    """The paper's figures to stand beside a run's; a skin phantom gets HAM10000's, for orientation."""
+    return paper_column("HAM10000") if dataset in ("ham10000", "skin_phantom") else None
+
+
+def sample_grid(
+    model: DRAI, images: np.ndarray, conditions: np.ndarray, seed: int = 0
+) -> np.ndarray:
+    """A picture of training's progress: real, reconstructed and generated images, uint8 RGB.
+
+    Args:
+        model: in training; its averaged weights are used.
+        images: (N, H, W, C) in [-1, 1].
+        conditions: (N, K), of the generated ones.
+        seed: of the generated ones' style, so that pictures of one run show the same draws.
+    """
+    rng = np.random.default_rng(seed)
+    with model.averaged():
+        reconstructed = keras.ops.convert_to_numpy(model(images))
+        generated = generate(model, conditions, rng)
+    return figures.image_grid(
+        np.concatenate([images, reconstructed, generated]), columns=len(images)
+    )
+
+
+def _grid(model, contents, styles) -> np.ndarray:
+    rows = [
+        in_batches(model.decode, np.repeat(content[None], len(styles), axis=0), styles)
+        for content in contents
+    ]
+    return np.stack(rows)
+
+
+def _frechet(real, generated, extractor, protocol) -> dict:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        value = measure.frechet_distance(real, generated)
+    notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    return _entry(value, len(generated), "; ".join([protocol, *notes]), extractor)
+
+
+def _entry(value, n: int, protocol: str, extractor: str = "none", std: float | None = None) -> dict:
+    """An entry of metrics.json; what is not finite becomes null, which JSON has."""
+    value, std = (None if v is None or not np.isfinite(v) else float(v) for v in (value, std))
+    return {"value": value, "std": std, "n": int(n), "extractor": extractor, "protocol": protocol}

@@ -1,0 +1,402 @@
+"""A trained system as a SavedModel, which TF Serving, OpenVINO and `tf.saved_model.load` read.
+
+    saved_models/drai-skin_phantom/1/
+        saved_model.pb  variables/  fingerprint.pb   signatures with named float32 tensors
+        assets.extra/tf_serving_warmup_requests      what TF Serving runs before its first answer
+        README.md  card.json                         the model card, for people and for programs
+
+The model is always written by TensorFlow, from a new float32 model that takes over the weights, so
+that neither the backend nor the precision of training is seen in the result. Under another backend
+a process of its own does it.
+"""
+
+import contextlib
+import datetime
+import json
+import math
+import os
+import pathlib
+import pkgutil
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+
+from tfdisent._version import __version__
+
+# Keras and TensorFlow are imported where they are used, so that importing this module is quick.
+
+WEIGHTS = "weights.npz"
+WARMUP = "assets.extra/tf_serving_warmup_requests"
+WARMUP_BATCHES = (1, 8)
+CARD_TEXTS = ("title", "summary", "limits", "licence", "citation")
+CARD_TABLES = ("values", "data", "training", "metrics")
+# What tensors hold; systems share these names, and a card's "values" adds to them or says more.
+VALUES = {
+    "image": "intensity in [-1, 1]",
+    "content_image": "intensity in [-1, 1]; the content is taken from it",
+    "style_image": "intensity in [-1, 1]; the style is taken from it",
+    "condition": "one-hot class or attributes, as in training",
+    "content": "code of what the condition describes; posterior mean of an image",
+    "style": "code of the rest; N(0, 1) where it is drawn, posterior mean of an image",
+    "content_noise": "N(0, 1); 0 gives the condition's mean content",
+}
+# Of these lists, which a manifest holds, a published card says only how long they are.
+PRIVATE_LISTS = ("subjects", "skipped", "shards")
+ABSOLUTE_PATH = re.compile(
+    r"^~?/(?!/).*$"  # the whole text is one, perhaps with blanks in it
+    r"|file://\S+"
+    r"""|(?<![^\s"'=(,\[:])~?/(?!/)[^\s"'),;\]]+"""
+    r"|(?<!\w)[A-Za-z]:[\\/](?!/)\S*"
+)
+
+
+def export(
+    model, directory: str | os.PathLike, *, card: dict, version: int | None = None
+) -> pathlib.Path:
+    """Writes `<directory>/<version>/`, whole or not at all.
+
+    Averaged weights are written where the model keeps them (`model.averaged()`). The networks are
+    built anew under the float32 policy and given the same weights: a model trained in mixed
+    precision is exported, and served, in float32. Noise is an input of the signatures, so that the
+    same request always has the same answer.
+
+    Args:
+        model: a system, built; `model.signatures()` says what is exported, the first also as
+            `serving_default`.
+        directory: of all versions of this model, named as it will be served, such as
+            `saved_models/drai-skin_phantom`.
+        card: what the model card says; any of `title`, `summary`, `limits`, `licence` and
+            `citation` (text), `values` ({tensor: what it holds}), `data` and `training` (plain
+            dicts, may be nested) and `metrics` ({name: {value, std, n, extractor, protocol}}, as in
+            `metrics.json`). Absolute paths and lists of subjects are left out of it.
+        version: of the export; by default one more than the highest there.
+
+    Returns:
+        The folder of the version.
+
+    Raises:
+        ValueError: if the card has an unknown key, or the version is there already.
+        OSError: if it cannot be written; nothing is left behind then.
+    """
+    import keras
+    import numpy as np
+
+    directory = pathlib.Path(directory)
+    known = {**dict.fromkeys(CARD_TEXTS, str), **dict.fromkeys(CARD_TABLES, Mapping)}
+    for key, value in card.items():
+        if key not in known:
+            raise ValueError(f"Expected card keys among {', '.join(known)}; received {key!r}.")
+        if not isinstance(value, known[key]):
+            expected = "text" if known[key] is str else "a dict"
+            raise ValueError(f"Expected card[{key!r}] to be {expected}, received {value!r}.")
+    version = _free_version(directory) if version is None else version
+    target = directory / str(version)
+    if version < 1 or target.exists():
+        raise ValueError(
+            f"Expected a version from 1 that {directory} does not have yet, received {version}."
+        )
+    request = {
+        "config": model.get_config(),
+        "name": directory.resolve().name,
+        "version": version,
+        "backend": keras.backend.backend(),
+        "card": _publishable(card),
+    }
+
+    existed = directory.exists()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".exporting-", dir=directory) as folder:
+            folder = pathlib.Path(folder)
+            (folder / "request.json").write_text(json.dumps(request))
+            if hasattr(model, "jax_state_sync"):
+                model.jax_state_sync()
+            with model.averaged():
+                # numpy's file, as HDF5 takes the process down when the disk is full.
+                np.savez(folder / WEIGHTS, *(_float32(weight) for weight in model.weights))
+            if keras.backend.backend() == "tensorflow":
+                _write(type(model), folder)
+            else:
+                _write_in_tensorflow_process(type(model), folder)
+            # Its owner alone may read the temporary folder; the one inside has the usual mode.
+            (folder / "model").rename(target)
+    except OSError as error:
+        raise OSError(
+            f"Could not export version {version} to {directory}: {error}. Nothing was left there."
+        ) from error
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):
+                directory.rmdir()  # succeeds where it stayed empty
+    return target
+
+
+def _free_version(directory: pathlib.Path) -> int:
+    names = [path.name for path in directory.glob("*")]
+    return 1 + max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def _name(system: type) -> str:
+    return f"{system.__module__}:{system.__qualname__}"  # as pkgutil.resolve_name reads it
+
+
+def _float32(weight):
+    from keras import ops
+
+    return ops.convert_to_numpy(ops.cast(weight, "float32"))
+
+
+def _write_in_tensorflow_process(system: type, folder: pathlib.Path) -> None:
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "tensorflow",
+        "CUDA_VISIBLE_DEVICES": "-1",  # this process may hold all of the GPU's memory
+        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+    }
+    command = [sys.executable, "-m", "tfdisent.export", _name(system), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise ChildProcessError(f"the TensorFlow process that writes it stopped with {reason!r}")
+
+
+def _write(system: type, folder: pathlib.Path) -> None:
+    """Writes `folder/model` from the request and the weights in `folder`."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    request = json.loads((folder / "request.json").read_text())
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        model = system.from_config(request["config"])
+    finally:
+        keras.config.set_dtype_policy(policy)
+    with np.load(folder / WEIGHTS) as weights:
+        model.set_weights([weights[key] for key in weights.files])
+
+    # The archive tracks nothing, so it takes the variables that the signatures use and no others.
+    archive = keras.export.ExportArchive()
+    signatures = {}
+    for name, (function, shapes) in model.signatures().items():
+        specs = [
+            keras.InputSpec(shape=shape, dtype="float32", name=key) for key, shape in shapes.items()
+        ]
+        endpoint = archive.add_endpoint(name, function, specs)
+        outputs = endpoint.get_concrete_function().structured_outputs
+        signatures[name] = {
+            "inputs": {key: list(shape) for key, shape in shapes.items()},
+            "outputs": {key: outputs[key].shape.as_list() for key in sorted(outputs)},
+        }
+    try:
+        archive.write_out(folder / "model", verbose=False)
+        _write_warmup(folder / "model" / WARMUP, request["name"], signatures)
+    except tf.errors.OpError as error:  # TensorFlow's own errors of the file system are no OSError
+        raise OSError(error.message) from error
+
+    card = {
+        **request["card"],
+        "name": request["name"],
+        "version": request["version"],
+        "system": system.__module__.rpartition(".")[2],
+        "signatures": signatures,
+        "config": request["config"].get("config", request["config"]),
+        "versions": {
+            "tfdisent": __version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "python": platform.python_version(),
+            "trained_on": request["backend"],
+            "exported": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        },
+    }
+    card.setdefault("title", f"{card['name']}, version {card['version']}")
+    card.setdefault("summary", sys.modules[system.__module__].__doc__.partition("\n")[0])
+    card["values"] = {**VALUES, **card.get("values", {})}
+    text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
+    (folder / "model" / "card.json").write_text(text, "utf-8")
+    (folder / "model" / "README.md").write_text(_readme(card), "utf-8")
+
+
+# --- warm-up requests ---
+
+
+def _write_warmup(path: pathlib.Path, model_name: str, signatures: dict) -> None:
+    """A TFRecord of PredictionLog messages, of zeros: one per signature and batch size."""
+    import tensorflow as tf
+
+    path.parent.mkdir()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, tensors in signatures.items():
+            for batch in WARMUP_BATCHES:
+                inputs = {
+                    # One zero stands for all of them, which keeps the message small.
+                    key: tf.make_tensor_proto(0.0, shape=[batch, *shape[1:]]).SerializeToString()
+                    for key, shape in tensors["inputs"].items()
+                }
+                writer.write(_prediction_log(model_name, signature, inputs))
+
+
+def _prediction_log(model_name: str, signature: str, inputs: dict[str, bytes]) -> bytes:
+    """PredictionLog{predict_log{request{model_spec{name, signature_name}, inputs}}} as bytes.
+
+    The messages are those of tensorflow_serving/apis/{prediction_log,predict,model}.proto. Their
+    package pins one version of TensorFlow; all fields used here are texts or messages, which
+    protobuf writes as key, length, content.
+    """
+    model_spec = _field(1, model_name.encode()) + _field(3, signature.encode())
+    entries = (_field(1, key.encode()) + _field(2, tensor) for key, tensor in inputs.items())
+    request = _field(1, model_spec) + b"".join(_field(2, entry) for entry in entries)
+    return _field(6, _field(1, request))
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, lowest first; the top bit says that more follow."""
+    head = b""
+    while value > 127:
+        head += bytes([value & 127 | 128])
+        value >>= 7
+    return head + bytes([value])
+
+
+# --- model card ---
+
+
+def _publishable(value):
+    """A copy in plain JSON values, without absolute paths and lists of subjects; NaN is null."""
+    if isinstance(value, Mapping):
+        return {
+            str(key): len(item)
+            if key in PRIVATE_LISTS and isinstance(item, list | tuple)
+            else _publishable(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_publishable(item) for item in value]
+    if isinstance(value, str | os.PathLike):
+        return ABSOLUTE_PATH.sub("<path>", str(value))
+    if hasattr(value, "tolist"):  # numpy
+        return _publishable(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _readme(card: dict) -> str:
+    signatures = list(card["signatures"])
+    default, last = signatures[0], signatures[-1]
+    name, path = card["name"], f"{card['name']}/{card['version']}"
+    shapes = card["signatures"][default]["inputs"]
+    sections = {
+        "Intended use and limits": f"""
+For research. Not a medical device: its images and codes must not be used for diagnosis, treatment
+or any decision about a patient. It knows no more than its training data show (below), and nothing
+is known of how it does on other data.
+
+{card.get("limits", "")}""",
+        "Signatures": f"""
+All tensors are float32; B is the batch, of any size. `{default}` is also `serving_default`. Nothing
+is drawn at random inside: the same inputs give the same outputs.
+
+{_table(("signature", "tensor", "shape", "values"), _signature_rows(card))}""",
+        "Training data": _table(("", ""), _flat(card.get("data", {}))),
+        "Training": _table(("", ""), _flat(card.get("training", {}))),
+        "Metrics": _table(
+            ("metric", "value", "std", "n", "features", "protocol"), _metric_rows(card)
+        ),
+        "Use in Python": f"""
+Needs TensorFlow and nothing else; run it beside the folder `{name}`.
+
+```python
+import numpy as np
+import tensorflow as tf
+
+model = tf.saved_model.load("{path}")
+shapes = {json.dumps({key: shape[1:] for key, shape in shapes.items()})}
+inputs = {{key: np.zeros([1, *shape], "float32") for key, shape in shapes.items()}}
+outputs = model.signatures["{default}"](**{{key: tf.constant(x) for key, x in inputs.items()}})
+```""",
+        "Use with TF Serving": f"""
+```sh
+docker run -p 8501:8501 -v "$PWD/{name}:/models/{name}" -e MODEL_NAME={name} tensorflow/serving
+```
+
+Then over REST, with `inputs` as above:
+
+```py
+import json
+import urllib.request
+
+columns = {{key: x.tolist() for key, x in inputs.items()}}
+body = json.dumps({{"signature_name": "{default}", "inputs": columns}}).encode()
+answer = urllib.request.urlopen("http://localhost:8501/v1/models/{name}:predict", body)
+outputs = json.load(answer)["outputs"]
+```""",
+        "Use with OpenVINO": f"""
+`openvino.convert_model("{path}")` reads `{default}`, and needs no TensorFlow. The
+other signatures go through it, with `model` as above. Where the processor has bfloat16, OpenVINO
+computes in it unless it is told not to.
+
+```py
+import openvino
+
+{last} = openvino.convert_model(model.signatures["{last}"])
+{last} = openvino.compile_model({last}, "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
+```""",
+        "Config": f"```json\n{json.dumps(card['config'], indent=1)}\n```",
+        "Versions": _table(("", ""), _flat(card["versions"])),
+        "Licence": card.get(
+            "licence", "Not stated. That of the training data may bind the weights."
+        ),
+        "Citation": card.get("citation", "Not stated."),
+    }
+    texts = [f"# {card['title']}", card["summary"]]
+    texts += [f"## {heading}\n\n{text.strip()}" for heading, text in sections.items()]
+    return "\n\n".join(texts) + "\n"
+
+
+def _signature_rows(card: dict) -> Iterator[tuple]:
+    for name, tensors in card["signatures"].items():
+        for direction in ("inputs", "outputs"):
+            for key, shape in tensors[direction].items():
+                shape = "(" + ", ".join(["B", *map(str, shape[1:])]) + ")"
+                yield f"`{name}` {direction[:-1]}", f"`{key}`", shape, card["values"].get(key, "")
+
+
+def _metric_rows(card: dict) -> Iterator[tuple]:
+    for name, metric in card.get("metrics", {}).items():
+        metric = metric if isinstance(metric, Mapping) else {"value": metric}
+        yield name, *(metric.get(key) for key in ("value", "std", "n", "extractor", "protocol"))
+
+
+def _flat(values: Mapping, prefix: str = "") -> Iterator[tuple]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key} / ")
+        else:
+            yield prefix + key, ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _table(header: tuple, rows: Iterator[tuple]) -> str:
+    lines = [_row(row) for row in rows]
+    return (
+        "\n".join([_row(header), _row(["---"] * len(header)), *lines]) if lines else "Not stated."
+    )
+
+
+def _row(cells) -> str:
+    texts = (
+        "" if cell is None else f"{cell:.5g}" if isinstance(cell, float) else str(cell)
+        for cell in cells
+    )
+    return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
+
+
+if __name__ == "__main__":  # the process that `export` starts under other backends
+    _write(pkgutil.resolve_name(sys.argv[1]), pathlib.Path(sys.argv[2]))

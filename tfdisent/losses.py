@@ -1,0 +1,69 @@
+"""Loss terms as pure functions of arrays.
+
+Every function returns one value per example, shape (B,): the caller takes the mean, weights the term and names it. They
+compute in float32 whatever the networks' precision, because sums over pixels lose the small terms in bfloat16.
+"""
+
+import keras
+from keras import ops
+
+
+def least_squares(scores, target: float):
+    """Least-squares adversarial loss, (score - target)^2.
+
+    Source: Mao et al., Least Squares Generative Adversarial Networks, ICCV 2017, Eq. 9 with a = 0 (fake), b = c = 1
+    (real), https://arxiv.org/abs/1611.04076. The factor 1/2 of that paper is left out, as DRAI's and most public
+    code do.
+
+    Args:
+        scores: unbounded discriminator outputs, shape (B, ...).
+        target: 1.0 for "real", 0.0 for "generated".
+
+    Returns:
+        Mean over all but the first axis, shape (B,).
+    """
+    return _mean_per_example(ops.square(_float32(scores) - target))
+
+
+def absolute_error(predicted, target):
+    """Mean absolute error, mean |predicted - target|.
+
+    Source: the l1 terms of DRAI, Eq. 9, 11 and 15, https://arxiv.org/abs/2012.04764, with means in place of sums so
+    that coefficients of one keep all terms on one scale.
+
+    Args:
+        predicted: shape (B, ...).
+        target: same shape.
+
+    Returns:
+        Shape (B,).
+    """
+    return _mean_per_example(ops.abs(_float32(predicted) - _float32(target)))
+
+
+def gaussian_kl(mean, log_variance):
+    """Kullback-Leibler divergence KL(N(mean, exp(log_variance)) || N(0, I)), as a mean over dimensions.
+
+    Formula: mean over d of (mean_d^2 + exp(log_variance_d) - 1 - log_variance_d) / 2.
+    Source: Kingma and Welling, Auto-Encoding Variational Bayes, Sec. 3 and App. B, https://arxiv.org/abs/1312.6114
+    (a sum there); the KL terms of DRAI, Eq. 16.
+
+    Args:
+        mean: shape (B, D).
+        log_variance: shape (B, D), natural logarithm.
+
+    Returns:
+        Nats per dimension, shape (B,).
+    """
+    mean, log_variance = _float32(mean), _float32(log_variance)
+    divergence = 0.5 * (ops.square(mean) + ops.exp(log_variance) - 1.0 - log_variance)
+    return _mean_per_example(divergence)
+
+
+def _float32(values):
+    return ops.cast(keras.ops.convert_to_tensor(values), "float32")
+
+
+def _mean_per_example(values):
+    axes = tuple(range(1, len(values.shape)))
+    return ops.mean(values, axis=axes) if axes else values

@@ -1,0 +1,6 @@
+"""Figures, tables and the report page of a run: functions of arrays and numbers, of no system."""
+
+from tfdisent.report.page import Figure, data_summary, write_report
+from tfdisent.report.tables import PAPER, metric_table, paper_column
+
+__all__ = ["PAPER", "Figure", "data_summary", "metric_table", "paper_column", "write_report"]

@@ -1,0 +1,588 @@
+"""The pictures of the papers, from arrays: grids of images, maps of codes, curves of losses.
+
+Every function takes arrays and gives one picture, uint8 (height, width, 3) on white. Images are
+(..., H, W, C) with C = 1 or 3, float in [-1, 1] or uint8, drawn upright as stored. Grids enlarge
+them by whole numbers only, each pixel becoming a square of pixels, so that what is seen is what the
+model made. `upscale=None` picks the factor that brings an image to about 128 pixels.
+"""
+
+import csv
+import functools
+import math
+import os
+import pathlib
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image, ImageDraw, ImageFont
+
+CONTENT = "#1f5fa8"  # the colour of whatever comes from the content code, in every figure
+STYLE = "#b3500b"  # likewise of the style code
+INK = "#333333"
+FAINT = "#8a8a8a"
+BROKEN_PIXEL = (255, 0, 255)  # NaN or infinite: magenta, so that it cannot pass for an image
+# Okabe and Ito's palette, told apart by colour-blind readers too; markers serve print in grey.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
+MARKERS = "o^sDvPX*"
+
+# What to look for, for whoever puts these pictures into a report.
+CAPTIONS = {
+    "condition_grid": (
+        "Each row is one condition: a real example first, then images generated with that "
+        "condition and one content code, with only the style code drawn anew. Look for what the "
+        "condition describes to stay the same along a row, and for the rest to vary."
+    ),
+    "hybrid_grid": (
+        "Each image joins the content code of the image at the left of its row with the style code "
+        "of the image above its column. Look for what the condition describes (class, colour) to "
+        "follow the row, and for position, orientation and background to follow the column."
+    ),
+    "interpolation_grid": (
+        "From a source to a target image in equal steps of the content code alone, of the style "
+        "code alone, and of both. Look for smooth, plausible steps, for a style that holds still "
+        "in the first row of each block and a content that holds still in the second. Jumps would "
+        "hint at memorised images."
+    ),
+    "retrieval_grid": (
+        "The nearest images of a database to the query at the top left: by style code to the "
+        "right, by content code below, nearest first. Look for the same position and orientation "
+        "to the right, and for the same class and colour below."
+    ),
+    "tsne_figure": (
+        "Inferred codes in two dimensions (t-SNE). Look for classes that separate in the content "
+        "map and mix in the style map. Where pictures are shown, each cell of the lattice has the "
+        "one nearest to its middle. Distances between far groups mean nothing in such a map."
+    ),
+    "loss_curves": (
+        "One panel for each term: a moving average over the faint raw values, and its last value "
+        "beside the name. Look for terms that settle; a discriminator term that falls to zero "
+        "means that the generator has lost. Each panel has its own scale, which leaves out the "
+        "highest and lowest 1 % of the raw values."
+    ),
+}
+
+
+class _Words(NamedTuple):
+    first: int  # column (headings) or row (sides) where the span begins
+    last: int
+    text: str
+    colour: str = INK
+
+
+def to_uint8(images: np.ndarray) -> np.ndarray:
+    """Returns images in [-1, 1] as uint8 in 0..255 of the same shape, the inverse of x / 127.5 - 1.
+
+    Values outside are clipped, NaN becomes 0, uint8 images are returned as they are.
+    """
+    images = np.asarray(images)
+    if images.dtype == np.uint8:
+        return images
+    finite = np.nan_to_num(images.astype(np.float64), nan=-1, posinf=1, neginf=-1)
+    return np.rint((np.clip(finite, -1, 1) + 1) * 127.5).astype(np.uint8)
+
+
+def image_grid(
+    images: np.ndarray, columns: int = 8, *, pad: int = 2, upscale: int | None = None
+) -> np.ndarray:
+    """Returns images (N, H, W, C) row by row in a grid, `pad` white pixels around and between them.
+
+    The image in row r, column k begins `pad + r * (H * upscale + pad)` pixels down and
+    `pad + k * (W * upscale + pad)` to the right.
+
+    Raises:
+        ValueError: there is no image, the shape is not (N, H, W, 1 or 3), or columns < 1.
+    """
+    images = _rgb(images, 4, "images")
+    if columns < 1:
+        raise ValueError(f"Expected columns of at least 1, received {columns}.")
+    columns = min(columns, len(images))
+    cells = {divmod(i, columns): image for i, image in enumerate(images)}
+    return _sheet(cells, pad=pad, upscale=upscale)
+
+
+def condition_grid(
+    samples: np.ndarray,
+    names: Sequence[str],
+    real: np.ndarray | None = None,
+    *,
+    pad: int = 2,
+    upscale: int | None = None,
+) -> np.ndarray:
+    """Returns generated images, one row for each condition, after a real example (Figs. 10 and 11).
+
+    Args:
+        samples: (K, S, H, W, C), S images for each of K conditions.
+        names: K names of the conditions, written at the left.
+        real: (K, H, W, C), a real image of each condition for the first column.
+    """
+    samples = _rgb(samples, 5, "samples")
+    if len(names) != len(samples):
+        raise ValueError(
+            f"Expected a name for each of {len(samples)} rows, received {list(names)}."
+        )
+    columns = list(np.swapaxes(samples, 0, 1))
+    headings = []
+    if real is not None:
+        columns.insert(0, _same("real", _rgb(real, 4, "real"), samples[:, 0], "samples[:, 0]"))
+        headings = [_Words(0, 0, "real"), _Words(1, samples.shape[1], "generated")]
+    return _sheet(
+        {(r, k): image for k, column in enumerate(columns) for r, image in enumerate(column)},
+        pad=pad,
+        upscale=upscale,
+        headings=headings,
+        sides=[_Words(r, r, str(name)) for r, name in enumerate(names)],
+        apart=(0, real is not None),
+    )
+
+
+def hybrid_grid(
+    content_images: np.ndarray,
+    style_images: np.ndarray,
+    hybrids: np.ndarray,
+    *,
+    pad: int = 2,
+    upscale: int | None = None,
+) -> np.ndarray:
+    """Returns hybrids between their sources (Figs. 12 and 13): content at the left, style on top.
+
+    Args:
+        content_images: (N, H, W, C), the first column.
+        style_images: (M, H, W, C), the first row; the corner stays blank.
+        hybrids: (N, M, H, W, C), `hybrids[n, m]` from content n and style m.
+    """
+    content, style = (
+        _rgb(content_images, 4, "content_images"),
+        _rgb(style_images, 4, "style_images"),
+    )
+    hybrids = _rgb(hybrids, 5, "hybrids")
+    if hybrids.shape[:2] != (len(content), len(style)):
+        raise ValueError(
+            f"Expected hybrids for {len(content)} content and {len(style)} style images, "
+            f"received shape {hybrids.shape}."
+        )
+    cells = {(n + 1, 0): image for n, image in enumerate(content)}
+    cells |= {(0, m + 1): image for m, image in enumerate(style)}
+    cells |= {(n + 1, m + 1): image for n, row in enumerate(hybrids) for m, image in enumerate(row)}
+    return _sheet(
+        cells,
+        pad=pad,
+        upscale=upscale,
+        headings=[_Words(1, len(style), "style", STYLE)],
+        sides=[_Words(1, len(content), "content", CONTENT)],
+        apart=(1, 1),
+    )
+
+
+def interpolation_grid(
+    content: np.ndarray,
+    style: np.ndarray,
+    both: np.ndarray,
+    source: np.ndarray | None = None,
+    target: np.ndarray | None = None,
+    *,
+    pad: int = 2,
+    upscale: int | None = None,
+) -> np.ndarray:
+    """Returns interpolations between pairs of images (Fig. 18), three rows for each pair.
+
+    Args:
+        content: (P, T, H, W, C), T steps of the content code under the style of the source.
+        style: the same, of the style code under the content of the source.
+        both: the same, of both codes.
+        source: (P, H, W, C), the true images at the beginning, for a column before the steps.
+        target: (P, H, W, C), the true images at the end, for a column after them.
+    """
+    walks = [_rgb(content, 5, "content"), _rgb(style, 5, "style"), _rgb(both, 5, "both")]
+    for name, walk in zip(("style", "both"), walks[1:], strict=True):
+        _same(name, walk, walks[0], "content")
+    columns = list(np.moveaxis(np.stack(walks), 2, 0))  # of (3, P, H, W, C)
+    headings = []
+    if source is not None:
+        columns.insert(0, _column("source", source, walks))
+        headings.append(_Words(0, 0, "source"))
+    if target is not None:
+        headings.append(_Words(len(columns), len(columns), "target"))
+        columns.append(_column("target", target, walks))
+    sides = [_Words(0, 0, "content", CONTENT), _Words(1, 1, "style", STYLE), _Words(2, 2, "both")]
+    blocks = [
+        _sheet(
+            {(r, k): column[r, pair] for k, column in enumerate(columns) for r in range(3)},
+            pad=pad,
+            upscale=upscale,
+            headings=headings,
+            sides=sides,
+        )
+        for pair in range(walks[0].shape[0])
+    ]
+    return image_grid(np.stack(blocks), 1, pad=4 * pad, upscale=1)
+
+
+def retrieval_grid(
+    query: np.ndarray,
+    by_style: np.ndarray,
+    by_content: np.ndarray,
+    *,
+    columns: int = 3,
+    pad: int = 2,
+    upscale: int | None = None,
+) -> np.ndarray:
+    """Returns queries, nearest by style to the right, by content below them (Figs. 14 and 15).
+
+    Args:
+        query: (Q, H, W, C).
+        by_style: (Q, top, H, W, C), nearest first.
+        by_content: (Q, top, H, W, C), nearest first.
+        columns: number of queries side by side.
+    """
+    query = _rgb(query, 4, "query")
+    by_style, by_content = _rgb(by_style, 5, "by_style"), _rgb(by_content, 5, "by_content")
+    for name, found in (("by_style", by_style), ("by_content", by_content)):
+        _same(name, found[:, 0], query, "query")
+    blocks = []
+    for image, to_right, below in zip(query, by_style, by_content, strict=True):
+        cells = {(0, 0): image}
+        cells |= {(0, k + 1): neighbour for k, neighbour in enumerate(to_right)}
+        cells |= {(r + 1, 0): neighbour for r, neighbour in enumerate(below)}
+        headings = [_Words(0, 0, "query"), _Words(1, len(to_right), "by style", STYLE)]
+        sides = [_Words(1, len(below), "by content", CONTENT)]
+        blocks.append(
+            _sheet(cells, pad=pad, upscale=upscale, headings=headings, sides=sides, apart=(1, 1))
+        )
+    return image_grid(np.stack(blocks), columns, pad=4 * pad, upscale=1)
+
+
+def tsne_figure(
+    content_codes: np.ndarray,
+    style_codes: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    images: np.ndarray | None = None,
+    *,
+    seed: int = 0,
+    perplexity: float = 30.0,
+    max_points: int = 1000,
+) -> np.ndarray:
+    """Returns t-SNE maps of content and style codes (Fig. 19), coloured by class.
+
+    Args:
+        content_codes: (N, c).
+        style_codes: (N, z).
+        labels: (N,) integers, indices into `names`.
+        names: names of the classes.
+        images: (N, H, W, C), for a second row of maps: one image in each cell of a lattice, framed
+            in the colour of its class.
+        seed: of the map and of the choice of points; the same seed gives the same picture.
+        perplexity: lowered to (N - 1) / 3 for few codes.
+        max_points: that many codes are drawn, chosen at random, when there are more.
+
+    Raises:
+        ValueError: fewer than 4 codes, numbers of codes, labels and images that differ, or codes
+            that are not finite.
+    """
+    labels = np.asarray(labels)
+    counts = [len(content_codes), len(style_codes), len(labels)]
+    counts += [] if images is None else [len(images)]
+    if len(set(counts)) != 1 or counts[0] < 4:
+        raise ValueError(
+            "Expected the same number, at least 4, of content codes, style codes, labels and "
+            f"images, received {counts}."
+        )
+    if labels.min() < 0 or labels.max() >= len(names):
+        raise ValueError(
+            f"Expected labels from 0 to {len(names) - 1}, the names being {list(names)}, "
+            f"received {labels.min()} to {labels.max()}."
+        )
+    chosen = np.arange(len(labels))
+    if len(labels) > max_points:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(labels), max_points, replace=False))
+    labels = labels[chosen]
+    maps = {
+        "content codes": _tsne(
+            np.asarray(content_codes)[chosen], seed, perplexity, "content_codes"
+        ),
+        "style codes": _tsne(np.asarray(style_codes)[chosen], seed, perplexity, "style_codes"),
+    }
+    rows = 1 if images is None else 2
+    figure = _figure(12, 6.2 * rows + 0.3)
+    axes = figure.subplots(rows, 2, squeeze=False)
+    for k, (title, points) in enumerate(maps.items()):
+        if images is not None:
+            _thumbnails(axes[1, k], points, _rgb(np.asarray(images)[chosen], 4, "images"), labels)
+        for ax in axes[:, k]:
+            ax.set(xlim=(-0.05, 1.08), ylim=(-0.05, 1.08), xticks=[], yticks=[], aspect="equal")
+            ax.spines[:].set_color("#cccccc")
+        axes[0, k].set_title(title, color=(CONTENT, STYLE)[k], fontsize=15, fontweight="bold")
+        for index, name in enumerate(names):
+            axes[0, k].scatter(
+                *points[labels == index].T,
+                s=26,
+                color=PALETTE[index % len(PALETTE)],
+                marker=MARKERS[(index + index // len(PALETTE)) % len(MARKERS)],
+                linewidths=0,
+                alpha=0.75,
+                label=str(name),
+            )
+    handles, words = axes[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        words,
+        loc="outside upper center",
+        ncols=min(8, len(names)),
+        frameon=False,
+        fontsize=14,
+        markerscale=2,
+        handletextpad=0.2,
+    )
+    return _drawn(figure)
+
+
+def read_curves(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Returns (steps, {term: values}) of a metrics.csv: a column `step`, one for each loss term.
+
+    Rows come back in order of steps. Of a step written twice, as after a run that was killed and
+    went on from its last checkpoint, the later row counts. A cell that is empty, cut off or no
+    number is NaN; a row without a step is left out.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it has no column `step`.
+    """
+    rows = {}
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file, restkey="")
+        if "step" not in (reader.fieldnames or ()):
+            raise ValueError(
+                f"{pathlib.Path(path).name}: expected a column 'step', received the columns "
+                f"{reader.fieldnames}."
+            )
+        for row in reader:
+            if math.isfinite(step := _number(row["step"])):
+                rows[step] = row
+    steps = np.array(sorted(rows))
+    terms = [name for name in reader.fieldnames if name not in ("step", "")]
+    return steps, {name: np.array([_number(rows[step][name]) for step in steps]) for name in terms}
+
+
+def loss_curves(
+    metrics_csv: str | os.PathLike, groups: Mapping[str, Sequence[str]] | None = None
+) -> np.ndarray:
+    """Returns one panel for each loss term over the steps: a moving average over faint raw values.
+
+    Args:
+        metrics_csv: see `read_curves`. Terms without any finite value are left out.
+        groups: {heading: terms}, in order. By default terms whose name begins with `d_` or
+            `discriminator` are the discriminators' and all others the generator's.
+
+    Raises:
+        ValueError: no finite value to draw, or a group names a term that the file does not have.
+    """
+    steps, curves = read_curves(metrics_csv)
+    curves = {name: values for name, values in curves.items() if np.isfinite(values).any()}
+    if not curves:
+        raise ValueError(
+            f"{pathlib.Path(metrics_csv).name}: expected at least one row with a finite value."
+        )
+    if groups is None:
+        judging = [name for name in curves if name.startswith(("d_", "discriminator"))]
+        others = [name for name in curves if name not in judging]
+        groups = {"Discriminator terms": judging, "Generator and encoder terms": others}
+        groups = {heading: names for heading, names in groups.items() if names}
+    if unknown := {name for names in groups.values() for name in names} - curves.keys():
+        raise ValueError(f"Expected terms among {sorted(curves)}, received {sorted(unknown)}.")
+
+    columns = 4
+    heights = [math.ceil(len(names) / columns) for names in groups.values()]
+    figure = _figure(12, 1.75 * sum(heights) + 0.4 * len(groups))
+    axes = iter(figure.subplots(sum(heights), columns, squeeze=False).ravel())
+    for (heading, names), height in zip(groups.items(), heights, strict=True):
+        panels = [next(axes) for _ in range(height * columns)]
+        # The layout leaves room for the height of a title but not for its width; the line break
+        # leaves the place for the term's name.
+        panels[0].set_title(
+            heading + "\n", x=0, ha="left", fontsize=14, fontweight="bold", color=INK
+        )
+        for ax, name in zip(panels, names, strict=False):
+            _curve(ax, steps, curves[name], name)
+        for ax in panels[len(names) :]:
+            ax.set_axis_off()
+    return _drawn(figure)
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _curve(ax, steps: np.ndarray, values: np.ndarray, name: str) -> None:
+    finite = np.isfinite(values)
+    steps, values = steps[finite], values[finite]
+    smooth = _moving_average(values, max(1, len(values) // 25))
+    ax.plot(steps, values, color="#9db8d6", linewidth=0.7)
+    # A single row would be an invisible line.
+    ax.plot(steps, smooth, color=PALETTE[0], linewidth=1.6, marker="o" if len(steps) == 1 else None)
+    low, high = np.percentile(values, [1, 99])
+    low, high = min(low, smooth.min()), max(high, smooth.max())
+    margin = 0.08 * (high - low) or 0.1 * abs(high) or 0.1
+    ax.set_ylim(low - margin, high + margin)
+    ax.set_title(name, loc="left", fontsize=10.5, color=INK)
+    ax.set_title(f"{smooth[-1]:.3g}", loc="right", fontsize=10.5, color=PALETTE[0])
+    ax.tick_params(labelsize=9, colors=FAINT, length=2)
+    ax.locator_params(nbins=3)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color("#cccccc")
+    ax.set_xlabel("step", fontsize=9, color=FAINT, labelpad=1)
+
+
+def _moving_average(values: np.ndarray, half: int) -> np.ndarray:
+    """The mean of each value and up to `half` values on either side, fewer at the ends."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    first, last = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
+    return (sums[last] - sums[first]) / (last - first)
+
+
+def _tsne(codes: np.ndarray, seed: int, perplexity: float, name: str) -> np.ndarray:
+    """Returns a map (N, 2) of codes (N, d), its longer side from 0 to 1."""
+    from sklearn.manifold import TSNE  # takes seconds to import, and only this function needs it
+    from threadpoolctl import threadpool_limits
+
+    codes = codes.reshape(len(codes), -1).astype(np.float64)
+    if not np.isfinite(codes).all():
+        raise ValueError(f"Expected finite {name}, received NaN or infinite values.")
+    # Principal components start the map in the same way each time, but need two of them.
+    spread = np.linalg.matrix_rank(codes - codes.mean(axis=0)) >= 2
+    tsne = TSNE(
+        perplexity=min(perplexity, (len(codes) - 1) / 3),
+        init="pca" if spread else "random",
+        random_state=seed,
+    )
+    with threadpool_limits(1):  # sums over threads come in any order, and t-SNE magnifies that
+        points = tsne.fit_transform(codes)
+    low, high = points.min(axis=0), points.max(axis=0)
+    return 0.5 + (points - (low + high) / 2) / max((high - low).max(), 1e-12)
+
+
+def _thumbnails(ax, points: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
+    """Fills a lattice: each cell shows the image whose point is nearest to the cell's middle."""
+    side = 1 / 14
+    cells = {}
+    for index, point in enumerate(points):
+        corner = np.floor(point / side) * side
+        distance = np.abs(point - corner - side / 2).max()
+        cells[tuple(corner)] = min(cells.get(tuple(corner), (2.0, -1)), (distance, index))
+    for (x, y), (_, index) in cells.items():
+        left, right, bottom, top = (
+            x + 0.05 * side,
+            x + 0.95 * side,
+            y + 0.05 * side,
+            y + 0.95 * side,
+        )
+        ax.imshow(images[index], extent=(left, right, bottom, top))
+        frame = Rectangle((left, bottom), right - left, top - bottom, fill=False, linewidth=1.8)
+        frame.set_edgecolor(PALETTE[labels[index] % len(PALETTE)])
+        ax.add_patch(frame)
+
+
+def _figure(width: float, height: float) -> Figure:
+    # A Figure of its own, without pyplot, keeps no state and needs no display.
+    figure = Figure((width, height), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _drawn(figure: Figure) -> np.ndarray:
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def _rgb(images: np.ndarray, rank: int, name: str) -> np.ndarray:
+    images = np.asarray(images)
+    if images.ndim != rank or images.shape[-1] not in (1, 3) or 0 in images.shape:
+        axes = {4: "(N, H, W, 1 or 3)", 5: "(N, M, H, W, 1 or 3)"}[rank]
+        raise ValueError(f"Expected {name} of shape {axes}, none 0, received {images.shape}.")
+    rgb = np.broadcast_to(to_uint8(images), (*images.shape[:-1], 3)).copy()
+    rgb[~np.isfinite(images).all(axis=-1)] = BROKEN_PIXEL
+    return rgb
+
+
+def _same(name: str, images: np.ndarray, others: np.ndarray, other_name: str) -> np.ndarray:
+    if images.shape != others.shape:
+        raise ValueError(
+            f"Expected {name} of shape {others.shape}, that of {other_name}, "
+            f"received {images.shape}."
+        )
+    return images
+
+
+def _column(name: str, images: np.ndarray, walks: Sequence[np.ndarray]) -> np.ndarray:
+    images = _same(name, _rgb(images, 4, name), walks[0][:, 0], "content[:, 0]")
+    return np.stack([images] * len(walks))
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    fonts = pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf")
+    return ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), size)
+
+
+def _sheet(
+    cells: Mapping[tuple[int, int], np.ndarray],
+    *,
+    pad: int,
+    upscale: int | None,
+    headings: Sequence[_Words] = (),
+    sides: Sequence[_Words] = (),
+    apart: tuple[int, int] = (0, 0),
+) -> np.ndarray:
+    """Lays equal images out by (row, column), with words above the columns and beside the rows.
+
+    `apart` says whether the first row and the first column, which hold the sources, stand apart.
+    """
+    height, width = next(iter(cells.values())).shape[:2]
+    upscale = upscale or max(1, round(128 / max(height, width)))
+    height, width = height * upscale, width * upscale
+    font = _font(max(11, round(0.17 * max(height, width))))
+    sides = [word._replace(text=textwrap.fill(word.text, 18)) for word in sides]
+    ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    size = {
+        word: ruler.multiline_textbbox((0, 0), word.text, font=font)[2:]
+        for word in (*headings, *sides)
+    }
+    # A word that spans rows is turned to run along them; a word for one row stays level.
+    turned = {word for word in sides if word.first != word.last}
+    margin = round(0.5 * font.size)
+    top = max((size[word][1] + margin for word in headings), default=0)
+    left = max((size[word][word in turned] + 2 * margin for word in sides), default=0)
+
+    gap = 4 * pad + 4
+    rows, columns = (1 + max(index[axis] for index in cells) for axis in (0, 1))
+    y = [top + pad + r * (height + pad) + gap * (apart[0] and r > 0) for r in range(rows)]
+    x = [left + pad + k * (width + pad) + gap * (apart[1] and k > 0) for k in range(columns)]
+    sheet = Image.new("RGB", (x[-1] + width + pad, y[-1] + height + pad), "white")
+    for (r, k), image in cells.items():
+        enlarged = image.repeat(upscale, axis=0).repeat(upscale, axis=1)
+        sheet.paste(Image.fromarray(enlarged), (x[k], y[r]))
+
+    draw = ImageDraw.Draw(sheet)
+    for word in headings:
+        centre = (x[word.first] + x[word.last] + width) / 2
+        draw.text((centre, top - margin / 2), word.text, word.colour, font, anchor="md")
+    for word in sides:
+        centre = (y[word.first] + y[word.last] + height) / 2
+        if word in turned:
+            across, along = size[word]
+            label = Image.new("RGB", (across, along), "white")
+            ImageDraw.Draw(label).text((0, 0), word.text, word.colour, font)
+            sheet.paste(label.rotate(90, expand=True), (margin, round(centre - across / 2)))
+        else:
+            position = (left - margin, centre)
+            draw.multiline_text(position, word.text, word.colour, font, anchor="rm", align="right")
+    return np.asarray(sheet).copy()

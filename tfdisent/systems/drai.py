@@ -1,0 +1,782 @@
+"""DRAI: dual adversarial inference with disentanglement constraints.
+
+Paper: Havaei, Mao, Wang, Lao: Conditional generation of medical images via disentangled adversarial inference, Medical
+Image Analysis 2021, https://arxiv.org/abs/2012.04764. In: an image x and its condition t (class, attributes). Out: a
+content code c, which carries what t describes, and a style code z, which carries the rest; and a generator of
+images from both. Without public code to follow, layer tables are those of the families that the paper builds
+on (StackGAN-v2 for generator, condition encoder and image discriminators; ALI for Gaussian encoders and joint
+discriminators).
+
+Symbols: E_phi `condition_encoder`, q(c|t); G_x `generator`; G_z `style_encoder`, q(z|x); G_c `content_encoder`, q(c|x);
+F_c, F_z `content_from_style`, `style_from_content`. x~ = G_x(z, c) is `generated`, x^ = G_x(z^, c^)
+`reconstructed`, x' the `transformed` image, t_wrong the `mismatched` condition.
+
+Loss terms (LSGAN form, all means over batch and dimensions, weight 1 unless the config says otherwise):
+
+| term | what | equation |
+|---|---|---|
+| d_image, g_image | D_x: x real, x~ generated | 1 |
+| d_condition, g_condition | D_xt: (x, t) real; (x, t_wrong) and (x~, t) not, a half each | 1 |
+| d_style, g_style | D_xz: (x, z^) against (x~, z); the encoder and the generator fool both sides | 7 |
+| d_content, g_content | D_xc: (x, c^) against (x~, c), likewise | 7 |
+| d_cycle, g_cycle | D_cycle: (x, x) real, (x, x^) not | 8 |
+| code_cycle | codes of x~ return: abs(z' - z) + abs(c' - c) | 9 |
+| gradient_reversal | F_c predicts c^ from z^ and F_z z^ from c^; their gradient is reversed in the encoders | 11 |
+| content_invariance, style_change | abs(c^ - c^'), and -abs(z^ - z^') | 15 |
+| kl_style, kl_content, kl_condition | q(z|x), q(c|x), q(c|t) against N(0, I) | 16 |
+
+One step: all discriminators, then all the others, on x; with `train_twice` the same again on T(x), as in Sec.
+III-G. The second player recomputes the generated images, because it needs their gradient; drawing them once
+for both would hand the discriminators stale ones.
+
+Deviations, each a config field: `style_margin` bounds the style term of Eq. 15, which has no lower bound, by a hinge;
+`kl_weight`; `train_twice=False` halves the cost of a step when the data are already drawn in a random
+symmetry. Gradient reversal and Eq. 15 use the posterior means, and the reversal's targets carry no gradient:
+encoders could otherwise win by rescaling them. D_xt embeds t by itself, so that the generator cannot win through E_phi.
+"""
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfdisent.layers import GradientReversal, UpsampleConv2D
+from tfdisent.losses import absolute_error, gaussian_kl, least_squares
+from tfdisent.training.adversarial import (
+    AdversarialModel,
+    Phase,
+    ReplicaSeedGenerator,
+    num_replicas,
+)
+
+COUNTS = (
+    "channels num_conditions content_dim style_dim generator_filters encoder_filters discriminator_filters "
+    "condition_units code_units joint_units regressor_units batch_size steps"
+).split()
+SLOPE = 0.2  # of every leaky ReLU, as in StackGAN-v2 and DCGAN
+
+
+@dataclasses.dataclass(frozen=True)
+class DRAIConfig:
+    """Settings of DRAI; the defaults are the paper's, or, where it is silent, those of the networks that it builds on.
+
+    Attributes:
+        image_size: height and width in pixels, a power of two from 16.
+        channels: 1 for grey, 3 for colour.
+        num_conditions: length of the condition vector t.
+        content_dim, style_dim: length of c and z.
+        generator_filters: channels of the generator's last stage; doubled at each coarser one.
+        encoder_filters, discriminator_filters: channels of the first stage; doubled at each coarser one.
+        condition_units: width of the condition's embedding in D_xt.
+        code_units, joint_units: width of the joint discriminators' code path and of their joint layers.
+        regressor_units: width of F_c and F_z.
+        batch_norm: batch normalisation in encoders and discriminators (the generator always has it).
+        dropout: rate in the joint discriminators.
+        initializer: "normal" for N(0, 0.02), or "he_normal".
+        kl_weight: weight of the three KL terms.
+        gradient_reversal_weight, self_supervision_weight, code_cycle_weight: weights of Eq. 11, 15 and 9.
+            All three 0 is the baseline DAI.
+        style_margin: bound of the style term of Eq. 15, or None for the paper's unbounded one.
+        train_twice: train on each batch and then on its transformed version.
+        average_momentum: momentum of the averaged weights used for evaluation and export.
+        learning_rate, beta_1, beta_2: Adam's, for both players.
+        augmentation: names from `tfdisent.data.augment.AUGMENTATIONS`, separated by commas, applied to real images.
+        balance_classes: show images of rare classes several times in an epoch, as Sec. III-A balances HAM10000.
+        batch_size, steps: of training.
+    """
+
+    image_size: int = 64
+    channels: int = 3
+    num_conditions: int = 3
+    content_dim: int = 128
+    style_dim: int = 100
+    generator_filters: int = 64
+    encoder_filters: int = 64
+    discriminator_filters: int = 64
+    condition_units: int = 128
+    code_units: int = 512
+    joint_units: int = 1024
+    regressor_units: int = 256
+    batch_norm: bool = True
+    dropout: float = 0.2
+    initializer: str = "normal"
+    kl_weight: float = 1.0
+    gradient_reversal_weight: float = 1.0
+    self_supervision_weight: float = 1.0
+    code_cycle_weight: float = 1.0
+    style_margin: float | None = None
+    train_twice: bool = True
+    average_momentum: float = 0.999
+    learning_rate: float = 1e-5
+    beta_1: float = 0.5
+    beta_2: float = 0.999
+    augmentation: str = "flip,crop"
+    balance_classes: bool = True
+    batch_size: int = 64
+    steps: int = 100_000
+
+    def __post_init__(self):
+        size = self.image_size
+        if size < 16 or size & (size - 1):
+            raise ValueError(f"Expected image_size to be a power of two from 16, received {size}.")
+        if self.initializer not in ("normal", "he_normal"):
+            raise ValueError(
+                f"Expected initializer 'normal' or 'he_normal', received {self.initializer!r}."
+            )
+        for name, value in dataclasses.asdict(self).items():
+            if name.endswith("_weight") and value < 0:
+                raise ValueError(f"Expected {name} >= 0, received {value}.")
+            if name in COUNTS and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"Expected {name} to be a whole number >= 1, received {value}.")
+        for name in ("dropout", "average_momentum", "beta_1", "beta_2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"Expected {name} in [0, 1), received {getattr(self, name)}.")
+        if not self.learning_rate > 0:
+            raise ValueError(f"Expected learning_rate > 0, received {self.learning_rate}.")
+
+    @property
+    def num_stages(self) -> int:
+        """Halvings from the image to 4 x 4."""
+        return int(math.log2(self.image_size)) - 2
+
+
+class DRAI(AdversarialModel):
+    """The system.
+
+    `fit` takes batches {"image": (B, H, W, C) in [-1, 1], "condition": (B, K)}; other keys are ignored.
+
+    Args:
+        config: its settings; the paper's by default.
+        seed: of the noise drawn in training.
+    """
+
+    def __init__(self, config: DRAIConfig | None = None, seed: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config = config or DRAIConfig()
+        self.seed_generator = ReplicaSeedGenerator(seed)
+
+        self.condition_encoder = condition_encoder(config)
+        self.generator = generator(config)
+        self.style_encoder = image_encoder(config, config.style_dim, "style_encoder")
+        self.content_encoder = image_encoder(config, config.content_dim, "content_encoder")
+        self.content_from_style = code_regressor(
+            config, config.style_dim, config.content_dim, "content_from_style"
+        )
+        self.style_from_content = code_regressor(
+            config, config.content_dim, config.style_dim, "style_from_content"
+        )
+        self.image_discriminator = image_discriminator(
+            config, config.channels, "image_discriminator"
+        )
+        self.condition_discriminator_trunk = image_trunk(
+            config, config.discriminator_filters, config.channels, "condition_discriminator_trunk"
+        )
+        self.condition_discriminator_head = condition_head(config, "condition_discriminator_head")
+        self.style_discriminator = joint_discriminator(
+            config, config.style_dim, "style_discriminator"
+        )
+        self.content_discriminator = joint_discriminator(
+            config, config.content_dim, "content_discriminator"
+        )
+        self.cycle_discriminator = image_discriminator(
+            config, 2 * config.channels, "cycle_discriminator"
+        )
+        self.reverse_gradient = GradientReversal()
+
+        self.track_averages(
+            [self.condition_encoder, self.generator, self.style_encoder, self.content_encoder],
+            momentum=config.average_momentum,
+        )
+        self.built = True
+
+    def compile(self, optimizers: dict | None = None, **kwargs) -> None:
+        """Configures training; by default one Adam for the discriminators and one for all other networks."""
+        c = self.config
+        if optimizers is None:
+            optimizers = {
+                player: keras.optimizers.Adam(c.learning_rate, c.beta_1, c.beta_2, name=player)
+                for player in ("discriminators", "generators")
+            }
+        super().compile(optimizers, **kwargs)
+
+    def phases(self) -> list[Phase]:
+        """All discriminators, then encoders, generator and code regressors."""
+        discriminators = [
+            self.image_discriminator,
+            self.condition_discriminator_trunk,
+            self.condition_discriminator_head,
+            self.style_discriminator,
+            self.content_discriminator,
+            self.cycle_discriminator,
+        ]
+        generators = [
+            self.condition_encoder,
+            self.generator,
+            self.style_encoder,
+            self.content_encoder,
+        ]
+        if self.config.gradient_reversal_weight:
+            generators += [self.content_from_style, self.style_from_content]
+        return [
+            Phase(self.discriminator_loss, discriminators, "discriminators"),
+            Phase(self.generator_loss, generators, "generators"),
+        ]
+
+    def passes(self, batch: dict) -> list[dict]:
+        """The batch with its random draws, and with `train_twice` its transformed version with draws of its own."""
+        first = self.draw(batch)
+        if not self.config.train_twice:
+            return [first]
+        second = {
+            **first,
+            **self.draw({"image": first["transformed"], "condition": first["condition"]}),
+        }
+        return [first, {**second, "transformed": first["image"]}]
+
+    def draw(self, batch: dict) -> dict:
+        """Adds what a step draws at random; a key that the batch already has is kept, so that a test can inject it."""
+        c, seed = self.config, self.seed_generator
+        image, condition = batch["image"], ops.cast(batch["condition"], "float32")
+        size = ops.shape(image)[0]
+        mismatched, has_mismatch = mismatched_conditions(
+            condition, keras.random.uniform((size, size), seed=seed)
+        )
+        which = keras.random.randint((size,), 0, len(TRANSFORMATIONS), seed=seed)
+        drawn = {
+            "style": keras.random.normal((size, c.style_dim), seed=seed),
+            "content_noise": keras.random.normal((size, c.content_dim), seed=seed),
+            "inferred_style_noise": keras.random.normal((size, c.style_dim), seed=seed),
+            "inferred_content_noise": keras.random.normal((size, c.content_dim), seed=seed),
+            "transformed": transform(image, which),
+            "mismatched": mismatched,
+            "has_mismatch": has_mismatch,
+        }
+        return {**drawn, **batch, "condition": condition}
+
+    def discriminator_loss(self, batch: dict, carried: dict):
+        """Real against generated in five discriminators (Eq. 1, 7, 8, the discriminators' side)."""
+        x, t, z = batch["image"], batch["condition"], batch["style"]
+        c, *_ = self.infer_condition(t, batch["content_noise"])
+        z_hat, c_hat, _ = self.infer(x, batch)
+        generated, reconstructed = self.decode_both((z, c), (z_hat, c_hat))
+        codes = c, z_hat, c_hat, generated, reconstructed
+        c, z_hat, c_hat, generated, reconstructed = (ops.stop_gradient(code) for code in codes)
+
+        real, fake = (lambda s: least_squares(s, 1.0)), (lambda s: least_squares(s, 0.0))
+        d_x = self.image_discriminator
+        d_image = real(d_x(x, training=True)) + fake(d_x(generated, training=True))
+
+        features = self.condition_discriminator_trunk(x, training=True)
+        features_generated = self.condition_discriminator_trunk(generated, training=True)
+        d_xt = self.condition_discriminator_head
+        wrong = batch["has_mismatch"] * fake(d_xt([features, batch["mismatched"]], training=True))
+        d_condition = real(d_xt([features, t], training=True)) + 0.5 * (
+            wrong + fake(d_xt([features_generated, t], training=True))
+        )
+
+        d_xz, d_xc = self.style_discriminator, self.content_discriminator
+        d_style = real(d_xz([x, z_hat], training=True)) + fake(d_xz([generated, z], training=True))
+        d_content = real(d_xc([x, c_hat], training=True)) + fake(
+            d_xc([generated, c], training=True)
+        )
+
+        d_pair = self.cycle_discriminator
+        d_cycle = real(d_pair(_pair(x, x), training=True)) + fake(
+            d_pair(_pair(x, reconstructed), training=True)
+        )
+
+        terms = {
+            "d_image": ops.mean(d_image),
+            "d_condition": ops.mean(d_condition),
+            "d_style": ops.mean(d_style),
+            "d_content": ops.mean(d_content),
+            "d_cycle": ops.mean(d_cycle),
+        }
+        return sum(terms.values()), terms, {}
+
+    def generator_loss(self, batch: dict, carried: dict):
+        """Fools the discriminators (Eq. 1, 7, 8), and codes that return, do not overlap and are normal (Eq. 9-16)."""
+        config = self.config
+        x, t, z = batch["image"], batch["condition"], batch["style"]
+        c, c_mean, c_log_variance = self.infer_condition(t, batch["content_noise"])
+        z_hat, c_hat, posterior = self.infer(x, batch, batch["transformed"])
+        generated, reconstructed = self.decode_both((z, c), (z_hat, c_hat))
+
+        real, fake = (lambda s: least_squares(s, 1.0)), (lambda s: least_squares(s, 0.0))
+        g_image = real(self.image_discriminator(generated, training=True))
+        features = self.condition_discriminator_trunk(generated, training=True)
+        g_condition = real(self.condition_discriminator_head([features, t], training=True))
+        d_xz, d_xc = self.style_discriminator, self.content_discriminator
+        g_style = real(d_xz([generated, z], training=True)) + fake(d_xz([x, z_hat], training=True))
+        g_content = real(d_xc([generated, c], training=True)) + fake(
+            d_xc([x, c_hat], training=True)
+        )
+        g_cycle = real(self.cycle_discriminator(_pair(x, reconstructed), training=True))
+
+        terms = {
+            "g_image": ops.mean(g_image),
+            "g_condition": ops.mean(g_condition),
+            "g_style": ops.mean(g_style),
+            "g_content": ops.mean(g_content),
+            "g_cycle": ops.mean(g_cycle),
+            "kl_style": ops.mean(gaussian_kl(*posterior["style"])),
+            "kl_content": ops.mean(gaussian_kl(*posterior["content"])),
+            "kl_condition": ops.mean(gaussian_kl(c_mean, c_log_variance)),
+        }
+        total = (
+            terms["g_image"]
+            + terms["g_condition"]
+            + terms["g_style"]
+            + terms["g_content"]
+            + terms["g_cycle"]
+        )
+        total += config.kl_weight * (
+            terms["kl_style"] + terms["kl_content"] + terms["kl_condition"]
+        )
+
+        if config.code_cycle_weight:
+            z_again, _ = self.style_encoder(generated, training=True)
+            c_again, _ = self.content_encoder(generated, training=True)
+            terms["code_cycle"] = ops.mean(absolute_error(z_again, z)) + ops.mean(
+                absolute_error(c_again, c)
+            )
+            total += config.code_cycle_weight * terms["code_cycle"]
+        if config.gradient_reversal_weight:
+            z_mean, c_mean = posterior["style"][0], posterior["content"][0]
+            c_predicted = self.content_from_style(self.reverse_gradient(z_mean), training=True)
+            z_predicted = self.style_from_content(self.reverse_gradient(c_mean), training=True)
+            terms["gradient_reversal"] = ops.mean(
+                absolute_error(c_predicted, ops.stop_gradient(c_mean))
+            ) + ops.mean(absolute_error(z_predicted, ops.stop_gradient(z_mean)))
+            total += config.gradient_reversal_weight * terms["gradient_reversal"]
+        if config.self_supervision_weight:
+            invariance = absolute_error(
+                posterior["content"][0], posterior["transformed_content"][0]
+            )
+            change = absolute_error(posterior["style"][0], posterior["transformed_style"][0])
+            terms["content_invariance"] = ops.mean(invariance)
+            terms["style_change"] = ops.mean(
+                -change if config.style_margin is None else ops.relu(config.style_margin - change)
+            )
+            total += config.self_supervision_weight * (
+                terms["content_invariance"] + terms["style_change"]
+            )
+        return total, terms, {}
+
+    def infer_condition(self, condition, noise):
+        """Samples c ~ q(c|t); returns (c, mean, log_variance)."""
+        mean, log_variance = self.condition_encoder(condition, training=True)
+        return _sample(mean, log_variance, noise), mean, log_variance
+
+    def infer(self, image, batch: dict, transformed=None):
+        """Samples z ~ q(z|x) and c ~ q(c|x); returns (z, c, {"style": (mean, log_variance), ...}).
+
+        With `transformed`, its posteriors are returned too; both images go through the encoders as one batch.
+        """
+        size = ops.shape(image)[0]
+        images = image if transformed is None else ops.concatenate([image, transformed])
+        posterior = {}
+        for name, encoder in (("style", self.style_encoder), ("content", self.content_encoder)):
+            mean, log_variance = encoder(images, training=True)
+            posterior[name] = mean[:size], log_variance[:size]
+            posterior[f"transformed_{name}"] = mean[size:], log_variance[size:]
+        z = _sample(*posterior["style"], batch["inferred_style_noise"])
+        c = _sample(*posterior["content"], batch["inferred_content_noise"])
+        return z, c, posterior
+
+    def decode_both(self, prior, inferred):
+        """x~ and x^ in one pass: batch statistics are then those of all that the generator is asked for."""
+        size = ops.shape(prior[0])[0]
+        style, content = (ops.concatenate([a, b]) for a, b in zip(prior, inferred, strict=True))
+        images = self.generator([style, content], training=True)
+        return images[:size], images[size:]
+
+    # --- verbs ---
+
+    def call(self, image, training=False):
+        """Reconstruction of an image from its own posterior means, (B, H, W, C) in [-1, 1]."""
+        codes = self.encode(image)
+        return self.decode(codes["content"], codes["style"])
+
+    def encode(self, image) -> dict:
+        """Content and style of images.
+
+        Args:
+            image: (B, H, W, C) in [-1, 1].
+
+        Returns:
+            {"content": (B, content_dim), "style": (B, style_dim)}, the posterior means.
+        """
+        image = self._checked_image(image)
+        style, _ = self.style_encoder(image, training=False)
+        content, _ = self.content_encoder(image, training=False)
+        return {"content": content, "style": style}
+
+    def decode(self, content, style):
+        """Images (B, H, W, C) in [-1, 1] from content (B, content_dim) and style (B, style_dim)."""
+        return self.generator(
+            [ops.cast(style, "float32"), ops.cast(content, "float32")], training=False
+        )
+
+    def generate(self, condition, style=None, content_noise=None, seed: int | None = None):
+        """Images that carry a condition.
+
+        Args:
+            condition: (B, num_conditions).
+            style: (B, style_dim); drawn from N(0, I) by default.
+            content_noise: (B, content_dim), moves c within q(c|t); drawn from N(0, I) by default, zeros for its mean.
+            seed: of the draws.
+
+        Returns:
+            (B, H, W, C) in [-1, 1].
+        """
+        condition = self._checked_condition(condition)
+        size = ops.shape(condition)[0]
+        if style is None or content_noise is None:
+            generator = keras.random.SeedGenerator(
+                seed
+            )  # not where both are given, as in an export
+        if style is None:
+            style = keras.random.normal((size, self.config.style_dim), seed=generator)
+        if content_noise is None:
+            content_noise = keras.random.normal((size, self.config.content_dim), seed=generator)
+        mean, log_variance = self.condition_encoder(condition, training=False)
+        content = _sample(mean, log_variance, ops.cast(content_noise, "float32"))
+        return self.decode(content, style)
+
+    def hybrid(self, style_image, content_image=None, condition=None):
+        """Images with the style of one image and the content of another, or of a condition (Sec. II-F).
+
+        Args:
+            style_image: (B, H, W, C) in [-1, 1].
+            content_image: likewise; or
+            condition: (B, num_conditions), whose mean content is used.
+
+        Returns:
+            (B, H, W, C) in [-1, 1].
+        """
+        if (content_image is None) == (condition is None):
+            raise ValueError(
+                "Expected exactly one of content_image and condition as the source of content."
+            )
+        style, _ = self.style_encoder(self._checked_image(style_image), training=False)
+        if condition is None:
+            content, _ = self.content_encoder(self._checked_image(content_image), training=False)
+        else:
+            content, _ = self.condition_encoder(self._checked_condition(condition), training=False)
+        return self.decode(content, style)
+
+    def interpolate(self, image_a, image_b, steps: int = 8, code: str = "both"):
+        """Images on the straight line from the codes of one image to those of another (Fig. 18).
+
+        Args:
+            image_a, image_b: (B, H, W, C) in [-1, 1].
+            steps: images on the line, both ends included, at least 2.
+            code: which code moves, "content", "style" or "both"; the other stays that of `image_a`.
+
+        Returns:
+            (B, steps, H, W, C) in [-1, 1].
+        """
+        if code not in ("both", "content", "style"):
+            raise ValueError(f"Expected code 'both', 'content' or 'style', received {code!r}.")
+        if steps < 2:
+            raise ValueError(f"Expected at least 2 steps, both ends included, received {steps}.")
+        a, b = self.encode(image_a), self.encode(image_b)
+        images = []
+        for weight in np.linspace(0.0, 1.0, steps):
+            mixed = {
+                name: a[name] + (weight if code in ("both", name) else 0.0) * (b[name] - a[name])
+                for name in a
+            }
+            images.append(self.decode(mixed["content"], mixed["style"]))
+        return ops.stack(images, axis=1)
+
+    def retrieve(self, query, database, by: str = "content", top: int = 3):
+        """The nearest images of a database by one code (Fig. 14, 15).
+
+        Args:
+            query: (Q, H, W, C) in [-1, 1].
+            database: (N, H, W, C) in [-1, 1].
+            by: "content" or "style".
+            top: how many, at most N.
+
+        Returns:
+            (indices, distances), each (Q, top), nearest first; distance is the mean absolute error between the codes.
+        """
+        if by not in ("content", "style"):
+            raise ValueError(f"Expected by='content' or 'style', received {by!r}.")
+        if not 1 <= top <= len(database):
+            raise ValueError(
+                f"Expected top from 1 to the {len(database)} images of the database, received {top}."
+            )
+        query_codes, codes = self.encode(query)[by], self.encode(database)[by]
+        distances = ops.mean(ops.abs(query_codes[:, None] - codes[None]), axis=-1)
+        values, indices = ops.top_k(-distances, top)
+        return indices, -values
+
+    def signatures(self) -> dict:
+        """What is exported: name -> (function to a dict of tensors, {argument: shape}); the first is default."""
+        c = self.config
+        image = (None, c.image_size, c.image_size, c.channels)
+        condition, style, content = (
+            (None, c.num_conditions),
+            (None, c.style_dim),
+            (None, c.content_dim),
+        )
+
+        def generate(condition, style, content_noise):
+            return {"image": self.generate(condition, style, content_noise)}
+
+        def hybrid(content_image, style_image):
+            return {"image": self.hybrid(style_image, content_image)}
+
+        return {
+            "generate": (
+                generate,
+                {"condition": condition, "style": style, "content_noise": content},
+            ),
+            "encode": (self.encode, {"image": image}),
+            "hybrid": (hybrid, {"content_image": image, "style_image": image}),
+        }
+
+    def get_config(self) -> dict:
+        """The config's fields."""
+        return {"config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "DRAI":
+        """A model from `get_config`."""
+        return cls(DRAIConfig(**config["config"]))
+
+    def _checked_image(self, image):
+        c = self.config
+        expected = (c.image_size, c.image_size, c.channels)
+        if tuple(image.shape[1:]) != expected:
+            raise ValueError(
+                f"Expected images of shape (B, {', '.join(map(str, expected))}), received {tuple(image.shape)}."
+            )
+        return ops.cast(image, "float32")
+
+    def _checked_condition(self, condition):
+        expected = self.config.num_conditions
+        if len(condition.shape) != 2 or condition.shape[1] != expected:
+            raise ValueError(
+                f"Expected conditions of shape (B, {expected}), received {tuple(condition.shape)}."
+            )
+        return ops.cast(condition, "float32")
+
+
+# --- random draws, apart from what is done with them ---
+
+TRANSFORMATIONS = (
+    lambda image: ops.rot90(image, 1, axes=(1, 2)),
+    lambda image: ops.rot90(image, 2, axes=(1, 2)),
+    lambda image: ops.rot90(image, 3, axes=(1, 2)),
+    lambda image: ops.flip(image, axis=2),
+    lambda image: ops.flip(image, axis=1),
+)
+
+
+def transform(image, which):
+    """The content-preserving transformations of Sec. III-G: rotation by 90, 180, 270 degrees, two flips.
+
+    Args:
+        image: (B, H, H, C).
+        which: (B,) integers from 0 to 4.
+
+    Returns:
+        (B, H, H, C).
+    """
+    chosen = ops.cast(ops.one_hot(which, len(TRANSFORMATIONS)), image.dtype)[..., None, None, None]
+    return sum(chosen[:, k] * apply(image) for k, apply in enumerate(TRANSFORMATIONS))
+
+
+def mismatched_conditions(condition, noise):
+    """For each example a condition of the same batch that differs from its own: never a match.
+
+    Args:
+        condition: (B, K).
+        noise: (B, B) uniform in [0, 1), decides which.
+
+    Returns:
+        (B, K) conditions, and (B,) of 1, or 0 where the whole batch has one condition.
+    """
+    differs = ops.any(ops.not_equal(condition[:, None], condition[None]), axis=-1)
+    score = ops.where(differs, noise, -1.0)
+    return ops.take(condition, ops.argmax(score, axis=1), axis=0), ops.cast(
+        ops.any(differs, axis=1), "float32"
+    )
+
+
+def _sample(mean, log_variance, noise):
+    return mean + ops.exp(0.5 * log_variance) * noise
+
+
+def _pair(a, b):
+    return ops.concatenate([a, b], axis=-1)
+
+
+# --- networks ---
+
+
+def condition_encoder(config: DRAIConfig) -> keras.Model:
+    """E_phi: t (B, K) -> mean and log variance of q(c|t), each (B, content_dim)."""
+    t = keras.Input((config.num_conditions,), name="condition")
+    h = keras.layers.Activation("linear", dtype="float32")(
+        _glu(_dense(config, 4 * config.content_dim)(t))
+    )
+    return keras.Model(t, _halves(h), name="condition_encoder")
+
+
+def generator(config: DRAIConfig) -> keras.Model:
+    """G_x: [z (B, style_dim), c (B, content_dim)] -> image (B, H, W, C) in [-1, 1].
+
+    Nearest-neighbour upsampling and 3 x 3 convolutions, which leave no checkerboard, with gated linear units.
+    """
+    z, c = (
+        keras.Input((config.style_dim,), name="style"),
+        keras.Input((config.content_dim,), name="content"),
+    )
+    filters = config.generator_filters * 2**config.num_stages
+    h = keras.layers.Concatenate()([z, c])
+    h = _batch_norm()(_dense(config, 4 * 4 * 2 * filters, use_bias=False)(h))
+    h = keras.layers.Reshape((4, 4, 2 * filters))(h)
+    h = _glu(h)  # (B, 4, 4, filters)
+    for _ in range(config.num_stages):
+        filters //= 2
+        h = UpsampleConv2D(2 * filters, use_bias=False, kernel_initializer=_initializer(config))(h)
+        h = _glu(_batch_norm()(h))
+    image = keras.layers.Conv2D(
+        config.channels,
+        3,
+        padding="same",
+        activation="tanh",
+        dtype="float32",
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
+    )(h)
+    return keras.Model([z, c], image, name="generator")
+
+
+def image_encoder(config: DRAIConfig, code_dim: int, name: str) -> keras.Model:
+    """G_z or G_c: image (B, H, W, C) -> mean and log variance of its code, each (B, code_dim)."""
+    trunk = image_trunk(config, config.encoder_filters, config.channels, f"{name}_trunk")
+    h = _conv(config, trunk.output.shape[-1], 3, use_bias=not config.batch_norm)(trunk.output)
+    h = keras.layers.Flatten()(_activation(config, h))
+    return keras.Model(trunk.input, _gaussian_head(config, h, code_dim), name=name)
+
+
+def image_trunk(config: DRAIConfig, filters: int, channels: int, name: str) -> keras.Model:
+    """Image (B, H, W, channels) -> features (B, 4, 4, filters * 2^(stages - 1)) by 4 x 4 convolutions of stride 2."""
+    image = keras.Input((config.image_size, config.image_size, channels), name="image")
+    h = keras.layers.LeakyReLU(SLOPE)(_conv(config, filters, 4, strides=2)(image))
+    for stage in range(1, config.num_stages):
+        h = _activation(
+            config,
+            _conv(config, filters * 2**stage, 4, strides=2, use_bias=not config.batch_norm)(h),
+        )
+    return keras.Model(image, h, name=name)
+
+
+def image_discriminator(config: DRAIConfig, channels: int, name: str) -> keras.Model:
+    """D_x, or D_cycle on two stacked images: (B, H, W, channels) -> score (B, 1)."""
+    trunk = image_trunk(config, config.discriminator_filters, channels, f"{name}_trunk")
+    score = keras.layers.Flatten(dtype="float32")(
+        _conv(config, 1, 4, padding="valid")(trunk.output)
+    )
+    return keras.Model(trunk.input, score, name=name)
+
+
+def condition_head(config: DRAIConfig, name: str) -> keras.Model:
+    """Head of D_xt: [features (B, 4, 4, F), t (B, K)] -> score (B, 1); t is embedded and repeated over the map."""
+    width = config.discriminator_filters * 2 ** (config.num_stages - 1)
+    features = keras.Input((4, 4, width), name="features")
+    t = keras.Input((config.num_conditions,), name="condition")
+    embedded = keras.layers.LeakyReLU(SLOPE)(_dense(config, config.condition_units)(t))
+    embedded = keras.layers.Reshape((4, 4, config.condition_units))(
+        keras.layers.RepeatVector(16)(embedded)
+    )
+    h = keras.layers.Concatenate()([features, embedded])
+    h = _activation(config, _conv(config, width, 3, use_bias=not config.batch_norm)(h))
+    score = keras.layers.Flatten(dtype="float32")(_conv(config, 1, 4, padding="valid")(h))
+    return keras.Model([features, t], score, name=name)
+
+
+def joint_discriminator(config: DRAIConfig, code_dim: int, name: str) -> keras.Model:
+    """D_xz or D_xc: [image (B, H, W, C), code (B, code_dim)] -> score (B, 1). No batch norm on the code's path."""
+    trunk = image_trunk(config, config.discriminator_filters, config.channels, f"{name}_trunk")
+    code = keras.Input((code_dim,), name="code")
+    image_path = _dense_leaky(config, keras.layers.Flatten()(trunk.output), config.code_units)
+    code_path = _dense_leaky(
+        config, _dense_leaky(config, code, config.code_units), config.code_units
+    )
+    h = keras.layers.Concatenate()([image_path, code_path])
+    for layer in range(2):
+        h = _dense_leaky(config, h, config.joint_units)
+        # With a seed of its own the mask's state is saved, and a resumed run goes on exactly.
+        h = keras.layers.Dropout(config.dropout, seed=layer)(h) if config.dropout else h
+    score = keras.layers.Dense(1, dtype="float32")(h)
+    return keras.Model([trunk.input, code], score, name=name)
+
+
+def code_regressor(config: DRAIConfig, in_dim: int, out_dim: int, name: str) -> keras.Model:
+    """F_c or F_z: one code (B, in_dim) -> the other (B, out_dim)."""
+    code = keras.Input((in_dim,), name="code")
+    h = _dense_leaky(
+        config, _dense_leaky(config, code, config.regressor_units), config.regressor_units
+    )
+    return keras.Model(code, keras.layers.Dense(out_dim, dtype="float32")(h), name=name)
+
+
+def _gaussian_head(config, h, dim):
+    """Mean and log variance, each (B, dim)."""
+    head = keras.layers.Dense(2 * dim, dtype="float32", kernel_initializer=_initializer(config))
+    return _halves(head(h))
+
+
+def _glu(h):
+    """Gated linear unit: half of the channels, gated by the sigmoid of the other half."""
+    values, gates = _halves(h)
+    return keras.layers.Multiply()([values, keras.layers.Activation("sigmoid")(gates)])
+
+
+def _halves(h):
+    width = h.shape[-1] // 2
+    return h[..., :width], h[..., width:]
+
+
+def _initializer(config):
+    if config.initializer == "normal":
+        return keras.initializers.RandomNormal(stddev=0.02)
+    return keras.initializers.HeNormal()
+
+
+def _conv(config, filters, kernel_size, strides=1, padding="same", use_bias=True):
+    # "same" pads 4 x 4 kernels of stride 2 by one pixel on each side of an even image, as the originals do.
+    return keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        strides,
+        padding,
+        use_bias=use_bias,
+        kernel_initializer=_initializer(config),
+    )
+
+
+def _dense(config, units, use_bias=True):
+    return keras.layers.Dense(units, use_bias=use_bias, kernel_initializer=_initializer(config))
+
+
+def _dense_leaky(config, h, units):
+    return keras.layers.LeakyReLU(SLOPE)(_dense(config, units)(h))
+
+
+def _activation(config, h):
+    return keras.layers.LeakyReLU(SLOPE)(_batch_norm()(h) if config.batch_norm else h)
+
+
+def _batch_norm():
+    return keras.layers.BatchNormalization(
+        momentum=0.9, epsilon=1e-5, synchronized=num_replicas() > 1
+    )

@@ -1,0 +1,107 @@
+"""What the adversarial engine needs of JAX.
+
+Keras hands a training step its state as arrays and wants it back. The step opens one `StatelessScope` over every
+variable, in which reads give the current value and assignments are recorded; each `minimize` opens an inner
+one, because what happens inside `jax.value_and_grad` must leave it as an output.
+"""
+
+import jax
+from jax.custom_derivatives import SymbolicZero
+from keras import StatelessScope, ops
+from keras.src.backend.common.stateless_scope import get_stateless_scope
+
+from tfdisent.training.gradients import require_gradients
+
+
+def train_step(step, model, state, data):
+    """Runs `step(data)` on the state that Keras passes; returns (logs, new state)."""
+    groups = _variable_groups(model)
+    mapping = [
+        pair
+        for group, values in zip(groups, state, strict=True)
+        for pair in zip(group, values, strict=True)
+    ]
+    with StatelessScope(state_mapping=mapping) as scope:
+        scope.variables = [variable for variable, _ in mapping]
+        logs = step(jax.tree.map(ops.convert_to_tensor, data))  # with run_eagerly they are numpy's
+    return logs, tuple([scope.get_current_value(v) for v in group] for group in groups)
+
+
+def minimize(loss, variables, optimizer):
+    """Moves `variables` one optimizer step down `loss() -> (total, aux)` and returns `aux`."""
+    outer = get_stateless_scope()
+    if outer is None or not hasattr(outer, "variables"):
+        raise RuntimeError("On JAX, `minimize` works only inside a model's `train_step`.")
+    current = [(variable, outer.get_current_value(variable)) for variable in outer.variables]
+    reached = set()
+
+    def total_and_updates(values):
+        values = _watched(values, reached)
+        mapping = dict((id(v), (v, value)) for v, value in current)
+        mapping.update((id(v), (v, value)) for v, value in zip(variables, values, strict=True))
+        with StatelessScope(state_mapping=list(mapping.values())) as inner:
+            inner.variables = outer.variables
+            total, aux = loss()
+        updates = [inner.get_current_value(v) for v, _ in current]
+        return total, (aux, updates)
+
+    values = [outer.get_current_value(variable) for variable in variables]
+    (_, (aux, updates)), gradients = jax.value_and_grad(total_and_updates, has_aux=True)(values)
+    gradients = require_gradients(
+        [g if i in reached else None for i, g in enumerate(gradients)], variables
+    )
+    moved = {id(variable) for variable in variables}
+    for (variable, _), value in zip(current, updates, strict=True):
+        if id(variable) not in moved:
+            outer.add_update((variable, value))
+    optimizer.apply(gradients, variables)
+    return aux
+
+
+def input_gradient(function, inputs):
+    """Gradient of `sum(function(inputs))` with respect to `inputs`, itself differentiable (for gradient penalties)."""
+    return jax.grad(lambda x: ops.sum(function(x)))(inputs)
+
+
+def num_replicas() -> int:
+    """Devices that share each batch in one program: `keras.distribution` keeps the global view, so one."""
+    return 1
+
+
+def replica_id() -> int:
+    """Index of the device that runs this code."""
+    return 0
+
+
+def _watched(values, reached):
+    """The values as they are; differentiating through them notes in `reached` which ones have a gradient.
+
+    JAX gives zeros where the loss does not depend on a value; only a custom rule sees that they stand for nothing.
+    """
+
+    @jax.custom_vjp
+    def identity(values):
+        return values
+
+    def forward(values):
+        return [value.value for value in values], None
+
+    def backward(_, cotangents):
+        reached.update(
+            i for i, cotangent in enumerate(cotangents) if not isinstance(cotangent, SymbolicZero)
+        )
+        return (
+            [ops.zeros(c.shape, c.dtype) if isinstance(c, SymbolicZero) else c for c in cotangents],
+        )
+
+    identity.defvjp(forward, backward, symbolic_zeros=True)
+    return identity(values)
+
+
+def _variable_groups(model):
+    return (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    )

@@ -1,0 +1,60 @@
+"""What the adversarial engine needs of TensorFlow."""
+
+import tensorflow as tf
+
+from tfdisent.training.gradients import require_gradients
+
+
+def train_step(step, model, data):
+    """Runs `step(data)`; TensorFlow's variables are updated in place."""
+    return step(data)
+
+
+def minimize(loss, variables, optimizer):
+    """Moves `variables` one optimizer step down `loss() -> (total, aux)` and returns `aux`.
+
+    Gradients are summed over the replicas of a `tf.distribute` strategy, so each replica's loss is divided by their
+    number: two replicas with half a batch each then move the weights as one with the whole.
+    """
+    values = [variable.value for variable in variables]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(values)
+        total, aux = loss()
+        total = total / num_replicas()
+    gradients = require_gradients(tape.gradient(total, values), variables)
+    # No write before the last read: TensorFlow's graph optimiser drops that order where an earlier phase of the same
+    # step wrote the variable too, and a gradient would then see the new weights.
+    with tf.control_dependencies(gradients):
+        gradients = [tf.identity(gradient) for gradient in gradients]
+    optimizer.apply(gradients, variables)
+    return aux
+
+
+def input_gradient(function, inputs):
+    """Gradient of `sum(function(inputs))` with respect to `inputs`, itself differentiable (for gradient penalties)."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(inputs)
+        outputs = tf.reduce_sum(function(inputs))
+    return tape.gradient(outputs, inputs)
+
+
+def num_replicas() -> int:
+    """Devices that share each batch."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def replica_id():
+    """Index of the device that runs this code; 0 outside a strategy."""
+    context = tf.distribute.get_replica_context()
+    return 0 if context is None else context.replica_id_in_sync_group
+
+
+def device_names() -> list[str]:
+    """All GPUs, or all logical CPUs where there is none."""
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [device.name for device in devices]
+
+
+def mirrored_scope(devices: list[str]):
+    """The scope of a `MirroredStrategy` over the devices."""
+    return tf.distribute.MirroredStrategy(devices).scope()

@@ -1,0 +1,19 @@
+"""Checks on gradients that every backend shares."""
+
+
+def require_gradients(gradients, variables) -> list:
+    """The gradients as a list, or an error that names the variables without one.
+
+    A variable that a phase owns but its loss does not reach would silently keep its first value.
+
+    Raises:
+        ValueError: if any gradient is None.
+    """
+    missing = [v.path for v, gradient in zip(variables, gradients, strict=True) if gradient is None]
+    if missing:
+        raise ValueError(
+            f"Expected a gradient for every variable of the phase, but the loss does not depend on "
+            f"{', '.join(missing)}. "
+            "Leave that network out of the phase's `networks`, or use it in the loss."
+        )
+    return list(gradients)

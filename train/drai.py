@@ -1,0 +1,66 @@
+"""Trains DRAI: python -m train.drai --dataset=skin_phantom --preset=quick
+
+Data sets: skin_phantom (made by itself), ham10000 (--raw_dir=DIR).
+
+Presets (values of `DRAIConfig`; two CPU cores):
+
+| preset | images | what it is for |
+|---|---|---|
+| quick | 32 x 32 | to see the effect in minutes |
+| small | 64 x 64 | the same in half an hour |
+| paper | 64 x 64 | the paper's setting; needs a GPU |
+"""
+
+from absl import app, flags
+
+from train import run
+
+QUICK = {
+    "image_size": 32,
+    "content_dim": 32,
+    "style_dim": 16,
+    "generator_filters": 16,
+    "encoder_filters": 16,
+    "discriminator_filters": 16,
+    "condition_units": 32,
+    "code_units": 128,
+    "joint_units": 256,
+    "regressor_units": 128,
+    "batch_norm": False,
+    "dropout": 0.0,
+    "initializer": "he_normal",
+    "kl_weight": 0.1,
+    "code_cycle_weight": 2.0,
+    "style_margin": 0.7,
+    "train_twice": False,
+    "augmentation": "symmetry",
+    "average_momentum": 0.995,
+    "learning_rate": 4e-4,
+    "batch_size": 32,
+    "steps": 3600,
+}
+PRESETS = {
+    "quick": QUICK,
+    "small": QUICK | {"image_size": 64, "generator_filters": 12, "steps": 4500},
+    "paper": {},
+}
+
+
+def parts() -> run.Parts:
+    """DRAI's config, model and evaluation; imported when flags are parsed."""
+    from tfdisent.evaluation import drai
+    from tfdisent.systems.drai import DRAI, DRAIConfig
+
+    return run.Parts(DRAIConfig, DRAI, drai)
+
+
+def main(argv):
+    """Entry point of the command line."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Expected flags of the form --name=value, received {argv[1:]}.")
+    run.main("drai", PRESETS, parts)
+
+
+if __name__ == "__main__":
+    flags.adopt_module_key_flags(run)
+    app.run(main)

@@ -1,0 +1,421 @@
+"""What every training command does: data -> fit -> evaluate -> report -> export, continuing where it stopped.
+
+`main` takes the system's own parts; flags are shared by all. Nothing heavy is imported before flags are parsed.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from absl import flags, logging
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("dataset", "skin_phantom", "Which data set; `--dataset=help` lists them.")
+flags.DEFINE_string("data_dir", "data", "Folder of prepared data sets.")
+flags.DEFINE_string("raw_dir", None, "Folder of the raw data, to prepare it first.")
+flags.DEFINE_string("preset", "quick", "Settings to start from: quick, small or paper.")
+flags.DEFINE_integer(
+    "steps", None, "Training steps in total, over all runs of this command.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "epochs", None, "In place of --steps: passes over the training split in total.", lower_bound=1
+)
+flags.DEFINE_integer("batch_size", None, "Images a step, over all devices.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Of weights, order, augmentation and noise.")
+flags.DEFINE_string(
+    "run_dir", None, "Folder of the run; default: runs/<system>-<dataset>-<preset>-seed<seed>."
+)
+flags.DEFINE_string(
+    "export_dir", None, "Folder of the exports; default: saved_models/<system>-<dataset>."
+)
+flags.DEFINE_string("devices", "1", "Number of devices, or 'all'.")
+flags.DEFINE_enum("mixed_precision", None, ["bfloat16"], "Compute the networks in bfloat16.")
+flags.DEFINE_multi_string("set", [], "field=value of the system's config; may be repeated.")
+flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1)
+flags.DEFINE_integer("sample_every", 500, "Steps between sample pictures.", lower_bound=1)
+flags.DEFINE_enum(
+    "judge",
+    None,
+    ["convnet", "inception"],
+    "Extractor of FID and IS; default: inception for paper, else convnet.",
+)
+flags.DEFINE_integer(
+    "num_samples",
+    None,
+    "Generated images to measure; default: 5000 for paper, else 2000.",
+    lower_bound=2,
+)
+
+# What a user can mend: told in one message, without a traceback.
+USER_ERRORS = (ValueError, OSError, ArithmeticError)
+STOPPED = 143  # exit status after SIGTERM, as shells count it
+
+
+class Parts(NamedTuple):
+    """A system's part of its training command.
+
+    Attributes:
+        config: its config's class.
+        model: (config, seed=) -> the model, to be compiled.
+        evaluation: its module in `tfdisent.evaluation`, with `evaluate`, `sample_grid`, `headline` and `paper`.
+    """
+
+    config: type
+    model: Callable
+    evaluation: types.ModuleType
+
+
+def main(system: str, presets: dict[str, dict[str, Any]], parts: Callable[[], Parts]) -> None:
+    """Runs a system's command; a mistake of the user's ends in one message and status 1.
+
+    Args:
+        system: its name.
+        presets: values of its config by preset; {} is the paper's setting.
+        parts: gives the system's parts, importing what is heavy.
+    """
+    try:
+        train(system, presets, parts)
+    except USER_ERRORS as error:
+        if logging.get_verbosity() >= logging.DEBUG:
+            raise
+        sys.exit(f"error: {error}")
+
+
+def train(system: str, presets: dict[str, dict[str, Any]], parts: Callable[[], Parts]) -> None:
+    """Data, training, evaluation, report, export."""
+    if FLAGS.preset not in presets:
+        raise ValueError(f"Unknown --preset={FLAGS.preset}. Known ones are: {', '.join(presets)}.")
+    if not FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else dozens of lines that say nothing
+    say(f"1/5 data: {FLAGS.dataset}")
+    import keras  # before TensorFlow: with the torch backend it must load torch first
+
+    parts = parts()
+    settings = presets[FLAGS.preset] | parse_settings(parts.config, FLAGS.set)
+    if FLAGS.batch_size:
+        settings["batch_size"] = FLAGS.batch_size
+    folder, manifest = prepared_data(settings.get("image_size", parts.config.image_size))
+    settings |= {
+        "channels": manifest.image_shape[-1],
+        "num_conditions": len(manifest.condition_names),
+    }
+    if FLAGS.steps and FLAGS.epochs:
+        raise ValueError("Give --steps or --epochs, not both.")
+    if FLAGS.steps:
+        settings["steps"] = FLAGS.steps
+    config = parts.config(**settings)
+    if FLAGS.epochs:
+        steps = FLAGS.epochs * max(1, manifest.split("train")["num_examples"] // config.batch_size)
+        config = dataclasses.replace(config, steps=steps)
+
+    run_dir = open_run(system, config, manifest)
+    if FLAGS.mixed_precision:
+        keras.config.set_dtype_policy(f"mixed_{FLAGS.mixed_precision}")
+    keras.utils.set_random_seed(FLAGS.seed)
+    from tfdisent.training import distribution
+
+    with distribution.scope(FLAGS.devices):
+        model = parts.model(config, seed=FLAGS.seed)
+        model.compile()
+        state = fit(model, parts.evaluation, folder, run_dir)
+    metrics = evaluate(system, model, parts.evaluation, folder, manifest, run_dir, state)
+    export(system, model, parts.evaluation, manifest, metrics, run_dir, state)
+
+
+def parse_settings(config_class: type, assignments: list[str]) -> dict[str, Any]:
+    """Values of config fields from "field=value" texts, in their fields' types.
+
+    Raises:
+        ValueError: on an unknown field (the known ones are listed) or a value of another type.
+    """
+    fields = {field.name: field.type for field in dataclasses.fields(config_class)}
+    settings = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or name not in fields:
+            raise ValueError(
+                f"Expected --set=field=value with a field of {', '.join(fields)}; received {assignment!r}."
+            )
+        settings[name] = _parse_value(name, text, fields[name])
+    return settings
+
+
+def _parse_value(name: str, text: str, kind: Any) -> Any:
+    optional = isinstance(kind, types.UnionType)
+    if optional and text.lower() == "none":
+        return None
+    kind = kind.__args__[0] if optional else kind
+    try:
+        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        raise ValueError(
+            f"Expected {name} to be of type {kind.__name__}, received {text!r}."
+        ) from None
+
+
+def prepared_data(image_size: int):
+    """The prepared folder of the data set at this image size, and its manifest; prepares it when it can."""
+    import datasets
+    from tfdisent.data import Manifest
+
+    folder = datasets.prepare(FLAGS.dataset, FLAGS.data_dir, FLAGS.raw_dir, size=image_size)
+    return folder, Manifest.read(folder)
+
+
+def open_run(system: str, config: Any, manifest: Any) -> pathlib.Path:
+    """Makes the run folder, or checks that the one there is of the same settings; returns its path.
+
+    Raises:
+        ValueError: if it is the folder of other settings, naming those that differ.
+    """
+    default = f"runs/{system}-{FLAGS.dataset}-{FLAGS.preset}-seed{FLAGS.seed}"
+    run_dir = pathlib.Path(FLAGS.run_dir or default).expanduser()
+    record = {
+        "system": system,
+        "dataset": FLAGS.dataset,
+        "preset": FLAGS.preset,
+        "data_version": manifest.version,
+        "data_source": manifest.source,
+        "seed": FLAGS.seed,
+        "mixed_precision": FLAGS.mixed_precision,
+        "config": dataclasses.asdict(config),
+    }
+    path = run_dir / "config.json"
+    if path.is_file():
+        differences = _differences(json.loads(path.read_text()), json.loads(json.dumps(record)))
+        if differences:
+            raise ValueError(
+                f"{run_dir} is a run with other settings: {'; '.join(differences)}. Give those again to "
+                "continue it, or another --run_dir to start anew."
+            )
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_json(path, record)
+    (run_dir / "flags.txt").write_text(FLAGS.flags_into_string())
+    write_json(run_dir / "environment.json", environment())
+    for split in manifest.splits:
+        (run_dir / "splits").mkdir(exist_ok=True)
+        subjects = manifest.split(split)["subjects"]
+        (run_dir / "splits" / f"{split}.txt").write_text(
+            "".join(f"{subject}\n" for subject in subjects)
+        )
+    return run_dir
+
+
+def _differences(old: dict, new: dict) -> list[str]:
+    found = []
+    for name in sorted(old.keys() | new.keys()):
+        before, now = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            found += _differences(before, now)
+        elif before != now and name != "steps":  # a total: may grow when the run is continued
+            found.append(f"{name} was {before}, is now {now}")
+    return found
+
+
+def fit(
+    model: Any, evaluation: types.ModuleType, folder: pathlib.Path, run_dir: pathlib.Path
+) -> dict:
+    """Trains up to the config's steps, from the newest checkpoint on; returns the last state, {"step", "seconds"}."""
+    from tfdisent import data
+    from tfdisent.training import callbacks
+    from tfdisent.training.checkpoint import Checkpoints
+
+    config = model.config
+    checkpoints = Checkpoints(run_dir / "checkpoints")
+    state = checkpoints.restore(model) or {"step": 0, "seconds": 0.0}
+    start = state["step"]
+    if start >= config.steps:
+        say(f"2/5 training: {start} of {config.steps} steps are done; only evaluating")
+        return state
+    say(
+        f"2/5 training: {'continuing after step ' + str(start) if start else 'starting'}, {config.steps} steps in total"
+    )
+
+    batches = data.load(
+        folder,
+        "train",
+        batch_size=config.batch_size,
+        augment=config.augmentation.split(",") if config.augmentation else None,
+        seed=FLAGS.seed,
+        repeat=True,
+        start_step=start,
+        balance=config.balance_classes,
+    )
+    shown = data.as_arrays(folder, "test", limit=12)
+
+    def save_sample(step):
+        from PIL import Image
+
+        path = run_dir / "samples" / f"step-{step:08d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(evaluation.sample_grid(model, shown["image"], shown["condition"])).save(
+            path
+        )
+
+    write_scalars = tensorboard_writer(run_dir / "tensorboard")
+    saver = callbacks.SaveCheckpoints(checkpoints, FLAGS.checkpoint_every, start, state["seconds"])
+    try:
+        model.fit(
+            batches,
+            steps_per_epoch=config.steps - start,
+            verbose=0,
+            callbacks=[
+                callbacks.MetricsFile(run_dir / "metrics.csv", start=start, also=write_scalars),
+                callbacks.Every(FLAGS.sample_every, save_sample, start),
+                callbacks.Progress(config.steps, start),
+                saver,
+            ],
+        )
+    finally:
+        saver.restore_signals()
+    if saver.signal is not None:
+        say(
+            f"stopped by signal {saver.signal} after step {saver.step}; the same command continues there"
+        )
+        sys.exit(STOPPED)
+    return {"step": saver.step, "seconds": saver.seconds}
+
+
+def tensorboard_writer(directory: pathlib.Path) -> Callable:
+    """(step, {name: value}) -> None, writing scalars for TensorBoard."""
+    import tensorflow as tf
+
+    writer = tf.summary.create_file_writer(str(directory))
+
+    def write(step: int, values: dict[str, float]) -> None:
+        with writer.as_default():
+            for name, value in values.items():
+                tf.summary.scalar(name, value, step=step)
+        writer.flush()
+
+    return write
+
+
+def evaluate(system, model, evaluation, folder, manifest, run_dir, state) -> dict:
+    """Measures the trained model, writes metrics.json and report.html into `run_dir`; returns the metrics."""
+    from tfdisent import data, report
+
+    say("3/5 evaluation")
+    train_arrays, test_arrays = (data.as_arrays(folder, split) for split in ("train", "test"))
+    is_paper = FLAGS.preset == "paper"
+    metrics, figures = evaluation.evaluate(
+        model,
+        train_arrays,
+        test_arrays,
+        label_names=list(manifest.labels),
+        factor_names=list(manifest.factor_names),
+        judge_directory=run_dir / "judges",
+        judge_kind=FLAGS.judge or ("inception" if is_paper else "convnet"),
+        num_samples=FLAGS.num_samples or (5000 if is_paper else 2000),
+        log=lambda message: say(f"    {message}"),
+    )
+    write_json(run_dir / "metrics.json", metrics)
+
+    say("4/5 report")
+    minutes = state["seconds"] / 60
+    shape = " x ".join(map(str, manifest.image_shape))
+    summary = (
+        f"{system.upper()}, preset {FLAGS.preset}, {state['step']} steps of "
+        f"{model.config.batch_size} images in {minutes:.1f} "
+        f"minutes. Measured on {manifest.dataset}: {manifest.split('train')['num_examples']} images to train, "
+        f"{manifest.split('test')['num_examples']} to test, {shape}.\n\n{evaluation.headline(metrics)}"
+    )
+    path = report.write_report(
+        run_dir,
+        title=f"{system.upper()} on {manifest.dataset}",
+        summary=summary,
+        metrics=metrics,
+        figures=figures,
+        paper=evaluation.paper(manifest.dataset),
+        curves=run_dir / "metrics.csv",
+        config=dataclasses.asdict(model.config),
+        environment=environment(),
+        data=dataclasses.asdict(manifest),
+        command=shlex.join(["python", "-m", f"train.{system}", *sys.argv[1:]]),
+    )
+    say(f"\n{evaluation.headline(metrics)}\n\nreport: {path}")
+    return metrics
+
+
+def export(system, model, evaluation, manifest, metrics, run_dir, state) -> None:
+    """Writes the next version of the SavedModel, unless the state trained so far is exported already."""
+    from tfdisent import report
+    from tfdisent.export import export as export_model
+
+    record = run_dir / "export.json"
+    if record.is_file():
+        done = json.loads(record.read_text())
+        if done["step"] == state["step"] and pathlib.Path(done["path"]).is_dir():
+            say(f"5/5 export: step {state['step']} is exported already: {done['path']}")
+            return
+    say("5/5 export")
+    card = {
+        "title": f"{system.upper()} on {FLAGS.dataset}",
+        "summary": evaluation.headline(metrics),
+        "licence": manifest.licence,
+        "citation": manifest.citation,
+        "values": {"condition": f"one-hot or attributes: {', '.join(manifest.condition_names)}"},
+        "data": report.data_summary(dataclasses.asdict(manifest)),
+        "training": {
+            "steps": state["step"],
+            "minutes": round(state["seconds"] / 60, 1),
+            "preset": FLAGS.preset,
+            "seed": FLAGS.seed,
+        },
+        "metrics": metrics,
+    }
+    directory = pathlib.Path(
+        FLAGS.export_dir or f"saved_models/{system}-{FLAGS.dataset}"
+    ).expanduser()
+    path = export_model(model, directory, card=card)
+    write_json(record, {"step": state["step"], "path": str(path)})
+    say(f"model: {path}")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, backend, machine and commit."""
+    import keras
+
+    packages = ("tfdisent", "tensorflow", "keras", "jax", "torch", "numpy", "tensorflow-gan")
+    root = pathlib.Path(__file__).resolve().parent.parent
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True)
+    return {
+        "python": platform.python_version(),
+        "backend": keras.backend.backend(),
+        "versions": {name: version for name in packages if (version := _version(name))},
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "commit": commit.stdout.strip() or "unknown",
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _version(package: str) -> str | None:
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Writes JSON whole or not at all."""
+    temporary = path.with_suffix(".writing")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def say(message: str) -> None:
+    """A line of progress, at once."""
+    print(message, flush=True)
