@@ -141,10 +141,10 @@ def run_signatures(folder):
 # --- other readers ---
 
 
-@pytest.fixture(scope="module")
-def fresh_process(exported, tmp_path_factory):
-    """What a process with nothing of this repository computes, and what saved_model_cli shows."""
-    folder = tmp_path_factory.mktemp("fresh")
+def read_elsewhere(folder, compute, afterwards=""):
+    """What `compute(name, inputs)` gives for every signature in a process with nothing of this
+    repository, by "count/signature/output", and what that process printed.
+    """
     arrays = {f"{name}/{key}": a for name, values in INPUTS.items() for key, a in values.items()}
     np.savez(folder / "inputs.npz", **arrays)
     code = f"""
@@ -152,19 +152,17 @@ import runpy, sys
 import numpy as np
 import tensorflow as tf
 arrays = np.load("inputs.npz")
-signatures = tf.saved_model.load({str(exported)!r}).signatures
+{compute}
 results = {{}}
 for name in {list(INPUTS)}:
     names = [key.split("/")[1] for key in arrays if key.startswith(name + "/")]
     for count in (1, 5):
-        inputs = {{key: tf.constant(arrays[name + "/" + key][:count]) for key in names}}
-        for key, value in signatures[name](**inputs).items():
+        inputs = {{key: arrays[name + "/" + key][:count] for key in names}}
+        for key, value in compute(name, inputs).items():
             results[f"{{count}}/{{name}}/{{key}}"] = value
 np.savez("outputs.npz", **results)
 assert not [name for name in sys.modules if name.startswith("tfdisent")]
-
-sys.argv = ["saved_model_cli", "show", "--dir", {str(exported)!r}, "--all"]
-runpy.run_module("tensorflow.python.tools.saved_model_cli", run_name="__main__")
+{afterwards}
 """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-c", code]
@@ -173,16 +171,34 @@ runpy.run_module("tensorflow.python.tools.saved_model_cli", run_name="__main__")
     return np.load(folder / "outputs.npz"), done.stdout
 
 
+def of_count(results, count):
+    return {
+        name: {key: results[f"{count}/{name}/{key}"] for key in keys}
+        for name, keys in OUTPUTS.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def fresh_process(exported, tmp_path_factory):
+    """What TensorFlow alone computes, and what saved_model_cli shows."""
+    compute = f"""
+signatures = tf.saved_model.load({str(exported)!r}).signatures
+def compute(name, inputs):
+    return signatures[name](**{{key: tf.constant(array) for key, array in inputs.items()}})
+"""
+    show = f"""
+sys.argv = ["saved_model_cli", "show", "--dir", {str(exported)!r}, "--all"]
+runpy.run_module("tensorflow.python.tools.saved_model_cli", run_name="__main__")
+"""
+    return read_elsewhere(tmp_path_factory.mktemp("fresh"), compute, show)
+
+
 @pytest.mark.parametrize("count", [1, 5])
 def test_a_process_with_tensorflow_alone_gets_the_numbers_of_the_keras_model(
     fresh_process, expected, count
 ):
     results, _ = fresh_process
-    outputs = {
-        name: {key: results[f"{count}/{name}/{key}"] for key in keys}
-        for name, keys in OUTPUTS.items()
-    }
-    assert_close(outputs, first(expected, count), 1e-5)
+    assert_close(of_count(results, count), first(expected, count), 1e-5)
 
 
 def test_saved_model_cli_lists_the_names(fresh_process):
@@ -200,30 +216,30 @@ def test_saved_model_cli_lists_the_names(fresh_process):
     assert listed == {**names, "serving_default": names["generate"]}
 
 
-def test_openvino_gets_the_numbers_of_the_keras_model(exported, expected):
-    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
-    import tensorflow as tf
-
+def test_openvino_gets_the_numbers_of_the_keras_model(exported, expected, tmp_path):
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("openvino is not installed")
+    # In a process of its own: after OpenVINO has run, a SIGTERM that Python handles is a crash.
     # The folder stands for the default signature; TensorFlow's model is held for the others, as
-    # they do not hold their variables.
-    loaded = tf.saved_model.load(exported)
-    sources = {
-        "generate": exported,
-        "encode": loaded.signatures["encode"],
-        "hybrid": loaded.signatures["hybrid"],
-    }
-    # Without the hint it takes bfloat16 where the processor has it, and differs by some 0.005.
-    hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = {
-        name: openvino.compile_model(openvino.convert_model(source), "CPU", hints)
-        for name, source in sources.items()
-    }
+    # they do not hold their variables. Without the hint it takes bfloat16 where the processor has
+    # it, and differs by some 0.005.
+    compute = f"""
+import openvino
+loaded = tf.saved_model.load({str(exported)!r})
+sources = {{"generate": {str(exported)!r}}} | {{
+    name: loaded.signatures[name] for name in ("encode", "hybrid")
+}}
+hints = {{"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}}
+compiled = {{
+    name: openvino.compile_model(openvino.convert_model(source), "CPU", hints)
+    for name, source in sources.items()
+}}
+def compute(name, inputs):
+    return {{key.any_name: array for key, array in compiled[name](inputs).items()}}
+"""
+    results, _ = read_elsewhere(tmp_path, compute)
     for count in (1, 5):
-        outputs = {}
-        for name, inputs in first(INPUTS, count).items():
-            results = compiled[name](inputs)
-            outputs[name] = {key.any_name: array for key, array in results.items()}
-        assert_close(outputs, first(expected, count), 1e-4)
+        assert_close(of_count(results, count), first(expected, count), 1e-4)
 
 
 def test_it_holds_float32_and_ordinary_operations_and_no_discriminator(exported, model):
