@@ -55,18 +55,18 @@ def measure(steps: int = 10, rounds: int = 3, **settings) -> Measurement:
 
 def by_hand(model: DRAI):
     """DRAI's step for one pass, as one would write it without the engine."""
-    discriminators, generators = (phase_variables(phase) for phase in model.phases())
+    generators, discriminators = (phase_variables(phase) for phase in model.phases())
     d_optimizer, g_optimizer = (model.optimizers[x] for x in ("discriminators", "generators"))
 
     @tf.function(jit_compile=model.jit_compile)
     def step(batch):
         batch = model.draw(batch)
         with tf.GradientTape() as tape:
-            total, d_terms, _ = model.discriminator_loss(batch, {})
-        d_optimizer.apply(tape.gradient(total, [v.value for v in discriminators]), discriminators)
-        with tf.GradientTape() as tape:
-            total, g_terms, _ = model.generator_loss(batch, {})
+            total, g_terms, made = model.generator_loss(batch, {})
         g_optimizer.apply(tape.gradient(total, [v.value for v in generators]), generators)
+        with tf.GradientTape() as tape:
+            total, d_terms, _ = model.discriminator_loss(batch, made)
+        d_optimizer.apply(tape.gradient(total, [v.value for v in discriminators]), discriminators)
         model.averages.update()
         return d_terms | g_terms
 

@@ -25,9 +25,9 @@ Loss terms (LSGAN form, all means over batch and dimensions, weight 1 unless the
 | content_invariance, style_change | abs(c^ - c^'), and -abs(z^ - z^') | 15 |
 | kl_style, kl_content, kl_condition | q(z|x), q(c|x), q(c|t) against N(0, I) | 16 |
 
-One step: all discriminators, then all the others, on x; with `train_twice` the same again on T(x), as in Sec.
-III-G. The second player recomputes the generated images, because it needs their gradient; drawing them once
-for both would hand the discriminators stale ones.
+One step: encoders, generator and regressors, then all discriminators on the images that those made, all on x; with
+`train_twice` the same again on T(x), as in Sec. III-G. The players alternate either way; in this order the generator,
+most of a step's work, runs once for both.
 
 Deviations, each a config field: `style_margin` bounds the style term of Eq. 15, which has no lower bound, by a hinge;
 `kl_weight`; `train_twice=False` halves the cost of a step when the data are already drawn in a random
@@ -202,7 +202,7 @@ class DRAI(AdversarialModel):
         super().compile(optimizers, **kwargs)
 
     def phases(self) -> list[Phase]:
-        """All discriminators, then encoders, generator and code regressors."""
+        """Encoders, generator and code regressors, then all discriminators on the images just made."""
         discriminators = [
             self.image_discriminator,
             self.condition_discriminator_trunk,
@@ -220,8 +220,8 @@ class DRAI(AdversarialModel):
         if self.config.gradient_reversal_weight:
             generators += [self.content_from_style, self.style_from_content]
         return [
-            Phase(self.discriminator_loss, discriminators, "discriminators"),
             Phase(self.generator_loss, generators, "generators"),
+            Phase(self.discriminator_loss, discriminators, "discriminators"),
         ]
 
     def passes(self, batch: dict) -> list[dict]:
@@ -255,53 +255,12 @@ class DRAI(AdversarialModel):
         }
         return {**drawn, **batch, "condition": condition}
 
-    def discriminator_loss(self, batch: dict, carried: dict):
-        """Real against generated in five discriminators (Eq. 1, 7, 8, the discriminators' side)."""
-        x, t, z = batch["image"], batch["condition"], batch["style"]
-        c, *_ = self.infer_condition(t, batch["content_noise"])
-        z_hat, c_hat, _ = self.infer(x, batch)
-        generated, reconstructed = self.decode_both((z, c), (z_hat, c_hat))
-        codes = c, z_hat, c_hat, generated, reconstructed
-        c, z_hat, c_hat, generated, reconstructed = (ops.stop_gradient(code) for code in codes)
-
-        real, fake = (lambda s: least_squares(s, 1.0)), (lambda s: least_squares(s, 0.0))
-        d_x = self.image_discriminator
-        d_image = real(d_x(x, training=True)) + fake(d_x(generated, training=True))
-
-        features = self.condition_discriminator_trunk(x, training=True)
-        features_generated = self.condition_discriminator_trunk(generated, training=True)
-        d_xt = self.condition_discriminator_head
-        wrong = batch["has_mismatch"] * fake(d_xt([features, batch["mismatched"]], training=True))
-        d_condition = real(d_xt([features, t], training=True)) + 0.5 * (
-            wrong + fake(d_xt([features_generated, t], training=True))
-        )
-
-        d_xz, d_xc = self.style_discriminator, self.content_discriminator
-        d_style = real(d_xz([x, z_hat], training=True)) + fake(d_xz([generated, z], training=True))
-        d_content = real(d_xc([x, c_hat], training=True)) + fake(
-            d_xc([generated, c], training=True)
-        )
-
-        d_pair = self.cycle_discriminator
-        d_cycle = real(d_pair(_pair(x, x), training=True)) + fake(
-            d_pair(_pair(x, reconstructed), training=True)
-        )
-
-        terms = {
-            "d_image": ops.mean(d_image),
-            "d_condition": ops.mean(d_condition),
-            "d_style": ops.mean(d_style),
-            "d_content": ops.mean(d_content),
-            "d_cycle": ops.mean(d_cycle),
-        }
-        return sum(terms.values()), terms, {}
-
     def generator_loss(self, batch: dict, carried: dict):
         """Fools the discriminators (Eq. 1, 7, 8), and codes that return, do not overlap and are normal (Eq. 9-16)."""
         config = self.config
         x, t, z = batch["image"], batch["condition"], batch["style"]
         c, c_mean, c_log_variance = self.infer_condition(t, batch["content_noise"])
-        z_hat, c_hat, posterior = self.infer(x, batch, batch["transformed"])
+        z_hat, c_hat, posterior = self.infer(batch)
         generated, reconstructed = self.decode_both((z, c), (z_hat, c_hat))
 
         real, fake = (lambda s: least_squares(s, 1.0)), (lambda s: least_squares(s, 0.0))
@@ -363,20 +322,65 @@ class DRAI(AdversarialModel):
             total += config.self_supervision_weight * (
                 terms["content_invariance"] + terms["style_change"]
             )
-        return total, terms, {}
+        made = {
+            "content": c,
+            "inferred_style": z_hat,
+            "inferred_content": c_hat,
+            "generated": generated,
+            "reconstructed": reconstructed,
+        }
+        return total, terms, made
+
+    def discriminator_loss(self, batch: dict, carried: dict):
+        """Real against generated in five discriminators (Eq. 1, 7, 8, the discriminators' side)."""
+        x, t, z = batch["image"], batch["condition"], batch["style"]
+        c, z_hat, c_hat = carried["content"], carried["inferred_style"], carried["inferred_content"]
+        generated, reconstructed = carried["generated"], carried["reconstructed"]
+
+        real, fake = (lambda s: least_squares(s, 1.0)), (lambda s: least_squares(s, 0.0))
+        d_x = self.image_discriminator
+        d_image = real(d_x(x, training=True)) + fake(d_x(generated, training=True))
+
+        features = self.condition_discriminator_trunk(x, training=True)
+        features_generated = self.condition_discriminator_trunk(generated, training=True)
+        d_xt = self.condition_discriminator_head
+        wrong = batch["has_mismatch"] * fake(d_xt([features, batch["mismatched"]], training=True))
+        d_condition = real(d_xt([features, t], training=True)) + 0.5 * (
+            wrong + fake(d_xt([features_generated, t], training=True))
+        )
+
+        d_xz, d_xc = self.style_discriminator, self.content_discriminator
+        d_style = real(d_xz([x, z_hat], training=True)) + fake(d_xz([generated, z], training=True))
+        d_content = real(d_xc([x, c_hat], training=True)) + fake(
+            d_xc([generated, c], training=True)
+        )
+
+        d_pair = self.cycle_discriminator
+        d_cycle = real(d_pair(_pair(x, x), training=True)) + fake(
+            d_pair(_pair(x, reconstructed), training=True)
+        )
+
+        terms = {
+            "d_image": ops.mean(d_image),
+            "d_condition": ops.mean(d_condition),
+            "d_style": ops.mean(d_style),
+            "d_content": ops.mean(d_content),
+            "d_cycle": ops.mean(d_cycle),
+        }
+        return sum(terms.values()), terms, {}
 
     def infer_condition(self, condition, noise):
         """Samples c ~ q(c|t); returns (c, mean, log_variance)."""
         mean, log_variance = self.condition_encoder(condition, training=True)
         return _sample(mean, log_variance, noise), mean, log_variance
 
-    def infer(self, image, batch: dict, transformed=None):
+    def infer(self, batch: dict):
         """Samples z ~ q(z|x) and c ~ q(c|x); returns (z, c, {"style": (mean, log_variance), ...}).
 
-        With `transformed`, its posteriors are returned too; both images go through the encoders as one batch.
+        The posteriors of T(x) are returned too; both images go through the encoders as one batch.
         """
-        size = ops.shape(image)[0]
-        images = image if transformed is None else ops.concatenate([image, transformed])
+        size = ops.shape(batch["image"])[0]
+        images = ops.concatenate([batch["image"], batch["transformed"]])
         posterior = {}
         for name, encoder in (("style", self.style_encoder), ("content", self.content_encoder)):
             mean, log_variance = encoder(images, training=True)
