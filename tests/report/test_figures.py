@@ -250,3 +250,17 @@ def test_moving_average_of_a_line_is_the_line_inside():
     smooth = figures._moving_average(values, 2)
     np.testing.assert_allclose(smooth[2:-2], values[2:-2])
     np.testing.assert_allclose(smooth[[0, -1]], [1, 7])
+
+
+def test_a_matrix_is_darker_where_the_value_is_higher_and_refuses_other_numbers_of_names():
+    picture = figures.matrix([[1.0, 0.0], [-3.0, np.nan]], ["a", "b"], ["one", "two"])
+    assert picture.dtype == np.uint8 and picture.shape[2] == 3
+    red, blue = picture[..., 0].astype(int), picture[..., 2].astype(int)
+    shaded = (blue - red > 60) & (blue > 150)
+    top, left = np.argwhere(shaded).min(axis=0)
+    bottom, right = np.argwhere(shaded).max(axis=0)
+    # Of four cells the one at the top left alone: the only value above 0.
+    assert bottom < 0.7 * len(picture) and right < 0.7 * picture.shape[1]
+    assert shaded.sum() > 0.9 * (bottom - top) * (right - left)
+    with pytest.raises(ValueError, match=r"\(2, 1\)"):
+        figures.matrix(np.zeros((2, 2)), ["a", "b"], ["one"])

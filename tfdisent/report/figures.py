@@ -31,42 +31,6 @@ BROKEN_PIXEL = (255, 0, 255)  # NaN or infinite: magenta, so that it cannot pass
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
 MARKERS = "o^sDvPX*"
 
-# What to look for, for whoever puts these pictures into a report.
-CAPTIONS = {
-    "condition_grid": (
-        "Each row is one condition: a real example first, then images generated with that "
-        "condition and one content code, with only the style code drawn anew. Look for what the "
-        "condition describes to stay the same along a row, and for the rest to vary."
-    ),
-    "hybrid_grid": (
-        "Each image joins the content code of the image at the left of its row with the style code "
-        "of the image above its column. Look for what the condition describes (class, colour) to "
-        "follow the row, and for position, orientation and background to follow the column."
-    ),
-    "interpolation_grid": (
-        "From a source to a target image in equal steps of the content code alone, of the style "
-        "code alone, and of both. Look for smooth, plausible steps, for a style that holds still "
-        "in the first row of each block and a content that holds still in the second. Jumps would "
-        "hint at memorised images."
-    ),
-    "retrieval_grid": (
-        "The nearest images of a database to the query at the top left: by style code to the "
-        "right, by content code below, nearest first. Look for the same position and orientation "
-        "to the right, and for the same class and colour below."
-    ),
-    "tsne_figure": (
-        "Inferred codes in two dimensions (t-SNE). Look for classes that separate in the content "
-        "map and mix in the style map. Where pictures are shown, each cell of the lattice has the "
-        "one nearest to its middle. Distances between far groups mean nothing in such a map."
-    ),
-    "loss_curves": (
-        "One panel for each term: a moving average over the faint raw values, and its last value "
-        "beside the name. Look for terms that settle; a discriminator term that falls to zero "
-        "means that the generator has lost. Each panel has its own scale, which leaves out the "
-        "highest and lowest 1 % of the raw values."
-    ),
-}
-
 
 class _Words(NamedTuple):
     first: int  # column (headings) or row (sides) where the span begins
@@ -339,6 +303,35 @@ def tsne_figure(
         markerscale=2,
         handletextpad=0.2,
     )
+    return _drawn(figure)
+
+
+def matrix(values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> np.ndarray:
+    """Returns a table of numbers in [0, 1] with cells shaded by value; lower ones are shaded as 0.
+
+    Args:
+        values: (R, C); NaN is left empty.
+        rows, columns: their R and C names.
+
+    Raises:
+        ValueError: numbers of names and of values differ.
+    """
+    values = np.asarray(values, float)
+    if values.shape != (len(rows), len(columns)):
+        raise ValueError(
+            f"Expected values of shape ({len(rows)}, {len(columns)}), one for each name, received "
+            f"{values.shape}."
+        )
+    figure = _figure(2.6 + 1.4 * len(columns), 0.8 + 0.36 * len(rows))
+    axes = figure.subplots()
+    axes.imshow(np.nan_to_num(values), cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if math.isfinite(value):
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=12)
+    axes.set_xticks(range(len(columns)), columns, fontsize=13, fontweight="bold")
+    axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows], fontsize=12)
+    axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
+    axes.spines[:].set_visible(False)
     return _drawn(figure)
 
 

@@ -205,7 +205,14 @@ def _curves(path, private) -> dict | None:
     _, terms = pictures.read_curves(path)
     if not any(np.isfinite(values).any() for values in terms.values()):
         return None  # a run that has not logged yet
-    figure = Figure("Loss curves", pictures.CAPTIONS["loss_curves"], pictures.loss_curves(path))
+    figure = Figure(
+        "Loss curves",
+        "One panel for each term: a moving average over the faint raw values, and its last value "
+        "beside the name. Look for terms that settle; a discriminator term that falls to zero "
+        "means that the generator has lost. Each panel has its own scale, which leaves out the "
+        "highest and lowest 1 % of the raw values.",
+        pictures.loss_curves(path),
+    )
     return _picture(figure, private)
 
 
