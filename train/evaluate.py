@@ -28,6 +28,7 @@ def evaluate() -> None:
     record = json.loads(path.read_text())
     if not FLAGS["dataset"].present:
         FLAGS.dataset = record["dataset"]
+        FLAGS.data = [f"{name}={value}" for name, value in record["data_options"].items()]
     FLAGS.preset = record["preset"]
 
     import keras

@@ -40,6 +40,11 @@ flags.DEFINE_string(
 flags.DEFINE_string("devices", "1", "Number of devices, or 'all'.")
 flags.DEFINE_enum("mixed_precision", None, ["bfloat16"], "Compute the networks in bfloat16.")
 flags.DEFINE_multi_string("set", [], "field=value of the system's config; may be repeated.")
+flags.DEFINE_multi_string(
+    "data",
+    [],
+    "option=value of the data set's preparation, as of `datasets.build`; may be repeated.",
+)
 flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_integer("sample_every", 500, "Steps between sample pictures.", lower_bound=1)
 flags.DEFINE_enum(
@@ -168,8 +173,19 @@ def prepared_data(image_size: int):
     import datasets
     from tfdisent.data import Manifest
 
-    folder = datasets.prepare(FLAGS.dataset, FLAGS.data_dir, FLAGS.raw_dir, size=image_size)
+    options = {"size": image_size, **data_options()}
+    folder = datasets.prepare(FLAGS.dataset, FLAGS.data_dir, FLAGS.raw_dir, **options)
     return folder, Manifest.read(folder)
+
+
+def data_options() -> dict[str, str]:
+    """The values of --data by option."""
+    options = dict(assignment.partition("=")[::2] for assignment in FLAGS.data)
+    if "size" in options:
+        raise ValueError(
+            "The image size is the system's: give --set=image_size=... in place of --data=size=..."
+        )
+    return options
 
 
 def open_run(system: str, config: Any, manifest: Any) -> pathlib.Path:
@@ -184,6 +200,7 @@ def open_run(system: str, config: Any, manifest: Any) -> pathlib.Path:
         "system": system,
         "dataset": FLAGS.dataset,
         "preset": FLAGS.preset,
+        "data_options": data_options(),
         "data_version": manifest.version,
         "data_source": manifest.source,
         "seed": FLAGS.seed,

@@ -46,22 +46,15 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    """A small phantom where the command looks for the one that it would prepare."""
-    folder = tmp_path_factory.mktemp("data")
-    import datasets
-    from datasets.builder import prepared_folder
-
-    small = datasets.prepare("skin_phantom", folder / "small", size=16, num_train=48, num_test=30)
-    expected = prepared_folder(datasets.make_builder("skin_phantom", {"size": 16}), folder)
-    expected.parent.mkdir(parents=True)
-    small.rename(expected)
-    return folder
+    """Prepared by the first command."""
+    return tmp_path_factory.mktemp("data")
 
 
-def start(data_dir, work_dir, *arguments):
+def start(data_dir, work_dir, *arguments, data=("num_train=48", "num_test=30")):
     """The command in a process of its own, working in `work_dir`."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow"}
-    command = [sys.executable, "-m", "train.drai", f"--data_dir={data_dir}", *TINY, *arguments]
+    options = [f"--data_dir={data_dir}", *(f"--data={option}" for option in data)]
+    command = [sys.executable, "-m", "train.drai", *options, *TINY, *arguments]
     return subprocess.Popen(
         command,
         cwd=work_dir,
@@ -211,6 +204,8 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(whole, data_dir):
         ("--set=colour=1", ["colour", "content_dim"]),
         ("--set=style_dim=many", ["style_dim", "int", "many"]),
         ("--set=image_size=20", ["power of two", "20"]),
+        ("--data=colour=1", ["colour", "num_train"]),
+        ("--data=size=32", ["--set=image_size"]),
         ("--colour=1", ["colour"]),
         ("--steps=0", ["steps", "0"]),
     ],
@@ -218,7 +213,7 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(whole, data_dir):
 def test_a_wrong_value_ends_in_one_message_that_says_what_is_valid(
     flag, expected, data_dir, tmp_path
 ):
-    _, err = finish(start(data_dir, tmp_path, "--steps=2", flag), status=1)
+    _, err = finish(start(data_dir, tmp_path, "--steps=2", flag, data=()), status=1)
     assert "Traceback" not in err
     for text in expected:
         assert text.lower() in err.lower(), err
