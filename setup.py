@@ -39,11 +39,14 @@ setup(
         "keras>=3.13",
         "matplotlib>=3.8",
         "nibabel>=5.2",
+        "nilearn>=0.10",  # carries the MNI152 tissue maps of the brain phantom
         "numpy>=1.26",
         "pillow>=10.1",
+        "pydicom>=3.0",
         "scikit-image>=0.22",
         "scikit-learn>=1.4",
         "scipy>=1.12",
+        "simpleitk>=2.3",
         "tensorboard>=2.19",  # tf.summary needs it; TensorFlow stopped bringing it in 2.21
         "tensorflow>=2.20",
         "tensorflow-gan>=2.1",
@@ -55,7 +58,7 @@ setup(
     extras_require={
         "jax": ["jax>=0.7"],
         "torch": ["torch>=2.11"],
-        "beam": ["apache-beam>=2.77", "google-crc32c>=1.5"],
+        "beam": ["apache-beam>=2.77"],
         "test": [
             "openvino>=2025.0",
             "pytest>=8.0",

@@ -10,7 +10,21 @@ import pathlib
 from typing import Any, get_origin
 
 DATASETS = {
+    "abdomen_phantom": ("datasets.phantom", "AbdomenPhantom"),
+    "bids": ("datasets.bids", "BIDS"),
+    "brain_phantom": ("datasets.phantom", "BrainPhantom"),
+    "brats": ("datasets.brats", "BraTS"),
+    "cardiac_phantom": ("datasets.phantom", "CardiacPhantom"),
+    "chaos": ("datasets.chaos", "CHAOS"),
     "ham10000": ("datasets.ham10000", "HAM10000"),
+    "ixi": ("datasets.ixi", "IXI"),
+    "lidc": ("datasets.lidc", "LIDC"),
+    "lidc_patches": ("datasets.lidc_patches", "LIDCPatches"),
+    "manifest": ("datasets.manifest", "Table"),
+    "msseg": ("datasets.msseg", "MSSEG"),
+    "nodule_phantom": ("datasets.phantom", "NodulePhantom"),
+    "retina_phantom": ("datasets.phantom", "RetinaPhantom"),
+    "retouch": ("datasets.retouch", "RETOUCH"),
     "skin_phantom": ("datasets.phantom", "SkinPhantom"),
 }
 
@@ -76,12 +90,14 @@ def _typed(field: dataclasses.Field, value: Any) -> Any:
     try:
         if kind is tuple:
             return tuple(value.split(",")) if isinstance(value, str) else tuple(value)
+        if kind is bool and isinstance(value, str):
+            return {"true": True, "false": False}[value.lower()]
         if kind is not str and isinstance(value, str) or kind is float:
             return kind(value)
         if not isinstance(value, kind):
             raise TypeError
         return value
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise ValueError(
             f"Option {field.name} is of type {kind.__name__}, received {value!r}."
         ) from None

@@ -1,4 +1,4 @@
-"""From raw data to shards, over a pool of processes.
+"""From raw data to shards, over a pool of processes or under Apache Beam.
 
 A data set is one file with a frozen dataclass derived from `Builder`. Its fields are its options,
 all with defaults; it has three methods and nothing else is needed but a line in
@@ -29,14 +29,17 @@ unit with `problem` set. What can be done on the fly (flips, normalisation, bala
 to disk.
 
 Units are shuffled once with a fixed seed and dealt to the shards, so that a shard is one work item
-of the pool and its bytes depend neither on the number of workers nor on what was interrupted. A
+of the pool and its bytes depend neither on the engine, nor on the number of workers, nor on what
+was interrupted. Under Beam (`datasets.beam`) a unit is one work item, and shards are the same. A
 shard is written under `.partial/` and moved into place when whole; `manifest.json` comes last and
 marks the folder as whole.
 """
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -44,8 +47,9 @@ import os
 import pathlib
 import random
 import sys
+import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import tensorflow as tf
@@ -55,6 +59,7 @@ from tqdm import tqdm
 from tfdisent.data.records import Manifest, encode, parse
 
 _BAD_INPUT = (ValueError, OSError, EOFError, zlib.error)
+_OUTCOMES = ("good", "skipped", "failed")
 
 
 class Unit(NamedTuple):
@@ -63,6 +68,8 @@ class Unit(NamedTuple):
     `key` is unique in the data set. `subject` (patient, lesion) is in one split only. `source` is
     whatever `examples` needs (paths, numbers; it is pickled). `group` is counted by the dry run
     (class, scanner). `problem` says why the unit cannot be read, when the index already shows it.
+    `modalities` are those that the index found for it; the dry run names the first unit that lacks
+    one. `note` is what the user should know of a unit that is kept (a rating taken as missing).
     """
 
     key: str
@@ -70,6 +77,8 @@ class Unit(NamedTuple):
     source: Any = None
     group: str = ""
     problem: str = ""
+    modalities: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +89,7 @@ class Builder:
     version: ClassVar[str] = "1.0.0"
     raw_help: ClassVar[str] = ""
     num_shards: ClassVar[int] = 8  # of a split; aim at 10 to 200 MB each
+    part_of: ClassVar[dict[str, str]] = {}  # a split that may share subjects with another one
 
     def info(self, raw_dir: pathlib.Path | None) -> Manifest:
         """What a record looks like, and the words about the data set; `prepare` fills in the
@@ -104,6 +114,9 @@ def prepare(
     workers: int | None = None,
     on_error: str = "fail",
     hash_subjects: bool = False,
+    engine: str = "pool",
+    runner: str = "DirectRunner",
+    runner_options: Sequence[str] = (),
 ) -> pathlib.Path:
     """Writes a data set, or what is missing of it, and returns its folder.
 
@@ -114,13 +127,17 @@ def prepare(
         builder: the data set with its options.
         data_dir: where prepared data sets lie.
         raw_dir: the raw data; not needed when the folder is whole.
-        workers: processes; 1 works in this one. Default: one a core, at most one a shard.
+        workers: processes; 1 works in this one. Default: one a core, at most one a shard. Of the
+            pool only.
         on_error: "fail" stops at the first bad unit, "skip" leaves bad units out and lists them in
             the manifest.
         hash_subjects: replace subjects and keys by digests. It hides names from sight; who has a
             list of the possible names can still find which ones they are.
+        engine: "pool", processes of this machine, or "beam", Apache Beam; see `datasets.beam`.
+        runner, runner_options: Beam's runner and its flags, such as "--flink_master=host:8081".
 
     Raises:
+        ImportError: engine="beam" without Apache Beam.
         ValueError: bad input, or raw data other than what the folder was prepared from.
         FileNotFoundError: no raw data.
         OSError: the shards cannot be written.
@@ -129,6 +146,14 @@ def prepare(
         raise ValueError(f"on_error must be 'fail' or 'skip', received {on_error!r}.")
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, received {workers}.")
+    if engine not in ("pool", "beam"):
+        raise ValueError(f"engine must be 'pool' or 'beam', received {engine!r}.")
+    if engine == "beam":
+        from datasets import beam
+
+        write = functools.partial(beam.write_shards, runner=runner, options=tuple(runner_options))
+    else:
+        write = functools.partial(_write_by_pool, workers=workers)
     folder = prepared_folder(builder, data_dir, hash_subjects)
     is_whole = (folder / "manifest.json").is_file()
     if is_whole and raw_dir is None:
@@ -149,7 +174,7 @@ def prepare(
     tasks = _plan(builder, raw_dir, manifest, folder, on_error, hash_subjects)
     try:
         _start_or_continue(folder, source, tasks)
-        shards = _write_all(tasks, workers)
+        shards = _write_all(tasks, write)
         manifest = _finished(manifest, tasks, shards)
         _write_text(folder / "features.json", tfds_features(manifest))
         _write_text(folder / "dataset_info.json", tfds_info(manifest))
@@ -201,11 +226,28 @@ def dry_run(builder: Builder, raw_dir: str | pathlib.Path | None) -> str:
             f"{min(builder.num_shards, len(good)):>8}{len(units) - len(good):>10}  "
             + ", ".join(f"{group} {count}" for group, count in sorted(groups.items()))
         )
-    problems = [unit.problem for units in splits.values() for unit in units if unit.problem]
-    lines += [f"problem: {problem}" for problem in problems[:10]]
-    if len(problems) > 10:
-        lines.append(f"... and {len(problems) - 10} more problems")
+    units = [unit for units in splits.values() for unit in units]
+    lines += _modality_table(info.modalities, units)
+    for kind in ("problem", "note"):
+        texts = [text for unit in units if (text := getattr(unit, kind))]
+        lines += [f"{kind}: {text}" for text in texts[:10]]
+        if len(texts) > 10:
+            lines.append(f"... and {len(texts) - 10} more {kind}s")
     return "\n".join(lines)
+
+
+def _modality_table(modalities: Sequence[str], units: list[Unit]) -> list[str]:
+    """How many units have each modality and the first that lacks it, where the index says so."""
+    if not any(unit.modalities for unit in units):
+        return []
+    # Of a file that cannot be placed at all there is nothing to say here.
+    units = [unit for unit in units if unit.modalities or not unit.problem]
+    lines = [f"{'modality':<12}{'units':>8}{'missing':>10}  first missing"]
+    for modality in modalities:
+        missing = sorted(unit.key for unit in units if modality not in unit.modalities)
+        num_found = len(units) - len(missing)
+        lines.append(f"{modality:<12}{num_found:>8}{len(missing):>10}  {''.join(missing[:1])}")
+    return [line.rstrip() for line in lines]
 
 
 def verify(folder: str | pathlib.Path) -> Manifest:
@@ -251,7 +293,7 @@ def _shard_problem(path: pathlib.Path, shard: dict, manifest: Manifest) -> str:
     )
 
 
-class _Task(NamedTuple):
+class Task(NamedTuple):
     """One shard to write, with all that another process needs for it."""
 
     builder: Builder
@@ -273,7 +315,7 @@ class _Task(NamedTuple):
         return self.folder / ".partial" / f"{self.name}.json"
 
 
-def _plan(builder, raw_dir, manifest, folder, on_error, hash_subjects) -> list[_Task]:
+def _plan(builder, raw_dir, manifest, folder, on_error, hash_subjects) -> list[Task]:
     splits = builder.splits(raw_dir)
     _check_units(builder, splits)
     if on_error == "fail":
@@ -287,7 +329,7 @@ def _plan(builder, raw_dir, manifest, folder, on_error, hash_subjects) -> list[_
             name = f"{builder.name}-{split}.tfrecord-{index:05d}-of-{num_shards:05d}"
             dealt = tuple(units[index::num_shards])
             tasks.append(
-                _Task(builder, manifest, folder, split, name, dealt, on_error, hash_subjects)
+                Task(builder, manifest, folder, split, name, dealt, on_error, hash_subjects)
             )
     return tasks
 
@@ -306,7 +348,8 @@ def _check_units(builder: Builder, splits: dict[str, list[Unit]]) -> None:
                     "data."
                 )
             keys.add(unit.key)
-            if not unit.problem and owners.setdefault(unit.subject, split) != split:
+            owner = builder.part_of.get(split, split)
+            if not unit.problem and owners.setdefault(unit.subject, owner) != owner:
                 raise ValueError(
                     f"{builder.name}: subject {unit.subject!r} is in two splits, "
                     f"{owners[unit.subject]} and {split}."
@@ -326,7 +369,7 @@ def _fail_on_problems(builder: Builder, splits: dict[str, list[Unit]]) -> None:
         )
 
 
-def _start_or_continue(folder: pathlib.Path, source: str, tasks: list[_Task]) -> None:
+def _start_or_continue(folder: pathlib.Path, source: str, tasks: list[Task]) -> None:
     """Throws away what an interrupted preparation of other raw data left."""
     plan = json.dumps(
         {
@@ -343,58 +386,98 @@ def _start_or_continue(folder: pathlib.Path, source: str, tasks: list[_Task]) ->
     _write_text(path, plan)
 
 
-def _is_written(task: _Task) -> bool:
+def is_written(task: Task) -> bool:
+    """Whether a shard is whole, and as strict as the task asks."""
     if not (task.path.is_file() and task.record.is_file()):
         return False
     return task.on_error == "skip" or not _entry(task)["skipped"]
 
 
-def _entry(task: _Task) -> dict:
+def _entry(task: Task) -> dict:
     return json.loads(task.record.read_text(encoding="utf-8"))
 
 
-def _write_all(tasks: list[_Task], workers: int | None) -> list[dict]:
+def _write_all(tasks: list[Task], write: Callable[[list[Task], "_Progress"], None]) -> list[dict]:
     """Writes the shards that are missing; returns the entries of all."""
-    written = [task for task in tasks if _is_written(task)]
-    waiting = [task for task in tasks if not _is_written(task)]
-    workers = min(workers or os.cpu_count() or 1, max(1, len(waiting)))
-    progress = tqdm(
-        total=sum(len(task.units) for task in tasks),
-        desc=tasks[0].builder.name,
-        unit="unit",
-        disable=None,
-    )
-    counts = collections.Counter(good=0, skipped=0, failed=0)
-
-    def show(task: _Task, entry: dict) -> None:
-        counts.update(good=len(task.units) - len(entry["skipped"]), skipped=len(entry["skipped"]))
-        progress.set_postfix(counts, refresh=False)
-        progress.update(len(task.units))
-
-    with progress:
-        for task in written:
-            show(task, _entry(task))
-        try:
-            for task, entry in _map(waiting, workers):
-                show(task, entry)
-        except BaseException:
-            counts.update(failed=1)
-            progress.set_postfix(counts)
-            raise
+    with _Progress(tasks) as progress:
+        waiting = [task for task in tasks if not is_written(task)]
+        if waiting:
+            write(waiting, progress)
     return [_entry(task) for task in tasks]
 
 
-def _map(tasks: list[_Task], workers: int) -> Iterator[tuple[_Task, dict]]:
+class _Progress:
+    """A bar over all units with the counts of good, skipped and failed ones.
+
+    `counts` is a list, or an array that worker processes share and add to; a thread shows it.
+    """
+
+    def __init__(self, tasks: list[Task]):
+        self.counts = [0] * len(_OUTCOMES)
+        self._already = collections.Counter()
+        for task in tasks:
+            if is_written(task):
+                skipped = len(_entry(task)["skipped"])
+                self._already.update(skipped=skipped, good=len(task.units) - skipped)
+        total = sum(len(task.units) for task in tasks)
+        self._bar = tqdm(total=total, desc=tasks[0].builder.name, unit="unit", disable=None)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._show_until_the_end, daemon=True)
+
+    def __enter__(self) -> "_Progress":
+        global _counts
+        _counts = self.counts
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._show()
+        self._bar.close()
+
+    def _show_until_the_end(self) -> None:
+        while not self._ended.wait(0.2):
+            self._show()
+
+    def _show(self) -> None:
+        counts = dict(zip(_OUTCOMES, self.counts, strict=True))
+        counts = {name: count + self._already[name] for name, count in counts.items()}
+        self._bar.set_postfix(counts, refresh=False)
+        self._bar.update(sum(counts.values()) - self._bar.n)
+
+
+_counts = [0] * len(_OUTCOMES)  # of this process's preparation
+
+
+def _share_counts(counts) -> None:
+    """Makes a worker process count into its parent's array."""
+    global _counts
+    _counts = counts
+
+
+def _count(outcome: str) -> None:
+    with getattr(_counts, "get_lock", contextlib.nullcontext)():
+        _counts[_OUTCOMES.index(outcome)] += 1
+
+
+def _write_by_pool(tasks: list[Task], progress: _Progress, workers: int | None) -> None:
+    workers = min(workers or os.cpu_count() or 1, len(tasks))
     if workers == 1:
-        yield from ((task, _write_shard(task)) for task in tasks)
+        for task in tasks:
+            _write_shard(task)
         return
     # Spawned, not forked: TensorFlow's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context)
+    progress.counts = context.Array("q", len(_OUTCOMES))
+    pool = concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_share_counts, initargs=(progress.counts,)
+    )
     try:
-        futures = {pool.submit(_write_shard, task): task for task in tasks}
-        for future in concurrent.futures.as_completed(futures):
-            yield futures[future], future.result()
+        for future in concurrent.futures.as_completed(
+            [pool.submit(_write_shard, task) for task in tasks]
+        ):
+            future.result()
     except concurrent.futures.process.BrokenProcessPool as error:
         raise OSError(
             "A worker process died, perhaps for want of memory. The same command goes on with "
@@ -405,28 +488,55 @@ def _map(tasks: list[_Task], workers: int) -> Iterator[tuple[_Task, dict]]:
         pool.shutdown(cancel_futures=True)
 
 
-def _write_shard(task: _Task) -> dict:
-    """Writes one shard and its entry, both under their final names only when whole; returns the
-    entry.
+def _write_shard(task: Task) -> None:
+    write_shard(task, (read_unit(task, unit) for unit in task.units))
+
+
+class Result(NamedTuple):
+    """What one unit gave: its encoded examples with the names of their labels, or its error."""
+
+    unit: Unit
+    records: list[tuple[bytes, list[str]]]
+    error: str = ""
+    kind: str = ""  # of the error: the name of its class
+
+
+def read_unit(task: Task, unit: Unit) -> Result:
+    """Reads and encodes one unit. Bad input becomes the result's error."""
+    try:
+        # Images are small: threads of the linear algebra library would only wait for one another.
+        with threadpool_limits(1):
+            result = Result(unit, _records(task, unit))
+        _count("good")
+    except _BAD_INPUT as error:
+        result = Result(unit, [], str(error) or type(error).__name__, type(error).__name__)
+        _count("skipped" if task.on_error == "skip" else "failed")
+    return result
+
+
+def write_shard(task: Task, results: Iterable[Result]) -> None:
+    """Writes one shard and its entry for the manifest, both under their final names only when
+    whole.
+
+    Raises:
+        ValueError: a unit could not be read, and `on_error` is "fail".
+        OSError: the shard cannot be written.
     """
     temporary = task.folder / ".partial" / f"{task.name}.{os.getpid()}.tmp"
     num_examples, labels, subjects, skipped = 0, collections.Counter(), set(), []
     try:
-        # Images are small: threads of the linear algebra library would only wait for one another.
-        with threadpool_limits(1), tf.io.TFRecordWriter(str(temporary)) as writer:
-            for unit in task.units:
-                try:
-                    records = _records(task, unit)
-                except _BAD_INPUT as error:
-                    if task.on_error == "fail":
-                        raise ValueError(f"{task.builder.name}, {unit.key}: {error}") from error
-                    skipped.append(_skipped(task, unit, error))
+        with tf.io.TFRecordWriter(str(temporary)) as writer:
+            for result in results:
+                if result.error and task.on_error == "fail":
+                    raise ValueError(f"{task.builder.name}, {result.unit.key}: {result.error}")
+                if result.error:
+                    skipped.append(_skipped(task, result))
                     continue
-                for record, label in records:
+                for record, label in result.records:
                     writer.write(record)
                     labels.update(label)
-                num_examples += len(records)
-                subjects.add(_subject(task, unit))
+                num_examples += len(result.records)
+                subjects.add(_subject(task, result.unit))
         entry = {
             "name": task.name,
             "num_examples": num_examples,
@@ -442,10 +552,9 @@ def _write_shard(task: _Task) -> dict:
         raise OSError(f"{task.path} cannot be written: {error.message}") from error
     finally:
         temporary.unlink(missing_ok=True)
-    return entry
 
 
-def _records(task: _Task, unit: Unit) -> list[tuple[bytes, list[str]]]:
+def _records(task: Task, unit: Unit) -> list[tuple[bytes, list[str]]]:
     """The encoded examples of one unit, each with the name of its label, if any."""
     if unit.problem:
         raise ValueError(unit.problem)
@@ -466,7 +575,7 @@ def _records(task: _Task, unit: Unit) -> list[tuple[bytes, list[str]]]:
     return records
 
 
-def _subject(task: _Task, unit: Unit) -> str:
+def _subject(task: Task, unit: Unit) -> str:
     return _hashed(task.builder, unit.subject) if task.hash_subjects else unit.subject
 
 
@@ -474,17 +583,15 @@ def _hashed(builder: Builder, name: str) -> str:
     return hashlib.sha256(f"{builder.name}:{name}".encode()).hexdigest()[:16]
 
 
-def _skipped(task: _Task, unit: Unit, error: Exception) -> dict:
+def _skipped(task: Task, result: Result) -> dict:
     if task.hash_subjects:  # paths in the reason can hold names
-        return {
-            "split": task.split,
-            "key": _hashed(task.builder, unit.key),
-            "reason": type(error).__name__,
-        }
-    return {"split": task.split, "key": unit.key, "reason": str(error)}
+        key, reason = _hashed(task.builder, result.unit.key), result.kind
+    else:
+        key, reason = result.unit.key, result.error
+    return {"split": task.split, "key": key, "reason": reason}
 
 
-def _finished(manifest: Manifest, tasks: list[_Task], shards: list[dict]) -> Manifest:
+def _finished(manifest: Manifest, tasks: list[Task], shards: list[dict]) -> Manifest:
     """The manifest with what was written."""
     splits: dict[str, dict] = {}
     for task, shard in zip(tasks, shards, strict=True):
@@ -593,7 +700,7 @@ def _fingerprint(builder: Builder, raw_dir: pathlib.Path | None) -> str:
     return digest.hexdigest()
 
 
-def _remove_traces(folder: pathlib.Path, tasks: list[_Task]) -> None:
+def _remove_traces(folder: pathlib.Path, tasks: list[Task]) -> None:
     for path in (*(task.record for task in tasks), folder / ".partial" / "plan.json"):
         path.unlink(missing_ok=True)
     for path in folder.glob(".partial/*.tmp"):  # of runs that were killed

@@ -35,13 +35,13 @@ QUICK = {
     "train_twice": False,
     "augmentation": "symmetry",
     "average_momentum": 0.995,
-    "learning_rate": 4e-4,
+    "learning_rate": 6e-4,
     "batch_size": 32,
     "steps": 3600,
 }
 PRESETS = {
     "quick": QUICK,
-    "small": QUICK | {"image_size": 64, "generator_filters": 12, "steps": 4500},
+    "small": QUICK | {"image_size": 64, "generator_filters": 12, "steps": 3200},
     "paper": {},
 }
 

@@ -259,3 +259,41 @@ def test_a_dry_run_is_a_table_and_writes_nothing(tmp_path):
     table = dry_run(PHANTOM, None)
     assert "train            160       160       8         0  bkl 54, mel 53, nv 53" in table
     assert not list(tmp_path.iterdir())
+
+
+def test_the_dry_run_names_the_first_unit_that_lacks_a_modality_and_shows_notes(monkeypatch):
+    units = (
+        Unit("b", "q", modalities=("image",), note="a rating is taken as missing"),
+        Unit("a", "p", modalities=("other",)),
+        Unit("c", "r", modalities=("image",)),
+    )
+    monkeypatch.setattr(Given, "units", units)
+    table = dry_run(Given(), None).splitlines()
+    assert "image              2         1  a" in table
+    assert "note: a rating is taken as missing" in table
+    monkeypatch.setattr(Given, "units", (Unit("a", "p"), Unit("b", "q")))
+    assert "modality" not in dry_run(Given(), None)  # where the index does not say
+
+
+def test_a_split_may_share_subjects_with_the_one_it_is_part_of(tmp_path, monkeypatch):
+    image = [{"image": np.zeros((2, 2, 1), np.uint8)}]
+    monkeypatch.setattr(Given, "units", (Unit("a", "p", image), Unit("b", "p", image)))
+    monkeypatch.setattr(Given, "part_of", {"test": "train"})
+    manifest = Manifest.read(prepare(Given(), tmp_path, workers=1))
+    assert manifest.splits["train"]["subjects"] == manifest.splits["test"]["subjects"] == ["p"]
+
+
+def test_progress_counts_good_skipped_and_failed_units(numbers, tmp_path, monkeypatch):
+    counted = []
+    original = engine._Progress.__exit__
+
+    def exited(progress, *error):
+        original(progress, *error)
+        counted.append(tuple(progress.counts))
+
+    monkeypatch.setattr(engine._Progress, "__exit__", exited)
+    (numbers / "n7.txt").write_text("seven")
+    prepare(Numbers(), tmp_path, numbers, workers=1, on_error="skip")
+    with pytest.raises(ValueError, match="numbers, n7: invalid literal"):
+        prepare(Numbers(size=5), tmp_path, numbers, workers=1)
+    assert counted[0] == (7, 1, 0) and counted[1][1:] == (0, 1)

@@ -1,18 +1,38 @@
 import numpy as np
 import pytest
 
-from datasets.builder import prepare
-from datasets.phantom import SkinPhantom
+from datasets.builder import prepare, verify
+from datasets.phantom import (
+    AbdomenPhantom,
+    BrainPhantom,
+    CardiacPhantom,
+    NodulePhantom,
+    RetinaPhantom,
+    SkinPhantom,
+)
 from tfdisent.data import Manifest, as_arrays
-from tfdisent.phantoms import skin
+from tfdisent.phantoms import abdomen, brain, cardiac, fields, nodule, retina, skin
 
 
-def images(num_train, tmp_path):
-    folder = prepare(SkinPhantom(num_train, 6, size=16), tmp_path, workers=1)
+def images(num_train, tmp_path, kind=SkinPhantom, **options):
+    folder = prepare(kind(num_train, 6, size=16, **options), tmp_path, workers=1)
     return {
         split: {i.tobytes() for i in as_arrays(folder, split)["image"]}
         for split in ("train", "test")
     }
+
+
+def records(builder):
+    """Examples of each split, as dicts, without writing them."""
+    return {
+        split: [example for unit in units for example in builder.examples(unit)]
+        for split, units in builder.splits(None).items()
+    }
+
+
+def prepared(builder, tmp_path):
+    folder = prepare(builder, tmp_path, workers=1)
+    return verify(folder), as_arrays(folder, "train"), as_arrays(folder, "test")
 
 
 def test_classes_are_balanced_and_factors_known(tmp_path):
@@ -25,8 +45,9 @@ def test_classes_are_balanced_and_factors_known(tmp_path):
     assert np.corrcoef(size, arrays["mask"].mean((1, 2, 3)))[0, 1] > 0.9
 
 
-def test_fewer_images_are_a_part_of_more_and_test_images_stay(tmp_path):
-    few, many = images(6, tmp_path), images(12, tmp_path)
+@pytest.mark.parametrize("kind", [SkinPhantom, NodulePhantom])
+def test_fewer_images_are_a_part_of_more_and_test_images_stay(tmp_path, kind):
+    few, many = images(6, tmp_path, kind), images(12, tmp_path, kind)
     assert few["train"] < many["train"] and few["test"] == many["test"]
     assert many["train"].isdisjoint(many["test"])
 
@@ -40,3 +61,161 @@ def test_options_out_of_range_are_errors(options):
 def test_raw_data_is_refused(tmp_path):
     with pytest.raises(ValueError, match="makes its own images"):
         prepare(SkinPhantom(6, 6, size=16), tmp_path, tmp_path)
+
+
+def test_nodules_have_the_conditions_of_lidc_and_their_window(tmp_path):
+    manifest, train, _ = prepared(NodulePhantom(12, 2, size=32), tmp_path)
+    assert manifest.condition_names == nodule.CONDITION_NAMES and len(train["condition"][0]) == 17
+    assert manifest.splits["train"]["label_counts"] == {"benign": 6, "malignant": 6}
+    malignant = manifest.condition_names.index("malignancy_high")
+    assert np.array_equal(train["condition"][:, malignant], train["label"])
+    assert manifest.image_dtype == "int16"
+    example = records(NodulePhantom(1, 1))["train"][0]
+    assert tuple(example["intensity"][0, :2]) == nodule.WINDOW
+    assert -1024 <= example["image"].min() < -500 and example["image"].dtype == np.int16
+
+
+def test_lidc_and_its_phantom_name_the_same_things():
+    from datasets import lidc
+
+    assert lidc.CONDITIONS == nodule.CONDITION_NAMES and lidc.LABELS == nodule.LABELS
+
+
+def test_window_comes_from_the_command_line_as_texts():
+    assert NodulePhantom(window=("-1350", "150")).window == (-1350.0, 150.0)
+
+
+def test_brains_have_all_contrasts_of_a_slice_and_the_ids_of_brats(tmp_path):
+    builder = BrainPhantom(2, 1, size=48, slices_per_subject=4)
+    manifest, train, test = prepared(builder, tmp_path)
+    assert manifest.modalities == ("T1", "T1ce", "T2", "FLAIR")
+    assert manifest.mask_labels == ("background", "necrosis", "oedema", "enhancing")
+    assert train["image"].shape == (8, 48, 48, 4) and manifest.image_dtype == "int16"
+    assert set(np.unique(train["mask"])) <= {0, 1, 2, 3} and train["mask"].max() > 0
+    examples = [
+        example for unit in builder.splits(None)["train"][:1] for example in builder.examples(unit)
+    ]
+    assert [e["slice_index"] for e in examples] == [0, 1, 2, 3]
+    pixel, gap = brain.FIELD_OF_VIEW / 48, np.ptp(brain.SLICE_RANGE) / 3
+    assert examples[0]["spacing"] == pytest.approx((pixel, pixel, gap))
+    volume = np.stack([e["image"] for e in examples])
+    means = [volume[..., k][volume[..., 0] > 0].mean() for k in range(4)]
+    assert examples[0]["intensity"][:, 2] == pytest.approx(means, rel=0.01)
+    splits = [set(manifest.splits[name]["subjects"]) for name in ("train", "test")]
+    assert splits[0].isdisjoint(splits[1]) and len(test["image"]) == 4
+
+
+def test_scanners_share_test_subjects_and_no_training_subject():
+    scanners = ("scanner_a", "scanner_b")
+    builder = BrainPhantom(4, 1, size=32, slices_per_subject=2, scanners=scanners)
+    found = records(builder)
+    for unit in builder.splits(None)["train"]:
+        assert len({example["domain"] for example in builder.examples(unit)}) == 1
+    assert {e["domain"] for e in found["train"]} == set(scanners)
+    one, two = ([e for e in found["test"] if e["domain"] == name] for name in scanners)
+    for a, b in zip(one, two, strict=True):
+        assert np.array_equal(a["mask"], b["mask"]) and not np.array_equal(a["image"], b["image"])
+
+
+@pytest.mark.parametrize("paired, counts", [("none", (2, 2)), ("all", (4, 4)), ("test", (2, 4))])
+def test_paired_says_who_is_on_every_scanner(paired, counts):
+    builder = RetinaPhantom(2, 2, size=32, slices_per_subject=1, paired=paired)
+    assert tuple(len(found) for found in records(builder).values()) == counts
+
+
+def test_masks_of_brains_follow_the_disease():
+    names = brain.PATHOLOGY_LABELS
+    assert BrainPhantom(tumour=0, lesions=1).info(None).mask_labels == (names[0], names[4])
+    assert BrainPhantom(tumour=0.5, lesions=0.5).info(None).mask_labels == names
+    assert BrainPhantom(tumour=0).info(None).mask_labels == ()
+    assert BrainPhantom(mask="tissue").info(None).mask_labels == brain.TISSUE_LABELS
+    builder = BrainPhantom(1, 1, 48, tumour=0, lesions=1, slices_per_subject=6)
+    assert set(np.unique([e["mask"] for e in records(builder)["train"]])) == {0, 1}
+
+
+def test_tissue_and_healthy_brains_can_be_written(tmp_path):
+    few = {"size": 32, "slices_per_subject": 2, "contrasts": ("T1", "PET")}
+    manifest, train, _ = prepared(BrainPhantom(1, 1, tumour=0, **few), tmp_path)
+    assert "mask" not in train and manifest.modalities == ("T1", "PET")
+    _, train, _ = prepared(BrainPhantom(1, 1, mask="tissue", **few), tmp_path)
+    assert set(np.unique(train["mask"])) == {0, 1, 2, 3}
+
+
+def test_neighbours_of_each_contrast_are_its_slices_below_and_above():
+    few = {"size": 32, "slices_per_subject": 3, "contrasts": ("T1", "T2")}
+    plain = records(BrainPhantom(1, 1, **few))["train"]
+    stacked = records(BrainPhantom(1, 1, neighbours=1, **few))["train"]
+    for contrast in range(2):
+        stack = [e["image"][..., contrast] for e in plain]
+        middle = stacked[1]["image"][..., 3 * contrast : 3 * contrast + 3]
+        assert np.array_equal(middle, np.stack(stack, -1))
+    assert np.array_equal(stacked[0]["image"][..., 0], stacked[0]["image"][..., 1])
+    assert stacked[0]["intensity"].shape == (6, 8)
+
+
+def test_fractions_say_how_many_subjects_have_a_scar():
+    for fraction, low, high in ((0, 0, 0), (0.5, 10, 30), (1, 40, 40)):
+        builder = CardiacPhantom(40, 1, size=16, slices_per_subject=1, scar=fraction)
+        depth = cardiac.FACTORS.index("scar_depth")
+        assert low <= sum(e["factors"][depth] > 0 for e in records(builder)["train"]) <= high
+
+
+@pytest.mark.parametrize("kind, module", [(CardiacPhantom, cardiac), (AbdomenPhantom, abdomen)])
+def test_misaligned_records_hold_both_modalities_and_the_way_between(tmp_path, kind, module):
+    builder = kind(1, 1, size=96, slices_per_subject=3, candidates=2)
+    manifest, train, _ = prepared(builder, tmp_path)
+    assert manifest.modalities == module.MODALITIES and manifest.mask_channels == 3
+    assert train["image"].shape == (3, 96, 96, 3) and manifest.image_dtype == "float16"
+    examples = records(builder)["train"]
+    assert [e["partner_index"].tolist() for e in examples] == [[0, 1], [1, 0], [2, 1]]
+    step = 0.45 * module.EXTENT
+    for example in examples:
+        assert example["partner_distance"] == pytest.approx((0, step))
+    for masks, moved in zip(train["mask"], train["displacement"], strict=True):
+        first, second = masks[..., 0], masks[..., 1]
+        warped = fields.warp(first, moved.astype(np.float32), order=0)
+        assert ((warped > 0) == (second > 0)).mean() > 0.98
+
+
+def test_candidates_beyond_the_stack_repeat_the_last():
+    builder = AbdomenPhantom(1, 1, size=32, slices_per_subject=2, candidates=4)
+    example = records(builder)["train"][0]
+    assert example["partner_index"].tolist() == [0, 1, 1, 1]
+
+
+def test_retinas_have_fluid_by_its_fraction_and_layers(tmp_path):
+    builder = RetinaPhantom(2, 1, size=64, slices_per_subject=3, fluid=1.0, fluids=("SRF",))
+    manifest, train, test = prepared(builder, tmp_path)
+    assert manifest.domains == ("spectralis", "cirrus")
+    assert set(np.unique(train["mask"])) == {0, 2} and manifest.image_dtype == "uint8"
+    assert train["boundaries"].shape == (6, len(retina.LAYERS) + 2, 64)
+    assert len(test["image"]) == 6 and len(manifest.splits["test"]["subjects"]) == 1
+    assert not any(e["mask"].any() for e in records(RetinaPhantom(2, 1, 32, fluid=0))["train"])
+
+
+@pytest.mark.parametrize(
+    "kind, options, message",
+    [
+        (NodulePhantom, {"num_train": 0}, "nodule_phantom needs 1 <= num_train"),
+        (NodulePhantom, {"window": (400, -1000)}, "window as two rising HU"),
+        (NodulePhantom, {"window": ("low", "high")}, "window as two rising HU"),
+        (BrainPhantom, {"contrasts": ("PD",)}, "contrasts of one or more of T1,T1ce"),
+        (BrainPhantom, {"contrasts": ("T1", "T1")}, "each once"),
+        (BrainPhantom, {"scanners": ()}, "scanners of one or more of scanner_a"),
+        (BrainPhantom, {"paired": "yes"}, "paired of none, test or all, received 'yes'"),
+        (BrainPhantom, {"tumour": 1.5}, "tumour of 0 to 1, received 1.5"),
+        (BrainPhantom, {"lesions": -1.0}, "lesions of 0 to 1"),
+        (BrainPhantom, {"mask": "all"}, "mask of pathology or tissue"),
+        (BrainPhantom, {"neighbours": -1}, "neighbours of 0 to 16"),
+        (BrainPhantom, {"slices_per_subject": 0}, "slices_per_subject of 1 to 500"),
+        (CardiacPhantom, {"scar": 2.0}, "scar of 0 to 1"),
+        (CardiacPhantom, {"candidates": 0}, "candidates of 1 to 16"),
+        (AbdomenPhantom, {"size": 8}, "abdomen_phantom needs 16 <= size"),
+        (RetinaPhantom, {"vendors": ("topcon",)}, "vendors of one or more of spectralis,cirrus"),
+        (RetinaPhantom, {"fluids": ("CME",)}, "fluids of one or more of IRF,SRF,PED"),
+        (RetinaPhantom, {"fluid": 2.0}, "fluid of 0 to 1"),
+    ],
+)
+def test_options_of_the_phantoms_out_of_range_are_errors(kind, options, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**options)

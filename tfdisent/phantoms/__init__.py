@@ -1,5 +1,8 @@
-"""Medical images made from code, with every factor known. NumPy only; see each module."""
+"""Medical images made from code, with every factor known; see each module.
 
-from tfdisent.phantoms import skin
+NumPy and SciPy only, but for `brain`, which takes its tissue maps from `nilearn` when it is used.
+"""
 
-__all__ = ["skin"]
+from tfdisent.phantoms import abdomen, brain, cardiac, nodule, retina, skin
+
+__all__ = ["abdomen", "brain", "cardiac", "nodule", "retina", "skin"]

@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+
+from datasets.bids import BIDS
+from datasets.builder import prepare, verify
+from tests.datasets.raw_volumes import assert_disjoint, brain, lesion, write
+from tfdisent.data import as_arrays
+
+NAMES = {
+    "T1w": "anat/{}_T1w",
+    "T1w_ce": "anat/{}_ce-gadolinium_T1w",
+    "T2w": "anat/{}_T2w",
+    "FLAIR": "anat/{}_FLAIR",
+    "pet": "pet/{}_trc-18FFDG_pet",
+}
+
+
+def session(raw, subject, ses="", modalities=tuple(NAMES), ending=".nii.gz"):
+    prefix = f"{subject}_{ses}" if ses else subject
+    for name in modalities:
+        values = brain(int(subject[4:]), scale=100 * (1 + list(NAMES).index(name)))
+        write(raw / subject / ses / f"{NAMES[name].format(prefix)}{ending}", values)
+    for pipeline, name, values in (
+        ("lesions", "label-lesion_mask", lesion()),
+        ("brain", "desc-brain_mask", (brain(int(subject[4:])) > 0).astype(np.uint8)),
+    ):
+        folder = raw / "derivatives" / pipeline / subject / ses / "anat"
+        write(folder / f"{prefix}_{name}{ending}", values)
+
+
+@pytest.fixture
+def bids(tmp_path):
+    raw = tmp_path / "raw"
+    for index in range(5):
+        session(raw, f"sub-{index:02d}")
+    rows = ["participant_id\tsite\tgroup\tage"]
+    rows += [
+        f"sub-{i:02d}\t{'north' if i < 3 else 'south'}\t{'ms' if i % 2 else 'control'}\tn/a"
+        for i in range(5)
+    ]
+    (raw / "participants.tsv").write_text("\n".join(rows) + "\n")
+    write(raw / "sub-00/func/sub-00_task-rest_bold.nii.gz", brain(0))
+    write(raw / "sourcedata/sub-00_T1w.nii.gz", brain(0))
+    return raw
+
+
+def test_all_modalities_of_bids_become_channels(bids, tmp_path):
+    builder = BIDS(mask="label-lesion_mask", brain_mask="desc-brain_mask")
+    assert assert_disjoint(builder.splits(bids)).keys() == {"train", "test"}
+    folder = prepare(builder, tmp_path / "data", bids, workers=1)
+    manifest = verify(folder)
+    assert manifest.modalities == ("T1w", "T1w_ce", "T2w", "FLAIR", "pet")
+    assert manifest.domains == ("north", "south") and manifest.labels == ("control", "ms")
+    assert as_arrays(folder, "train")["mask"].max() == 1
+    unit = next(unit for unit in builder.units(bids) if unit.key == "sub-03")
+    assert unit.source.domain == "south" and unit.source.label == "ms"
+    example = {e["slice_index"]: e for e in builder.examples(unit)}[4]
+    for channel in range(5):
+        expected = brain(3, scale=100 * (channel + 1))[:, :, 4].T
+        np.testing.assert_array_equal(example["image"][..., channel], expected)
+    np.testing.assert_array_equal(example["mask"][..., 0], lesion()[:, :, 4].T)
+
+
+def test_sessions_of_a_subject_stay_in_one_split(tmp_path):
+    for index in range(4):
+        for ses in ("ses-a", "ses-b"):
+            session(tmp_path, f"sub-{index:02d}", ses, ("T1w",), ".nii")
+    builder = BIDS(mask="label-lesion_mask", test_fraction=0.5)
+    splits = builder.splits(tmp_path)
+    assert len(assert_disjoint(splits)["train"]) == 2 and len(splits["train"]) == 4
+    unit = splits["train"][0]
+    assert unit.key == f"{unit.subject}_ses-a" and "ses-a_label-lesion" in unit.source.mask
+    assert unit.source.domain == unit.source.label == ""
+
+
+def test_without_participants_there_is_no_domain(bids):
+    (bids / "participants.tsv").unlink()
+    info = BIDS(modalities=("T2w", "FLAIR")).info(bids)
+    assert info.domains == info.labels == () and info.modalities == ("T2w", "FLAIR")
+    assert info.mask_labels == ()
+
+
+def test_other_columns_may_be_domain_and_label(bids):
+    info = BIDS(domain="group", label="none").info(bids)
+    assert info.domains == ("control", "ms") and info.labels == ()
+    problem = BIDS(domain="age").units(bids)[0].problem
+    assert "participants.tsv does not tell the age of sub-00" in problem
+
+
+def test_runs_and_acquisitions_are_told_apart(bids):
+    anat = bids / "sub-00" / "anat"
+    for run in (1, 2):
+        write(anat / f"sub-00_run-{run}_T1w.nii.gz", brain(0))
+    (anat / "sub-00_T1w.nii.gz").unlink()
+    unit = BIDS(modalities=("T1w",)).units(bids)[0]
+    assert unit.source.images["T1w"].endswith("sub-00_run-1_T1w.nii.gz") and not unit.problem
+    write(anat / "sub-00_acq-high_T1w.nii.gz", brain(0))
+    assert "choose with select=" in BIDS(modalities=("T1w",)).units(bids)[0].problem
+    unit = BIDS(modalities=("T1w",), select=("acq-high",)).units(bids)[0]
+    assert unit.source.images["T1w"].endswith("acq-high_T1w.nii.gz") and not unit.problem
+
+
+def test_what_is_missing_is_a_problem_of_its_session(bids):
+    (bids / "sub-01/anat/sub-01_T2w.nii.gz").unlink()
+    (bids / "derivatives/lesions/sub-02/anat/sub-02_label-lesion_mask.nii.gz").unlink()
+    builder = BIDS(mask="label-lesion_mask")
+    problems = {unit.key: unit.problem for unit in builder.units(bids) if unit.problem}
+    assert problems.keys() == {"sub-01", "sub-02"}
+    assert "sub-01 has no T2w" in problems["sub-01"]
+    assert "no file that ends in _label-lesion_mask" in problems["sub-02"]
+
+
+def test_a_pipelines_own_folder_may_be_the_raw_folder(bids):
+    for index in range(3):
+        name = f"sub-{index:02d}"
+        anat = bids / "derivatives/registered" / name / "anat"
+        for suffix in ("T1w", "FLAIR"):
+            write(anat / f"{name}_space-MNI_desc-preproc_{suffix}.nii.gz", brain(index))
+    units = BIDS().units(bids / "derivatives/registered")
+    assert len(units) == 3 and set(units[0].source.images) == {"T1w", "FLAIR"}
+    assert not any(unit.problem for unit in units)
+
+
+def test_wrong_options_and_folders_are_errors(bids, tmp_path):
+    with pytest.raises(ValueError, match="no modality 'T1', but T1w"):
+        BIDS(modalities=("T1",))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="(?s)bids: nothing that fits.*openneuro"):
+        BIDS().splits(tmp_path / "empty")
+    for path in bids.rglob("*pet.nii.gz"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match="no image pet. It has FLAIR"):
+        BIDS(modalities=("pet",)).units(bids)
+    (bids / "participants.tsv").write_text("id\tsite\nsub-00\tx\n")
+    with pytest.raises(ValueError, match="lacks the column participant_id"):
+        BIDS().units(bids)

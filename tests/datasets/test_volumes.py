@@ -1,0 +1,336 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from datasets.builder import Unit, dry_run, prepare, verify
+from datasets.volumes import Scans, VolumeBuilder, deal, first_file, fold_split, seeded_split
+from tests.datasets.raw_volumes import LPS_1MM, assert_disjoint, brain, lesion, write
+from tfdisent.data import Manifest, load
+
+
+@dataclasses.dataclass(frozen=True)
+class Heads(VolumeBuilder):
+    """Folders with t1, t2, seg and brain, as far as they are there."""
+
+    name = "heads"
+    raw_help = "Get heads from anywhere."
+
+    mask_labels: tuple[str, ...] = ("background", "lesion")
+
+    def index(self, raw_dir):
+        units = []
+        for folder in sorted(path for path in raw_dir.iterdir() if path.is_dir()):
+            images = {name: first_file(folder, name) for name in ("t1", "t2")}
+            scans = Scans(
+                {name: images[name] for name in self.modalities or images},
+                first_file(folder, "seg"),
+                first_file(folder, "brain"),
+                domain="ab"[int(folder.name[1:]) % 2],
+            )
+            units.append(Unit(folder.name, folder.name, scans))
+        return units
+
+    def info(self, raw_dir):
+        return self.manifest(self.units(raw_dir), description="Heads.")
+
+    def splits(self, raw_dir):
+        return self.seeded_splits(self.units(raw_dir))
+
+
+@pytest.fixture
+def heads(tmp_path):
+    """Five subjects on 24 x 20 x 10 voxels of 1 mm."""
+    raw = tmp_path / "raw"
+    for index in range(5):
+        write(raw / f"s{index}/t1.nii.gz", brain(index))
+        write(raw / f"s{index}/t2.nii.gz", brain(index, scale=1000))
+        write(raw / f"s{index}/seg.nii.gz", lesion())
+    return raw
+
+
+def records(builder, raw, tmp_path, split="train", **options):
+    """Records of a split by key, and the manifest."""
+    folder = prepare(builder, tmp_path / "data", raw, workers=1, **options)
+    verify(folder)
+    batches = load(folder, split, batch_size=1, shuffle=False, metadata=True, drop_remainder=False)
+    found = {}
+    for batch in batches.as_numpy_iterator():
+        found[batch["key"][0].decode()] = {name: value[0] for name, value in batch.items()}
+    return found, Manifest.read(folder)
+
+
+def raw_examples(builder, raw, subject="s0"):
+    """Examples of one subject before they are encoded, by slice."""
+    units = [unit for unit in builder.units(raw) if unit.subject == subject]
+    return {example["slice_index"]: example for example in builder.examples(units[0])}
+
+
+def broken(builder, raw, subject="s0"):
+    with pytest.raises(ValueError) as caught:
+        raw_examples(builder, raw, subject)
+    return str(caught.value)
+
+
+def test_a_record_holds_a_slice_and_all_that_is_needed_to_put_it_back(heads, tmp_path):
+    found, manifest = records(Heads(), heads, tmp_path)
+    assert manifest.image_shape == (20, 24, 2) and manifest.image_dtype == "int16"
+    assert manifest.modalities == ("t1", "t2") and manifest.domains == ("a", "b")
+    assert manifest.options["mask_codes"] == ["0", "1"]
+    assert assert_disjoint(Heads().splits(heads)).keys() == {"train", "test"}
+    key, record = next(iter(found.items()))
+    assert key == f"{record['subject'].decode()}/{record['slice_index']:03d}"
+    assert record["num_slices"] == 10 and record["labelled"] == 1
+    assert record["available"].tolist() == [1, 1]
+    np.testing.assert_allclose(record["spacing"], 1)
+    subject = record["subject"].decode()
+    assert record["domain"] == int(subject[1:]) % 2
+    for slice_index, example in raw_examples(Heads(), heads, subject).items():
+        t1, t2 = (brain(int(subject[1:]), scale=scale) for scale in (100, 1000))
+        np.testing.assert_array_equal(example["image"][..., 0], t1[:, :, slice_index].T)
+        np.testing.assert_array_equal(example["image"][..., 1], t2[:, :, slice_index].T)
+        np.testing.assert_array_equal(example["mask"][..., 0], lesion()[:, :, slice_index].T)
+    inside = t2[t2 != 0]
+    np.testing.assert_allclose(
+        record["intensity"][1, :4],
+        [inside.min(), inside.max(), inside.mean(), inside.std()],
+        rtol=1e-5,
+    )
+
+
+def test_any_number_of_workers_writes_the_same_bytes(heads, tmp_path):
+    one = prepare(Heads(), tmp_path / "one", heads, workers=1)
+    two = prepare(Heads(), tmp_path / "two", heads, workers=2)
+    for path in one.iterdir():
+        assert path.read_bytes() == (two / path.name).read_bytes()
+
+
+def test_empty_slices_are_left_out_and_a_range_is_kept(heads):
+    assert list(raw_examples(Heads(), heads)) == list(range(1, 9))
+    counts = [np.count_nonzero(brain(0)[:, :, k]) for k in range(10)]
+    enough = [k for k in range(10) if counts[k] >= 200]
+    assert list(raw_examples(Heads(min_foreground=200), heads)) == enough
+    assert list(raw_examples(Heads(slice_range=(4, 6)), heads)) == [4, 5, 6]
+    assert list(raw_examples(Heads(slice_range=("8", "99"), min_foreground=0), heads)) == [8, 9]
+    message = broken(Heads(min_foreground=5000), heads)
+    assert "none of its 10 slices has 5000 pixels" in message and str(max(counts)) in message
+
+
+def test_a_slice_counts_only_if_every_modality_shows_it(heads):
+    t2 = brain(0, scale=1000)
+    t2[:, :, 4] = 0
+    write(heads / "s0/t2.nii.gz", t2)
+    assert 4 not in raw_examples(Heads(), heads)
+
+
+def test_neighbours_come_modality_by_modality(heads):
+    builder = Heads(neighbours=1)
+    assert builder.info(heads).image_shape == (20, 24, 6)
+    examples = raw_examples(builder, heads)
+    t1, t2 = brain(0), brain(0, scale=1000)
+    for offset in (-1, 0, 1):
+        np.testing.assert_array_equal(examples[4]["image"][..., 1 + offset], t1[:, :, 4 + offset].T)
+        np.testing.assert_array_equal(examples[4]["image"][..., 4 + offset], t2[:, :, 4 + offset].T)
+    rows = examples[4]["intensity"]
+    assert (rows[:3] == rows[0]).all() and (rows[3:] == rows[3]).all() and rows[0, 0] != rows[3, 0]
+    first = raw_examples(Heads(neighbours=1, min_foreground=0), heads)[0]["image"]
+    np.testing.assert_array_equal(first[..., 0], first[..., 1])
+
+
+def test_slices_are_cut_filled_up_and_resampled(heads):
+    cut = raw_examples(Heads(size=(16, 30), background=-7), heads)[4]
+    expected = brain(0)[:, :, 4].T[2:18]
+    np.testing.assert_array_equal(cut["image"][:, 3:27, 0], expected)
+    assert (cut["image"][:, :3] == -7).all() and (cut["image"][:, 27:] == -7).all()
+    assert (cut["mask"][:, 3:27, 0] == lesion()[:, :, 4].T[2:18]).all()
+    fine = Heads(pixel_spacing=0.5)
+    assert fine.info(heads).image_shape == (40, 48, 2)
+    example = raw_examples(fine, heads)[4]
+    np.testing.assert_allclose(example["spacing"], [0.5, 0.5, 1])
+    assert set(np.unique(example["mask"])) == {0, 1}
+    assert (example["mask"] == 1).sum() == 64  # 4 x 4 mm
+
+
+def test_slices_are_as_large_as_the_largest_unless_told(heads):
+    write(heads / "s9/t1.nii.gz", brain(9, (30, 26, 8)))
+    write(heads / "s9/t2.nii.gz", brain(9, (30, 26, 8)))
+    assert Heads().info(heads).image_shape == (26, 30, 2)
+    assert raw_examples(Heads(), heads)[4]["image"].shape == (26, 30, 2)
+
+
+def test_integers_are_stored_as_int16_and_fractions_as_float16(heads):
+    write(heads / "s1/t1.nii.gz", brain(1) / 64, dtype=np.float32)
+    info = Heads().info(heads)
+    assert info.image_dtype == "float16"
+    assert raw_examples(Heads(), heads, "s1")[4]["image"].dtype == np.float16
+    assert "s1/t1.nii.gz holds fractions" in broken(Heads(dtype="int16"), heads, "s1")
+    write(heads / "s1/t1.nii.gz", brain(1).astype(np.float32), dtype=np.float32)
+    assert raw_examples(Heads(dtype="int16"), heads, "s1")[4]["image"].dtype == np.int16
+    write(heads / "s2/t1.nii.gz", brain(1).astype(np.int32) * 500, dtype=np.int32)
+    assert "holds values from 0 to" in broken(Heads(), heads, "s2")
+
+
+def test_a_brain_mask_blanks_what_is_outside_and_bounds_the_statistics(heads):
+    inside = np.zeros((24, 20, 10), np.uint8)
+    inside[8:16, 6:14, 3:7] = 1
+    write(heads / "s0/brain.nii.gz", inside)
+    examples = raw_examples(Heads(background=-1), heads)
+    assert list(examples) == [3, 4, 5, 6]
+    image = examples[4]["image"][..., 0]
+    assert (image[6:14, 8:16] > 0).all() and (image == -1).sum() == 20 * 24 - 64
+    values = brain(0)[inside == 1]
+    np.testing.assert_allclose(examples[4]["intensity"][0, 2], values.mean(), rtol=1e-6)
+
+
+def test_n4_is_applied_before_the_statistics(heads):
+    plain, corrected = (raw_examples(Heads(n4=n4), heads)[4] for n4 in (0, 2))
+    assert (plain["image"] != corrected["image"]).any()
+    assert corrected["image"].dtype == np.int16
+    assert plain["intensity"][0, 3] != corrected["intensity"][0, 3]
+
+
+def test_sagittal_files_give_axial_slices(heads):
+    sagittal = np.moveaxis(brain(0), 0, 2)[:, ::-1]
+    affine = np.zeros((4, 4))
+    affine[1, 0], affine[2, 1], affine[0, 2], affine[3, 3] = -1, -1, -1, 1
+    affine[2, 3] = 9
+    # (y, z, x) with z mirrored
+    for name in ("t1", "t2"):
+        write(heads / f"s0/{name}.nii.gz", np.ascontiguousarray(sagittal), affine)
+    (heads / "s0/seg.nii.gz").unlink()
+    examples = raw_examples(Heads(), heads)
+    np.testing.assert_array_equal(examples[4]["image"][..., 0], brain(0)[:, :, 4].T)
+    assert examples[4]["labelled"] == 0 and not examples[4]["mask"].any()
+
+
+def test_a_missing_modality_is_a_problem_or_kept_as_not_available(heads, tmp_path):
+    (heads / "s3/t2.nii.gz").unlink()
+    unit = next(unit for unit in Heads().units(heads) if unit.subject == "s3")
+    assert unit.problem.startswith("s3 has no t2 (beside ") and "allow_missing" in unit.problem
+    with pytest.raises(ValueError, match="s3 has no t2"):
+        prepare(Heads(), tmp_path, heads, workers=1)
+    folder = prepare(Heads(), tmp_path, heads, workers=1, on_error="skip")
+    assert [entry["key"] for entry in Manifest.read(folder).skipped] == ["s3"]
+    kept = Heads(allow_missing=True)
+    example = raw_examples(kept, heads, "s3")[4]
+    assert example["available"].tolist() == [1, 0] and not example["image"][..., 1].any()
+    assert not example["intensity"][1].any()
+    assert "t2                 4         1  s3" in dry_run(kept, heads)
+    (heads / "s3/t1.nii.gz").unlink()
+    assert next(u for u in kept.units(heads) if u.subject == "s3").problem
+
+
+def test_grids_that_differ_are_errors_that_name_both_files(heads):
+    write(heads / "s0/t2.nii.gz", brain(0, (24, 20, 11)))
+    message = broken(Heads(), heads)
+    assert "s0/t2.nii.gz is not on the grid of" in message and "s0/t1.nii.gz" in message
+    assert "(24, 20, 11), expected (24, 20, 10)" in message
+    moved = LPS_1MM.copy()
+    moved[0, 3] = 5
+    write(heads / "s1/seg.nii.gz", lesion(), moved)
+    message = broken(Heads(), heads, "s1")
+    assert "s1/seg.nii.gz is not on the grid of" in message and "up to 5 mm elsewhere" in message
+    write(heads / "s2/brain.nii.gz", lesion((24, 20, 9)))
+    assert "s2/brain.nii.gz is not on the grid of" in broken(Heads(), heads, "s2")
+
+
+def test_unknown_codes_of_a_mask_are_named_and_known_ones_become_ids(heads):
+    labels = np.zeros((24, 20, 10), np.int16)
+    labels[:4], labels[4:8], labels[8:12] = 200, 500, 600
+    write(heads / "s0/seg.nii.gz", labels)
+    message = broken(Heads(), heads)
+    assert "s0/seg.nii.gz holds the unknown codes 200 (800 voxels), 500" in message
+    parts = ("background", "myocardium", "cavities")
+    cardiac = Heads(mask_labels=parts, mask_codes=("0", "200", "500|600"))
+    mask = raw_examples(cardiac, heads)[4]["mask"][..., 0]
+    np.testing.assert_array_equal(mask[0], [1] * 4 + [2] * 8 + [0] * 12)
+    labels[0] = -1
+    write(heads / "s0/seg.nii.gz", labels)
+    assert "unknown codes -1" in broken(cardiac, heads)
+
+
+def test_other_bad_files_name_themselves(heads, tmp_path):
+    cut = (heads / "s0/t1.nii.gz").read_bytes()
+    (heads / "s0/t1.nii.gz").write_bytes(cut[: len(cut) // 2])
+    assert "s0/t1.nii.gz is truncated" in broken(Heads(), heads)
+    write(heads / "s1/t1.nii.gz", np.zeros((24, 20, 10), np.int16))
+    assert "s1/t1.nii.gz is empty" in broken(Heads(), heads, "s1")
+    holes = np.where(brain(2) > 150, np.nan, brain(2))
+    write(heads / "s2/t1.nii.gz", holes, dtype=np.float32)
+    assert "voxels that are not finite" in broken(Heads(), heads, "s2")
+    assert np.isfinite(raw_examples(Heads(nan="zero"), heads, "s2")[4]["image"]).all()
+    many = Heads(test_fraction=0.4)
+    folder = prepare(many, tmp_path / "data", heads, workers=1, on_error="skip")
+    assert len(Manifest.read(folder).skipped) == 3
+
+
+def test_wrong_options_are_errors():
+    for options, message in (
+        ({"size": "big"}, "size must be as 240x240"),
+        ({"size": "10x20x30"}, "size must be as"),
+        ({"slice_range": ("5",)}, "slice_range must be as 50,104"),
+        ({"slice_range": (9, 5)}, "slice_range must be as 50,104"),
+        ({"dtype": "float64"}, "dtype must be one of auto"),
+        ({"nan": "skip"}, "nan must be one of fail, zero"),
+        ({"foreground": "mean"}, "foreground must be one of"),
+        ({"neighbours": -1}, "neighbours must be 0 to 16"),
+        ({"test_fraction": 0.6, "val_fraction": 0.4}, "leave nothing to train on"),
+        ({"mask_codes": ("0",)}, "must name the same number of things"),
+        ({"mask_codes": ("0", "0")}, "each code once"),
+        ({"mask_codes": ("0", "one")}, "must be whole numbers"),
+        ({"mask_codes": ("0", "70000")}, "must be 0 to 65535"),
+        ({"modalities": ("t1", "t1")}, "each one once"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Heads(**options)
+
+
+def test_nothing_found_says_where_to_get_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="(?s)heads: nothing that fits .*Get heads"):
+        Heads().splits(tmp_path)
+
+
+def test_seeded_splits_depend_on_the_names_and_the_seed_alone():
+    names = [f"p{index}" for index in range(20)]
+    first = seeded_split(names, {"test": 0.3, "val": 0.1}, 0)
+    assert first == seeded_split(names[::-1] * 2, {"test": 0.3, "val": 0.1}, 0)
+    assert first != seeded_split(names, {"test": 0.3, "val": 0.1}, 1)
+    assert {split: len(found) for split, found in first.items()} == {
+        "train": 12,
+        "test": 6,
+        "val": 2,
+    }
+    assert sorted(sum(first.values(), [])) == sorted(names)
+    small = seeded_split(["a", "b", "c"], {"test": 0.9, "val": 0.01}, 0)
+    assert [len(found) for found in small.values()] == [1, 1, 1]
+    with pytest.raises(ValueError, match="2 subjects of here cannot be split"):
+        seeded_split(["a", "b"], {"test": 0.1, "val": 0.1}, 0, "here")
+    assert seeded_split(["a"], {"test": 0, "val": 0}, 0) == {"train": ["a"]}
+
+
+def test_every_subject_tests_in_one_fold():
+    names = [f"p{index}" for index in range(13)]
+    folds = [fold_split(names, fold, 5, 0.1, 0) for fold in range(5)]
+    assert sorted(sum((fold["test"] for fold in folds), [])) == sorted(names)
+    for fold in folds:
+        assert sorted(sum(fold.values(), [])) == sorted(names) and len(fold["val"]) == 1
+    assert "val" not in fold_split(names, 0, 5, 0, 0)
+    with pytest.raises(ValueError, match="fold must be 0 to 4"):
+        fold_split(names, 5, 5, 0.1, 0)
+    with pytest.raises(ValueError, match="3 subjects cannot be cut into 5"):
+        fold_split(names[:3], 0, 5, 0.1, 0)
+
+
+def test_sessions_of_a_subject_stay_together_and_problems_are_reported_with_train():
+    units = [Unit(f"{p}/{s}", p, Scans({})) for p in "abcd" for s in (1, 2)]
+    units.append(Unit("e", "e", Scans({}), problem="no file"))
+    splits = Heads(test_fraction=0.5).seeded_splits(units)
+    assert len(assert_disjoint(splits)["test"]) == 2
+    assert [unit.key for unit in splits["train"] if unit.problem] == ["e"]
+    assert deal(units, {"train": ["a"]})["train"] == [units[0], units[1], units[-1]]
+
+
+def test_domains_are_split_alike(heads):
+    units = [Unit(f"p{i}", f"p{i}", Scans({}, domain="ab"[i >= 10])) for i in range(20)]
+    splits = Heads(test_fraction=0.3).seeded_splits(units, by_domain=True)
+    assert sorted(unit.source.domain for unit in splits["test"]) == ["a"] * 3 + ["b"] * 3
