@@ -20,12 +20,12 @@ import os
 import pathlib
 import re
 import warnings
-import zlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import nibabel
 import numpy as np
+from isal import isal_zlib  # the same as zlib, in half the time
 from nibabel import orientations
 
 MAX_VOXELS = 2**30  # of a file; more is taken for a damaged header
@@ -292,8 +292,8 @@ def read_metaimage(path: str | pathlib.Path) -> Volume:
             content = raw.read_bytes()
     if fields.get("CompressedData", "").lower() == "true":
         try:
-            content = zlib.decompressobj(47).decompress(content, size + 1)
-        except zlib.error as error:
+            content = isal_zlib.decompressobj(47).decompress(content, size + 1)
+        except isal_zlib.error as error:
             raise ValueError(f"{raw} is damaged ({error}). {_GET_IT_AGAIN}") from error
     elif name != "LOCAL":
         content = content[len(content) - size if skipped < 0 else skipped :]
@@ -378,7 +378,7 @@ class _Bytes:
         self.is_packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         self.size = os.fstat(file.fileno()).st_size
-        self._decoder, self._packed = zlib.decompressobj(31), b""
+        self._decoder, self._packed = isal_zlib.decompressobj(31), b""
 
     def read(self, count: int) -> np.ndarray:
         """The next `count` bytes (uint8)."""
@@ -405,13 +405,13 @@ class _Bytes:
                 self._packed = self._decoder.unused_data + self._packed or self._file.read(1 << 16)
                 if self._packed[:2] != b"\x1f\x8b":
                     break
-                self._decoder = zlib.decompressobj(31)
+                self._decoder = isal_zlib.decompressobj(31)
             self._packed = self._packed or self._file.read(1 << 16)
             if not self._packed:
                 break
             try:
                 part = self._decoder.decompress(self._packed, len(content) - done)
-            except zlib.error as error:
+            except isal_zlib.error as error:
                 raise ValueError(f"{self.path} is damaged ({error}). {_GET_IT_AGAIN}") from error
             self._packed = self._decoder.unconsumed_tail
             content[done : done + len(part)] = part
