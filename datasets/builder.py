@@ -105,6 +105,10 @@ class Builder:
         """The examples of one unit."""
         raise NotImplementedError
 
+    def raw_files(self, raw_dir: pathlib.Path) -> list[pathlib.Path]:
+        """The files whose names and sizes tell this raw data from others: all in the folder."""
+        return files_under(raw_dir)
+
 
 def prepare(
     builder: Builder,
@@ -688,15 +692,18 @@ def files_under(raw_dir: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _fingerprint(builder: Builder, raw_dir: pathlib.Path | None) -> str:
-    """Digest of the names and sizes of all raw files; of the data set's name when it makes its
-    own.
+    """Digest of the names and sizes of all raw files, and of the content of a table that stands for
+    them; of the data set's name when it makes its own.
     """
     digest = hashlib.sha256(f"{builder.name} {builder.version}".encode())
     if raw_dir is not None:
-        for path in [raw_dir] if raw_dir.is_file() else files_under(raw_dir):
-            digest.update(
-                f"\n{path.relative_to(raw_dir).as_posix()} {path.stat().st_size}".encode()
-            )
+        folder = raw_dir
+        if raw_dir.is_file():
+            folder = raw_dir.parent
+            digest.update(raw_dir.read_bytes())
+        for path in builder.raw_files(raw_dir):
+            name = pathlib.Path(os.path.relpath(path, folder)).as_posix()
+            digest.update(f"\n{name} {path.stat().st_size}".encode())
     return digest.hexdigest()
 
 

@@ -138,6 +138,12 @@ class Table(VolumeBuilder):
             )
         return units
 
+    def raw_files(self, raw_dir: pathlib.Path) -> list[pathlib.Path]:
+        """The files that the table names, as far as they are there."""
+        scans = [unit.source for unit in self.index(raw_dir)]
+        named = {p for s in scans for p in (*s.images.values(), s.mask, s.brain_mask) if p}
+        return [pathlib.Path(path) for path in sorted(named) if os.path.exists(path)]
+
     def _unit(
         self,
         table: pathlib.Path,

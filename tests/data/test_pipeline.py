@@ -66,6 +66,28 @@ def test_other_dtypes_are_scaled_by_the_volume_and_modalities_bring_their_availa
     assert batch["image"].min() == -1 or fixed
 
 
+def test_one_preparation_serves_every_normalization(volumes):
+    stored = volumes[0].dtype
+    raw = {
+        name: take(load(volumes[1], "test", normalize=name, metadata=True), 1)[0]
+        for name in ("volume", "percentile", "slice", "zscore")
+    }
+    for name, batch in raw.items():
+        assert batch["image"].dtype == np.float32, name
+    image = raw["zscore"]["image"]  # each of these volumes is one slice
+    np.testing.assert_allclose(image.mean((1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(image.std((1, 2)), 1, atol=1e-5)
+    own = raw["slice"]["image"]
+    assert (own.min((1, 2)) == -1).all() and (own.max((1, 2)) == 1).all()
+    if stored != "uint8":
+        np.testing.assert_allclose(raw["volume"]["image"], own, atol=1e-5)
+    low, high = (raw["volume"]["intensity"][:, None, None, :, k] for k in (4, 7))
+    values = image * raw["volume"]["intensity"][:, None, None, :, 3]
+    values = values + raw["volume"]["intensity"][:, None, None, :, 2]
+    expected = (2 * (values - low) / (high - low) - 1).clip(-1, 1)
+    np.testing.assert_allclose(raw["percentile"]["image"], expected, atol=1e-4)
+
+
 def test_as_arrays_is_the_stored_order_and_the_limit_its_beginning(skin_folder):
     arrays = as_arrays(skin_folder, "train")
     plain = np.concatenate(
@@ -156,6 +178,7 @@ def test_images_and_masks_can_be_resized(skin_folder):
         ({"batch_size": 0}, "batch_size >= 1"),
         ({"start_step": -1}, "start_step >= 0"),
         ({"augment": "blur"}, "Unknown augmentation 'blur', expected some of symmetry, flip, crop"),
+        ({"normalize": "max"}, "Known ones are: volume, percentile, slice, zscore"),
         ({"balance": {"df": 2}}, "unknown labels"),
         ({"balance": {"mel": 0}}, "at least 1"),
     ],

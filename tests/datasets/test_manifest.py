@@ -221,3 +221,17 @@ def test_real_patients_come_by_a_table(shared_data, tmp_path):
     builder = Table(allow_outside=True, size="224x192", slice_range=(70, 80), **MASKS)
     manifest = verify(prepare(builder, tmp_path / "data", table, workers=1))
     assert manifest.image_dtype == "float16" and manifest.splits["test"]["num_examples"] == 11
+
+
+def test_other_files_or_another_table_are_other_raw_data(raw, tmp_path):
+    table = raw.write()
+    folder = prepare(Table(**MASKS), tmp_path / "data", table, workers=1)
+    assert prepare(Table(**MASKS), tmp_path / "data", table, workers=1) == folder
+    text = table.read_text()
+    table.write_text(text.replace("40", "41", 1))  # of the same length
+    with pytest.raises(ValueError, match="prepared from other raw data"):
+        prepare(Table(**MASKS), tmp_path / "data", table, workers=1)
+    table.write_text(text)
+    write(table.parent / "p0" / "T1.nii.gz", brain(9, scale=77))
+    with pytest.raises(ValueError, match="prepared from other raw data"):
+        prepare(Table(**MASKS), tmp_path / "data", table, workers=1)

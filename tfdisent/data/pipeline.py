@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdisent.data.augment import AUGMENTATIONS, Batch
-from tfdisent.data.records import Manifest, parse
+from tfdisent.data.records import INTENSITY, Manifest, parse
 
 BLOCK_BYTES = 256 * 2**20
 _METADATA = (
@@ -40,6 +40,7 @@ _METADATA = (
     "domain",
 )
 _ENDLESS = 2**40  # epochs
+NORMALIZATIONS = ("volume", "percentile", "slice", "zscore")
 
 
 def load(
@@ -54,6 +55,7 @@ def load(
     repeat: bool = False,
     drop_remainder: bool | None = None,
     start_step: int = 0,
+    normalize: str = "volume",
     image_size: int | None = None,
     cache: bool = True,
     metadata: bool = False,
@@ -76,17 +78,20 @@ def load(
         drop_remainder: leave out the last, smaller batch. Default: for the split "train", and with
             `repeat`.
         start_step: number of batches to leave out at the start.
+        normalize: name from `NORMALIZATIONS`, of each channel: "volume" and "percentile" bring the
+            volume's minimum to maximum, or its percentiles 0.5 to 99.5, to [-1, 1]; "slice" the
+            image's own; "zscore" gives mean 0 and standard deviation 1 in the volume's foreground.
+            For uint8, "volume" is [0, 255].
         image_size: resize images (antialiased) and masks (nearest) to this height and width.
         cache: hold a split of up to 256 MiB in memory. The batches are the same either way.
         metadata: add what else is in the records: key, subject, spacing, intensity, slice_index,
             ...
 
     Returns:
-        Dataset of dicts: `image` (B, H, W, C) float32 in [-1, 1], from [0, 255] if stored as uint8,
-        else from the volume's minimum and maximum; if the manifest has them `condition` (B, K)
-        float32, `label` (B,) int32, `factors` (B, F) float32, `mask` (B, H, W, M) uint8, and the
-        extra features as stored; `available` (B, M) if there are several modalities, `domain` (B,)
-        if there are several domains.
+        Dataset of dicts: `image` (B, H, W, C) float32, clipped to [-1, 1] unless `normalize` is
+        "zscore"; if the manifest has them `condition` (B, K) float32, `label` (B,) int32, `factors`
+        (B, F) float32, `mask` (B, H, W, M) uint8, and the extra features as stored; `available`
+        (B, M) if there are several modalities, `domain` (B,) if there are several domains.
 
     Raises:
         FileNotFoundError: the folder is not prepared or lacks a shard.
@@ -107,6 +112,10 @@ def load(
         else 0
     )
     num_examples = num_examples or entry["num_examples"]
+    if normalize not in NORMALIZATIONS:
+        raise ValueError(
+            f"Unknown normalize={normalize!r}. Known ones are: {', '.join(NORMALIZATIONS)}."
+        )
     if batch_size < 1 or start_step < 0:
         raise ValueError(
             f"Expected batch_size >= 1 and start_step >= 0, received {batch_size} and {start_step}."
@@ -134,7 +143,7 @@ def load(
     records = _records(order, start_step * batch_size, _repeater(manifest, repeats))
 
     def example_batch(step: tf.Tensor, serialized: tf.Tensor) -> Batch:
-        batch = _normalized(parse(serialized, manifest), manifest)
+        batch = _normalized(parse(serialized, manifest), manifest, normalize)
         if image_size is not None:
             batch = _resized(batch, image_size)
         for index, augmentation in enumerate(augmentations):
@@ -292,11 +301,24 @@ def _sha256(path: pathlib.Path, modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _normalized(batch: Batch, manifest: Manifest) -> Batch:
+def _normalized(batch: Batch, manifest: Manifest, normalize: str) -> Batch:
     image = tf.cast(batch["image"], tf.float32)
-    if manifest.image_dtype == "uint8":
+    if manifest.image_dtype == "uint8" and normalize == "volume":
         return {**batch, "image": image / 127.5 - 1.0}
-    low, high = batch["intensity"][:, None, None, :, 0], batch["intensity"][:, None, None, :, 1]
+
+    def of_volume(name: str) -> tf.Tensor:
+        return batch["intensity"][:, None, None, :, INTENSITY.index(name)]
+
+    # A constant image, or a modality that is missing, has no range: it becomes -1, or 0 by zscore.
+    if normalize == "zscore":
+        image = (image - of_volume("mean")) / tf.maximum(of_volume("std"), 1e-6)
+        return {**batch, "image": image}
+    if normalize == "slice":
+        low, high = (f(image, axis=(1, 2), keepdims=True) for f in (tf.reduce_min, tf.reduce_max))
+    elif normalize == "percentile":
+        low, high = of_volume("percentile_0.5"), of_volume("percentile_99.5")
+    else:
+        low, high = of_volume("min"), of_volume("max")
     image = 2.0 * (image - low) / tf.maximum(high - low, 1e-6) - 1.0
     return {**batch, "image": tf.clip_by_value(image, -1.0, 1.0)}
 
