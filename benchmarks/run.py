@@ -67,6 +67,10 @@ def cases(folder: str) -> list[Case]:
         ),
         Case("preparation", "ham10000, JPEG of 600 x 450", "preparation:ham10000", 120, {}),
     ]
+    for words, cropped in (("55 of 192 x 160", True), ("all of 240 x 240", False)):
+        name = f"brats, four modalities, {words}, one process"
+        found.append(Case("preparation", name, "volumes:preparation", 120, {"cropped": cropped}))
+    found.append(Case("pipeline", "load, 192 x 160 x 4 int16, batch 32", "volumes:reading", 90, {}))
     for augment in ("symmetry", "flip,crop"):
         name = f"load, 64 x 64, batch 32, {augment}"
         found.append(Case("pipeline", name, "pipeline:measure", 90, here | {"augment": augment}))
