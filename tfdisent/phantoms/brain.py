@@ -15,11 +15,13 @@ resolution:
 Contrasts: T1 and T1ce (inversion-prepared gradient echo, before and after gadolinium), T2 (spin
 echo), FLAIR (inversion recovery that nulls CSF), PET (uptake of FDG).
 
-Relaxation times (s) and proton densities: at 1.5 T those of BrainWeb (Kwan et al., IEEE TMI 18,
-1085, 1999), at 3 T grey and white matter of Wansapura et al. (JMRI 9, 531, 1999) and CSF as
-field-independent (Rooney et al., MRM 57, 308, 2007); those of a glioma's parts are typical of the
-literature's wide ranges. Relaxivity of gadolinium: 4.5 per mM and s (Rohrer et al., Invest Radiol
-40, 715, 2005). FDG: grey over white matter about 4 (Huang et al., Am J Physiol 238, E69, 1980).
+Relaxation times (s) and proton densities of grey and white matter: T1 and density at 1.5 T as
+BrainWeb (Kwan et al., IEEE TMI 18, 1085, 1999), T1 at 3 T as Wansapura et al. (JMRI 9, 531, 1999);
+CSF as independent of the field (Rooney et al., MRM 57, 308, 2007). T2, and all values of disease,
+are choices within the literature's wide ranges that give the contrasts of clinical images; take
+them for plausible, not for measured. Relaxivity of gadolinium: 4.5 per mM and s (Rohrer et al.,
+Invest Radiol 40, 715, 2005). FDG: grey over white matter about 4 (Huang et al., Am J Physiol 238,
+E69, 1980).
 
 Images are skull-stripped (exactly 0 outside the brain) and shown as radiologists see them: front
 up, the patient's right on the left. Positions are millimetres in MNI space: x to the patient's
