@@ -33,6 +33,13 @@ ALLOWED = {
         "tfdisent.networks",
         "tfdisent.training",
     ),
+    "tfdisent.baselines": (
+        "tfdisent.layers",
+        "tfdisent.losses",
+        "tfdisent.networks",
+        "tfdisent.systems",
+        "tfdisent.training",
+    ),
     "tfdisent.data": ("tfdisent.phantoms",),
     "tfdisent": (),
     "datasets": ("tfdisent.data", "tfdisent.phantoms"),

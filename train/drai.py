@@ -1,4 +1,5 @@
 """Trains DRAI: python -m train.drai --dataset=skin_phantom --preset=quick
+Or what it is compared with: python -m train.drai --model=dcinfogan ...
 
 Data sets: skin_phantom (made by itself), ham10000 (--raw_dir=DIR).
 
@@ -14,6 +15,14 @@ Presets (values of `DRAIConfig`; two CPU cores):
 from absl import app, flags
 
 from train import run
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string(
+    "model",
+    "drai",
+    "DRAI; or what it is compared with: cinfogan, dcinfogan, cavae, dcavae, dai; or DAI with some of DRAI's terms: "
+    "selfReg, MIReg, featureCycle, or two of them, as in selfReg+MIReg.",
+)
 
 QUICK = {
     "image_size": 32,
@@ -46,19 +55,23 @@ PRESETS = {
 }
 
 
-def parts() -> run.Parts:
-    """DRAI's config, model and evaluation; imported when flags are parsed."""
+def parts(name: str) -> run.Parts:
+    """DRAI, or what it is compared with, by name; imported when flags are parsed."""
+    from tfdisent.baselines.drai import MODELS, TITLES
     from tfdisent.evaluation import drai
-    from tfdisent.systems.drai import DRAI, DRAIConfig
+    from tfdisent.systems.drai import DRAIConfig
 
-    return run.Parts(DRAIConfig, DRAI, drai)
+    if name not in MODELS:
+        raise ValueError(f"Unknown --model={name}. Known ones are: {', '.join(MODELS)}.")
+    model, changes = MODELS[name]
+    return run.Parts(name, TITLES[name], DRAIConfig, model, drai, changes)
 
 
 def main(argv):
     """Entry point of the command line."""
     if len(argv) > 1:
         raise app.UsageError(f"Expected flags of the form --name=value, received {argv[1:]}.")
-    run.main("drai", PRESETS, parts)
+    run.main("drai", FLAGS.model, PRESETS, parts)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def evaluate() -> None:
 
     import keras
 
-    parts = importlib.import_module(f"train.{record['system']}").parts()
+    system = importlib.import_module(f"train.{record['system']}")
+    parts = system.parts(record.get("model", record["system"]))  # the oldest runs do not name it
     config = parts.config(**record["config"])
     folder, manifest = run.prepared_data(config.image_size)
     if record["mixed_precision"]:
@@ -48,7 +49,7 @@ def evaluate() -> None:
     if FLAGS.dataset != record["dataset"]:
         run_dir = run_dir / f"on-{FLAGS.dataset}"
         run_dir.mkdir(exist_ok=True)
-    run.evaluate(record["system"], model, parts.evaluation, folder, manifest, run_dir, state)
+    run.evaluate(record["system"], parts, model, folder, manifest, run_dir, state)
 
 
 def main(argv):

@@ -32,10 +32,10 @@ flags.DEFINE_integer(
 flags.DEFINE_integer("batch_size", None, "Images a step, over all devices.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Of weights, order, augmentation and noise.")
 flags.DEFINE_string(
-    "run_dir", None, "Folder of the run; default: runs/<system>-<dataset>-<preset>-seed<seed>."
+    "run_dir", None, "Folder of the run; default: runs/<model>-<dataset>-<preset>-seed<seed>."
 )
 flags.DEFINE_string(
-    "export_dir", None, "Folder of the exports; default: saved_models/<system>-<dataset>."
+    "export_dir", None, "Folder of the exports; default: saved_models/<model>-<dataset>."
 )
 flags.DEFINE_string("devices", "1", "Number of devices, or 'all'.")
 flags.DEFINE_enum("mixed_precision", None, ["bfloat16"], "Compute the networks in bfloat16.")
@@ -66,36 +66,47 @@ STOPPED = 143  # exit status after SIGTERM, as shells count it
 
 
 class Parts(NamedTuple):
-    """A system's part of its training command.
+    """What a training command trains: its system, or a method that the system is compared with.
 
     Attributes:
+        name: of the model, for folders and the command line.
+        title: its name in print.
         config: its config's class.
         model: (config, seed=) -> the model, to be compiled.
         evaluation: its module in `tfdisent.evaluation`, with `evaluate`, `sample_grid`, `headline` and `paper`.
+        changes: values of config fields that make it this model; `--set` cannot set those.
     """
 
+    name: str
+    title: str
     config: type
     model: Callable
     evaluation: types.ModuleType
+    changes: dict[str, Any]
 
 
-def main(system: str, presets: dict[str, dict[str, Any]], parts: Callable[[], Parts]) -> None:
+def main(
+    system: str, name: str, presets: dict[str, dict[str, Any]], parts: Callable[[str], Parts]
+) -> None:
     """Runs a system's command; a mistake of the user's ends in one message and status 1.
 
     Args:
         system: its name.
+        name: of the model to train, the system's or that of a method that it is compared with.
         presets: values of its config by preset; {} is the paper's setting.
-        parts: gives the system's parts, importing what is heavy.
+        parts: gives a model's parts by its name, importing what is heavy; a ValueError if there is none.
     """
     try:
-        train(system, presets, parts)
+        train(system, name, presets, parts)
     except USER_ERRORS as error:
         if logging.get_verbosity() >= logging.DEBUG:
             raise
         sys.exit(f"error: {error}")
 
 
-def train(system: str, presets: dict[str, dict[str, Any]], parts: Callable[[], Parts]) -> None:
+def train(
+    system: str, name: str, presets: dict[str, dict[str, Any]], parts: Callable[[str], Parts]
+) -> None:
     """Data, training, evaluation, report, export."""
     if FLAGS.preset not in presets:
         raise ValueError(f"Unknown --preset={FLAGS.preset}. Known ones are: {', '.join(presets)}.")
@@ -105,8 +116,14 @@ def train(system: str, presets: dict[str, dict[str, Any]], parts: Callable[[], P
     say(f"1/5 data: {FLAGS.dataset}")
     import keras  # before TensorFlow: with the torch backend it must load torch first
 
-    parts = parts()
-    settings = presets[FLAGS.preset] | parse_settings(parts.config, FLAGS.set)
+    parts = parts(name)
+    chosen = parse_settings(parts.config, FLAGS.set)
+    for field in chosen.keys() & parts.changes.keys():
+        raise ValueError(
+            f"--model={name} is {parts.title} by {field}={parts.changes[field]}: leave out --set={field}=..., or give "
+            "another --model."
+        )
+    settings = presets[FLAGS.preset] | parts.changes | chosen
     if FLAGS.batch_size:
         settings["batch_size"] = FLAGS.batch_size
     folder, manifest = prepared_data(settings.get("image_size", parts.config.image_size))
@@ -123,7 +140,7 @@ def train(system: str, presets: dict[str, dict[str, Any]], parts: Callable[[], P
         steps = FLAGS.epochs * max(1, manifest.split("train")["num_examples"] // config.batch_size)
         config = dataclasses.replace(config, steps=steps)
 
-    run_dir = open_run(system, config, manifest)
+    run_dir = open_run(system, name, config, manifest)
     if FLAGS.mixed_precision:
         keras.config.set_dtype_policy(f"mixed_{FLAGS.mixed_precision}")
     keras.utils.set_random_seed(FLAGS.seed)
@@ -133,8 +150,8 @@ def train(system: str, presets: dict[str, dict[str, Any]], parts: Callable[[], P
         model = parts.model(config, seed=FLAGS.seed)
         model.compile()
         state = fit(model, parts.evaluation, folder, run_dir)
-    metrics = evaluate(system, model, parts.evaluation, folder, manifest, run_dir, state)
-    export(system, model, parts.evaluation, manifest, metrics, run_dir, state)
+    metrics = evaluate(system, parts, model, folder, manifest, run_dir, state)
+    export(parts, model, manifest, metrics, run_dir, state)
 
 
 def parse_settings(config_class: type, assignments: list[str]) -> dict[str, Any]:
@@ -188,16 +205,17 @@ def data_options() -> dict[str, str]:
     return options
 
 
-def open_run(system: str, config: Any, manifest: Any) -> pathlib.Path:
+def open_run(system: str, name: str, config: Any, manifest: Any) -> pathlib.Path:
     """Makes the run folder, or checks that the one there is of the same settings; returns its path.
 
     Raises:
         ValueError: if it is the folder of other settings, naming those that differ.
     """
-    default = f"runs/{system}-{FLAGS.dataset}-{FLAGS.preset}-seed{FLAGS.seed}"
+    default = f"runs/{name}-{FLAGS.dataset}-{FLAGS.preset}-seed{FLAGS.seed}"
     run_dir = pathlib.Path(FLAGS.run_dir or default).expanduser()
     record = {
         "system": system,
+        "model": name,
         "dataset": FLAGS.dataset,
         "preset": FLAGS.preset,
         "data_options": data_options(),
@@ -209,7 +227,8 @@ def open_run(system: str, config: Any, manifest: Any) -> pathlib.Path:
     }
     path = run_dir / "config.json"
     if path.is_file():
-        differences = _differences(json.loads(path.read_text()), json.loads(json.dumps(record)))
+        old = {"model": system, **json.loads(path.read_text())}  # the oldest runs do not name it
+        differences = _differences(old, json.loads(json.dumps(record)))
         if differences:
             raise ValueError(
                 f"{run_dir} is a run with other settings: {'; '.join(differences)}. Give those again to "
@@ -318,10 +337,11 @@ def tensorboard_writer(directory: pathlib.Path) -> Callable:
     return write
 
 
-def evaluate(system, model, evaluation, folder, manifest, run_dir, state) -> dict:
+def evaluate(system, parts, model, folder, manifest, run_dir, state) -> dict:
     """Measures the trained model, writes metrics.json and report.html into `run_dir`; returns the metrics."""
     from tfdisent import data, report
 
+    evaluation = parts.evaluation
     say("3/5 evaluation")
     train_arrays, test_arrays = (data.as_arrays(folder, split) for split in ("train", "test"))
     is_paper = FLAGS.preset == "paper"
@@ -342,18 +362,18 @@ def evaluate(system, model, evaluation, folder, manifest, run_dir, state) -> dic
     minutes = state["seconds"] / 60
     shape = " x ".join(map(str, manifest.image_shape))
     summary = (
-        f"{system.upper()}, preset {FLAGS.preset}, {state['step']} steps of "
+        f"{parts.title}, preset {FLAGS.preset}, {state['step']} steps of "
         f"{model.config.batch_size} images in {minutes:.1f} "
         f"minutes. Measured on {manifest.dataset}: {manifest.split('train')['num_examples']} images to train, "
         f"{manifest.split('test')['num_examples']} to test, {shape}.\n\n{evaluation.headline(metrics)}"
     )
     path = report.write_report(
         run_dir,
-        title=f"{system.upper()} on {manifest.dataset}",
+        title=f"{parts.title} on {manifest.dataset}",
         summary=summary,
         metrics=metrics,
         figures=figures,
-        paper=evaluation.paper(manifest.dataset),
+        paper=evaluation.paper(manifest.dataset, parts.title),
         curves=run_dir / "metrics.csv",
         config=dataclasses.asdict(model.config),
         environment=environment(),
@@ -364,7 +384,7 @@ def evaluate(system, model, evaluation, folder, manifest, run_dir, state) -> dic
     return metrics
 
 
-def export(system, model, evaluation, manifest, metrics, run_dir, state) -> None:
+def export(parts, model, manifest, metrics, run_dir, state) -> None:
     """Writes the next version of the SavedModel, unless the state trained so far is exported already."""
     from tfdisent import report
     from tfdisent.export import export as export_model
@@ -377,8 +397,8 @@ def export(system, model, evaluation, manifest, metrics, run_dir, state) -> None
             return
     say("5/5 export")
     card = {
-        "title": f"{system.upper()} on {FLAGS.dataset}",
-        "summary": evaluation.headline(metrics),
+        "title": f"{parts.title} on {FLAGS.dataset}",
+        "summary": parts.evaluation.headline(metrics),
         "licence": manifest.licence,
         "citation": manifest.citation,
         "values": {"condition": f"one-hot or attributes: {', '.join(manifest.condition_names)}"},
@@ -392,7 +412,7 @@ def export(system, model, evaluation, manifest, metrics, run_dir, state) -> None
         "metrics": metrics,
     }
     directory = pathlib.Path(
-        FLAGS.export_dir or f"saved_models/{system}-{FLAGS.dataset}"
+        FLAGS.export_dir or f"saved_models/{parts.name}-{FLAGS.dataset}"
     ).expanduser()
     path = export_model(model, directory, card=card)
     write_json(record, {"step": state["step"], "path": str(path)})

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from tfdisent.baselines.drai import CInfoGAN
 from tfdisent.evaluation import drai
 from tfdisent.phantoms import skin
 from tfdisent.systems.drai import DRAI, DRAIConfig
@@ -23,12 +24,11 @@ def arrays(num, seed):
     }
 
 
-@pytest.fixture(scope="module")
-def model():
+def config():
     small = dict.fromkeys(
         ("generator_filters", "encoder_filters", "discriminator_filters", "condition_units"), 4
     )
-    config = DRAIConfig(
+    return DRAIConfig(
         image_size=16,
         content_dim=4,
         style_dim=4,
@@ -37,11 +37,24 @@ def model():
         regressor_units=8,
         **small,
     )
-    return DRAI(config)
 
 
 @pytest.fixture(scope="module")
-def evaluated(model, tmp_path_factory):
+def model():
+    return DRAI(config())
+
+
+@pytest.fixture(scope="module")
+def judges(tmp_path_factory):
+    return tmp_path_factory.mktemp("judges")
+
+
+@pytest.fixture(scope="module")
+def evaluated(model, judges):
+    return evaluate(model, judges)
+
+
+def evaluate(model, judges):
     said = []
     metrics, figures = drai.evaluate(
         model,
@@ -49,7 +62,7 @@ def evaluated(model, tmp_path_factory):
         arrays(30, 1),
         label_names=list(skin.LABELS),
         factor_names=list(skin.FACTORS),
-        judge_directory=tmp_path_factory.mktemp("judges"),
+        judge_directory=judges,
         judge_epochs=1,
         num_samples=40,
         log=said.append,
@@ -125,6 +138,30 @@ def test_the_headline_stands_when_a_value_could_not_be_computed(evaluated):
     assert "nan" in drai.headline(broken)
 
 
+def test_a_model_of_style_alone_has_no_entry_for_what_content_would_need_and_says_so(
+    evaluated, judges
+):
+    model = CInfoGAN(config())
+    metrics, figures, said = evaluate(model, judges)
+    assert evaluated[0].keys() - metrics.keys() == {
+        "cross_image_feature_consistency",
+        "cross_image_feature_consistency_relative",
+        "hybrid_position_r2_content",
+        "class_from_content",
+        "factors_from_content",
+    }
+    assert metrics.keys() <= evaluated[0].keys()
+    assert all(entry["value"] is not None for entry in metrics.values())
+    assert "condition" in metrics["hybrid_class_accuracy"]["protocol"]
+    assert drai.NO_CONTENT in said and drai.NO_CONTENT in drai.headline(metrics)
+    assert drai.NO_CONTENT not in drai.headline(evaluated[0])
+    names = [figure.name for figure in figures]
+    assert {"Hybrids of a condition and an image", "Retrieval"} < set(names)
+    assert not {"Hybrids of two images", "Interpolation"} & set(names)
+    shown = arrays(4, 4)
+    assert drai.sample_grid(model, shown["image"], shown["condition"]).dtype == np.uint8
+
+
 def test_the_sample_grid_shows_real_reconstructed_and_generated_images(model):
     shown = arrays(4, 4)
     grid = drai.sample_grid(model, shown["image"], shown["condition"])
@@ -136,3 +173,12 @@ def test_the_sample_grid_shows_real_reconstructed_and_generated_images(model):
 def test_the_papers_figures_stand_beside_its_own_data_and_the_phantom_alone():
     assert drai.paper("ham10000").values and drai.paper("skin_phantom").values
     assert drai.paper("another") is None
+
+
+def test_a_methods_own_figures_stand_beside_it_under_whatever_name_the_paper_gives_it():
+    name = "cross_image_feature_consistency"
+    assert drai.paper("ham10000", "DAI").values[name].value == 0.256
+    dual = drai.paper("ham10000", "D-cAVAE").values
+    assert (dual["frechet_distance"].value, dual[name].value) == (4.893, 1.354)
+    assert name not in drai.paper("ham10000", "cAVAE").values
+    assert drai.paper("ham10000", "DAI+MIReg+featureCycle") is None

@@ -201,6 +201,7 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(whole, data_dir):
         ("--dataset=imagenet", ["imagenet", "ham10000", "skin_phantom"]),
         ("--dataset=ham10000", ["doi.org", "skin_phantom"]),
         ("--preset=huge", ["huge", "quick, small, paper"]),
+        ("--model=gan", ["--model=gan", "drai, cinfogan"]),
         ("--set=colour=1", ["colour", "content_dim"]),
         ("--set=style_dim=many", ["style_dim", "int", "many"]),
         ("--set=image_size=20", ["power of two", "20"]),

@@ -4,6 +4,9 @@ Generation: FID, KID and IS on features of a classifier trained on the data set,
 Disentanglement: CIFC (Eq. 19). On a phantom also, with judges trained on its real images: does a hybrid carry
 the class of its content image, is its lesion where the style image has it, and which factor can be read
 linearly from which code. Everything is measured with the averaged weights, on the test split.
+
+It serves the baselines too. A model that infers style alone decodes it with a condition in the place of content, and
+what is not defined then is left out, which `evaluate`'s log and the headline say.
 """
 
 import os
@@ -17,15 +20,23 @@ import numpy as np
 from tfdisent import metrics as measure
 from tfdisent.evaluation.arrays import in_batches
 from tfdisent.metrics import features
-from tfdisent.report import Figure, figures, paper_column
+from tfdisent.report import PAPER, Figure, figures, paper_column
 from tfdisent.report.tables import Column
-from tfdisent.systems.drai import DRAI
+from tfdisent.systems.drai import ContentStyleModel
 
 POSITION = ("position_x", "position_y")  # of a phantom's lesion
+NO_CONTENT = (
+    "This model infers no content: hybrids and reconstructions take theirs from the condition, and CIFC, what content "
+    "tells, hybrids of two images, interpolation of content and maps of the codes are not defined and left out."
+)
+# The paper's data whose numbers stand beside a run's; a phantom gets those of what it imitates, for orientation.
+PAPER_DATA = {"ham10000": "HAM10000", "skin_phantom": "HAM10000"}
+# Rows of the paper's tables for a method that they do not name alike.
+PAPER_ROWS = {"cAVAE": ["cAAVE"], "D-cAVAE": ["D-cAAVE", "D-cVAE"]}
 
 
 def evaluate(
-    model: DRAI,
+    model: ContentStyleModel,
     train: dict,
     test: dict,
     *,
@@ -55,7 +66,7 @@ def evaluate(
 
     Returns:
         ({name: {"value", "std", "n", "extractor", "protocol"}}, figures). The entries `factors_from_content` and
-        `factors_from_style` also have "per_factor", {name: R2}.
+        `factors_from_style` also have "per_factor", {name: R2}. What is not defined for the model has no entry.
     """
     rng = np.random.default_rng(seed)
     directory = pathlib.Path(judge_directory)
@@ -68,18 +79,21 @@ def evaluate(
         epochs=judge_epochs,
         directory=directory / "classifier",
     )
+    if "content" not in model.codes:
+        log(NO_CONTENT)
     log("generating images and measuring them")
     with model.averaged():
         results = generation_metrics(model, classifier, train, test, num_samples, rng)
         hybrids = make_hybrids(model, test, rng)
-        results |= consistency_metrics(model, hybrids)
+        if "content" in model.codes:
+            results |= consistency_metrics(model, hybrids)
         results |= class_metrics(classifier, hybrids, test)
         if set(POSITION) <= set(factor_names):
             log("training the position regressor on real images, unless it is kept from before")
             results |= truth_metrics(directory, hybrids, train, test, factor_names, judge_epochs)
         log("drawing figures")
         pictures = draw_figures(model, train, test, hybrids["codes"], label_names, rng)
-        if "factors_from_content" in results:
+        if "factors_from_style" in results:
             pictures.append(factor_figure(results))
     return results, pictures
 
@@ -96,7 +110,7 @@ def generation_metrics(model, classifier, train, test, num_samples, rng) -> dict
 
     config = model.config
     keras.utils.set_random_seed(0)
-    untrained = generate(DRAI(config), test["condition"][rows], rng)
+    untrained = generate(type(model)(config), test["condition"][rows], rng)
 
     extractor = classifier.description
     against = f"{num_samples} generated, conditions of the test split, against {len(real)} real ({source})"
@@ -124,15 +138,18 @@ def generation_metrics(model, classifier, train, test, num_samples, rng) -> dict
     }
 
 
-def generate(model: DRAI, conditions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def generate(
+    model: ContentStyleModel, conditions: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Images for conditions (N, K), with style and content noise from `rng`, (N, H, W, C) in [-1, 1]."""
     style = rng.standard_normal((len(conditions), model.config.style_dim), dtype="float32")
     noise = rng.standard_normal((len(conditions), model.config.content_dim), dtype="float32")
-    return in_batches(model.generate, conditions, style, noise)
+    given = (style, noise) if "content" in model.codes else (style,)
+    return in_batches(model.generate, conditions, *given)
 
 
-def make_hybrids(model: DRAI, test: dict, rng: np.random.Generator) -> dict:
-    """Every test image a paired with another one b; I_ab has the content of a and the style of b.
+def make_hybrids(model: ContentStyleModel, test: dict, rng: np.random.Generator) -> dict:
+    """Every test image a paired with another one b; I_ab has the content of a (or its condition) and the style of b.
 
     Returns:
         codes of the test images, `partner` (the index of b for each a), hybrids `ab` and `ba`, and the reconstructions.
@@ -142,7 +159,8 @@ def make_hybrids(model: DRAI, test: dict, rng: np.random.Generator) -> dict:
     partner = np.empty(count, int)
     partner[order] = np.roll(order, 1)  # one cycle through all images: nobody is its own partner
     codes = in_batches(model.encode, test["image"])
-    content, style = codes["content"], codes["style"]
+    content = codes["content"] if "content" in codes else test["condition"]
+    style = codes["style"]
     return {
         "codes": codes,
         "partner": partner,
@@ -152,7 +170,7 @@ def make_hybrids(model: DRAI, test: dict, rng: np.random.Generator) -> dict:
     }
 
 
-def consistency_metrics(model: DRAI, hybrids: dict) -> dict:
+def consistency_metrics(model: ContentStyleModel, hybrids: dict) -> dict:
     """CIFC (Sec. III-C.1, Fig. 9, Eq. 19): swap twice and compare the codes with those of the first images."""
     ab, ba = (in_batches(model.encode, hybrids[name]) for name in ("ab", "ba"))
     aa = in_batches(model.encode, in_batches(model.decode, ab["content"], ba["style"]))
@@ -187,11 +205,12 @@ def class_metrics(classifier, hybrids: dict, test: dict) -> dict:
     differ = labels != labels[partner]
     again = classifier.logits(hybrids["reconstructed"]).argmax(axis=1)
     error = np.abs(hybrids["reconstructed"] - test["image"]).mean()
+    source = "content image's class" if "content" in hybrids["codes"] else "condition"
     return {
         "hybrid_class_accuracy": _entry(
             np.mean(answers == labels),
             len(labels),
-            "share of hybrids classified as their content image's class",
+            f"share of hybrids classified as their {source}",
             classifier.description,
         ),
         "hybrid_class_accuracy_other_class": _entry(
@@ -225,7 +244,6 @@ def truth_metrics(directory, hybrids, train, test, factor_names, epochs) -> dict
     predicted, count = regressor.predict(hybrids["ab"]), len(truth)
     _, own = measure.coefficient_of_determination(truth, regressor.predict(test["image"]))
     _, style = measure.coefficient_of_determination(truth[partner], predicted)
-    _, content = measure.squared_correlation(truth, predicted)
     extractor = f"position regressor, R2 on real test images {own:.3f}"
     results = {
         "hybrid_position_r2_style": _entry(
@@ -234,13 +252,15 @@ def truth_metrics(directory, hybrids, train, test, factor_names, epochs) -> dict
             "R2 of the hybrid's lesion position against the style image's true one",
             extractor,
         ),
-        "hybrid_position_r2_content": _entry(
+    }
+    if "content" in hybrids["codes"]:
+        _, content = measure.squared_correlation(truth, predicted)
+        results["hybrid_position_r2_content"] = _entry(
             content,
             count,
             "squared correlation of the hybrid's lesion position with the content image's true one",
             extractor,
-        ),
-    }
+        )
     for code, values in hybrids["codes"].items():
         accuracy = measure.linear_probe_accuracy(values, test["label"])
         results[f"class_from_{code}"] = _entry(
@@ -255,7 +275,11 @@ def truth_metrics(directory, hybrids, train, test, factor_names, epochs) -> dict
 
 def factor_figure(results: dict) -> Figure:
     """Which factor can be read from which code, as a matrix."""
-    rows = {code: results[f"factors_from_{code}"]["per_factor"] for code in ("content", "style")}
+    rows = {
+        code: results[f"factors_from_{code}"]["per_factor"]
+        for code in ("content", "style")
+        if f"factors_from_{code}" in results
+    }
     return Figure(
         "What each code tells of the truth",
         "R2 of a linear probe of each known factor of the phantom from each code: 1 is read exactly, 0 not at "
@@ -263,7 +287,7 @@ def factor_figure(results: dict) -> Figure:
         "skin, light and hairs from style.",
         figures.matrix(
             np.array([list(row.values()) for row in rows.values()]).T,
-            rows=list(rows["content"]),
+            rows=list(rows["style"]),
             columns=list(rows),
         ),
     )
@@ -293,19 +317,20 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
     depth = min(3, *(len(rows) for rows in classes))
     contents = np.concatenate([rows[:depth] for rows in classes])
     styles = np.concatenate([rows[-depth:] for rows in classes])
-    grid = _grid(model, codes["content"][contents], codes["style"][styles])
-    result.append(
-        Figure(
-            "Hybrids of two images",
-            "Content from the image at the left of the row, style from the image at the top of the "
-            "column. Class, colour and "
-            "border should follow the row; position, skin and light the column.",
-            figures.hybrid_grid(image[contents], image[styles], grid),
-            "paper Fig. 12, 13",
+    if "content" in codes:
+        grid = _grid(model, codes["content"][contents], codes["style"][styles])
+        result.append(
+            Figure(
+                "Hybrids of two images",
+                "Content from the image at the left of the row, style from the image at the top of the "
+                "column. Class, colour and "
+                "border should follow the row; position, skin and light the column.",
+                figures.hybrid_grid(image[contents], image[styles], grid),
+                "paper Fig. 12, 13",
+            )
         )
-    )
-    mean, _ = model.condition_encoder(conditions, training=False)
-    grid = _grid(model, keras.ops.convert_to_numpy(mean), codes["style"][styles])
+    content = keras.ops.convert_to_numpy(model.content_of(conditions))
+    grid = _grid(model, content, codes["style"][styles])
     result.append(
         Figure(
             "Hybrids of a condition and an image",
@@ -314,6 +339,25 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
             "paper Sec. II-F, first kind",
         )
     )
+
+    queries = np.concatenate([rows[:1] for rows in classes])
+    others = np.setdiff1d(np.arange(len(image)), queries)
+    top = min(3, len(others))
+    found = {
+        by: image[others[measure.nearest(codes[by][queries], codes[by][others], top=top)[0]]]
+        for by in codes
+    }
+    if "content" not in codes:
+        rows = np.concatenate([image[queries][:, None], found["style"]], axis=1)
+        result.append(
+            Figure(
+                "Retrieval",
+                "The query at the left, then its nearest test images by style, the one code there is.",
+                figures.image_grid(rows.reshape(-1, *image.shape[1:]), columns=1 + top),
+                "paper Fig. 14, 15",
+            )
+        )
+        return result
 
     a = np.concatenate([rows[:1] for rows in classes])
     b = np.concatenate([rows[-1:] for rows in classes[1:] + classes[:1]])
@@ -331,19 +375,11 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
             "paper Fig. 18",
         )
     )
-
-    queries = np.concatenate([rows[:1] for rows in classes])
-    others = np.setdiff1d(np.arange(len(image)), queries)
-    top = min(3, len(others))
-    found = {
-        by: others[measure.nearest(codes[by][queries], codes[by][others], top=top)[0]]
-        for by in ("style", "content")
-    }
     result.append(
         Figure(
             "Retrieval",
             "The query, its nearest test images by style to the right and by content below.",
-            figures.retrieval_grid(image[queries], image[found["style"]], image[found["content"]]),
+            figures.retrieval_grid(image[queries], found["style"], found["content"]),
             "paper Fig. 14, 15",
         )
     )
@@ -372,46 +408,70 @@ def headline(metrics: dict) -> str:
         name: np.nan if entry["value"] is None else entry["value"]
         for name, entry in metrics.items()
     }
+    infers_content = "cross_image_feature_consistency" in value
+    source = "the class of their content image" if infers_content else "theirs"
     lines = [
         f"Generated images carry their condition in "
         f"{value['conditional_generation_accuracy']:.1%} of cases; hybrids carry "
-        f"the class of their content image in {value['hybrid_class_accuracy']:.1%}.",
+        f"{source} in {value['hybrid_class_accuracy']:.1%}.",
         f"FID is {value['frechet_distance']:.3g}, "
         f"{value['frechet_distance'] / value['frechet_distance_untrained']:.2g} of the "
-        f"untrained generator's; CIFC is {value['cross_image_feature_consistency']:.3f} "
-        f"({value['cross_image_feature_consistency_relative']:.3f} of the distance between the codes of two images).",
+        f"untrained generator's"
+        + (
+            f"; CIFC is {value['cross_image_feature_consistency']:.3f} "
+            f"({value['cross_image_feature_consistency_relative']:.3f} of the distance between the codes of two "
+            "images)."
+            if infers_content
+            else "."
+        ),
     ]
     if "hybrid_position_r2_style" in value:
         lines.append(
             f"The position of a hybrid's lesion follows the style image with R2 = "
-            f"{value['hybrid_position_r2_style']:.3f}, and the "
-            f"content image with r2 = {value['hybrid_position_r2_content']:.3f}."
+            f"{value['hybrid_position_r2_style']:.3f}"
+            + (
+                f", and the content image with r2 = {value['hybrid_position_r2_content']:.3f}."
+                if infers_content
+                else "."
+            )
         )
+    if not infers_content:
+        lines.append(NO_CONTENT)
     return "\n".join(lines)
 
 
-def paper(dataset: str) -> Column | None:
-    """The paper's figures to stand beside a run's; a skin phantom gets HAM10000's, for orientation."""
-    return paper_column("HAM10000") if dataset in ("ham10000", "skin_phantom") else None
+def paper(dataset: str, method: str = "DRAI") -> Column | None:
+    """The paper's figures of a method to stand beside a run's; None where it has none."""
+    data, rows = PAPER_DATA.get(dataset), PAPER_ROWS.get(method, [method])
+    if data is None or not any(rows[0] in table.rows for table in PAPER.values()):
+        return None
+    columns = [paper_column(data, row) for row in rows]
+    return Column(
+        heading=f"{method} on {data}, paper",
+        values={k: v for column in columns for k, v in column.values.items()},
+        protocols={k: v for column in columns for k, v in column.protocols.items()},
+        notes=tuple(dict.fromkeys(note for column in columns for note in column.notes)),
+    )
 
 
 def sample_grid(
-    model: DRAI, images: np.ndarray, conditions: np.ndarray, seed: int = 0
+    model: ContentStyleModel, images: np.ndarray, conditions: np.ndarray, seed: int = 0
 ) -> np.ndarray:
     """A picture of training's progress: real, reconstructed and generated images, uint8 RGB.
 
     Args:
         model: in training; its averaged weights are used.
         images: (N, H, W, C) in [-1, 1].
-        conditions: (N, K), of the generated ones.
+        conditions: (N, K), theirs and of the generated ones.
         seed: of the generated ones' style, so that pictures of one run show the same draws.
     """
     rng = np.random.default_rng(seed)
     with model.averaged():
-        reconstructed = keras.ops.convert_to_numpy(model(images))
+        reconstructed = model(images) if "content" in model.codes else model(images, conditions)
         generated = generate(model, conditions, rng)
     return figures.image_grid(
-        np.concatenate([images, reconstructed, generated]), columns=len(images)
+        np.concatenate([images, keras.ops.convert_to_numpy(reconstructed), generated]),
+        columns=len(images),
     )
 
 

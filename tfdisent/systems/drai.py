@@ -142,9 +142,10 @@ class DRAIConfig:
         return int(math.log2(self.image_size)) - 2
 
 
-class DRAI(AdversarialModel):
-    """The system.
+class ContentStyleModel(AdversarialModel):
+    """What DRAI and the methods that it is compared with have in common: settings, random draws, and the verbs.
 
+    A subclass makes `generator`, `style_encoder`, `content_encoder` and `condition_encoder`, and defines `phases`.
     `fit` takes batches {"image": (B, H, W, C) in [-1, 1], "condition": (B, K)}; other keys are ignored.
 
     Args:
@@ -152,11 +153,253 @@ class DRAI(AdversarialModel):
         seed: of the noise drawn in training.
     """
 
+    codes = ("content", "style")  # what `encode` infers
+
     def __init__(self, config: DRAIConfig | None = None, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
-        self.config = config = config or DRAIConfig()
+        self.config = config or DRAIConfig()
         self.seed_generator = ReplicaSeedGenerator(seed)
 
+    def get_config(self) -> dict:
+        """The config's fields."""
+        return {"config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "ContentStyleModel":
+        """A model from `get_config`."""
+        return cls(DRAIConfig(**config["config"]))
+
+    # --- training: what all of them share ---
+
+    def compile(self, optimizers: dict | None = None, **kwargs) -> None:
+        """Configures training; by default one Adam for the discriminators and one for all other networks."""
+        c = self.config
+        if optimizers is None:
+            optimizers = {
+                player: keras.optimizers.Adam(c.learning_rate, c.beta_1, c.beta_2, name=player)
+                for player in ("discriminators", "generators")
+            }
+        super().compile(optimizers, **kwargs)
+
+    def passes(self, batch: dict) -> list[dict]:
+        """The batch with its random draws, and with `train_twice` its transformed version with draws of its own."""
+        first = self.draw(batch)
+        if not self.config.train_twice:
+            return [first]
+        second = {
+            **first,
+            **self.draw({"image": first["transformed"], "condition": first["condition"]}),
+        }
+        return [first, {**second, "transformed": first["image"]}]
+
+    def draw(self, batch: dict) -> dict:
+        """Adds what a step draws at random; a key that the batch already has is kept, so that a test can inject it."""
+        c, seed = self.config, self.seed_generator
+        image, condition = batch["image"], ops.cast(batch["condition"], "float32")
+        size = ops.shape(image)[0]
+        mismatched, has_mismatch = mismatched_conditions(
+            condition, keras.random.uniform((size, size), seed=seed)
+        )
+        which = keras.random.randint((size,), 0, len(TRANSFORMATIONS), seed=seed)
+        drawn = {
+            "style": keras.random.normal((size, c.style_dim), seed=seed),
+            "content_noise": keras.random.normal((size, c.content_dim), seed=seed),
+            "inferred_style_noise": keras.random.normal((size, c.style_dim), seed=seed),
+            "inferred_content_noise": keras.random.normal((size, c.content_dim), seed=seed),
+            "transformed": transform(image, which),
+            "mismatched": mismatched,
+            "has_mismatch": has_mismatch,
+        }
+        return {**drawn, **batch, "condition": condition}
+
+    def infer_condition(self, condition, noise):
+        """Samples c ~ q(c|t); returns (c, mean, log_variance)."""
+        mean, log_variance = self.condition_encoder(condition, training=True)
+        return sample(mean, log_variance, noise), mean, log_variance
+
+    def decode_both(self, prior, inferred):
+        """x~ and x^ in one pass: batch statistics are then those of all that the generator is asked for."""
+        style, content = (ops.concatenate([a, b]) for a, b in zip(prior, inferred, strict=True))
+        return ops.split(self.generator([style, content], training=True), 2)
+
+    # --- verbs ---
+
+    def call(self, image, training=False):
+        """Reconstruction of an image from its own posterior means, (B, H, W, C) in [-1, 1]."""
+        codes = self.encode(image)
+        return self.decode(codes["content"], codes["style"])
+
+    def encode(self, image) -> dict:
+        """Content and style of images.
+
+        Args:
+            image: (B, H, W, C) in [-1, 1].
+
+        Returns:
+            {"content": (B, content_dim), "style": (B, style_dim)}, the posterior means.
+        """
+        image = self._checked_image(image)
+        style, _ = self.style_encoder(image, training=False)
+        content, _ = self.content_encoder(image, training=False)
+        return {"content": content, "style": style}
+
+    def content_of(self, condition, noise=None):
+        """Content (B, content_dim) of conditions (B, num_conditions): the mean of q(c|t), or a sample by noise."""
+        mean, log_variance = self.condition_encoder(
+            self._checked_condition(condition), training=False
+        )
+        return mean if noise is None else sample(mean, log_variance, ops.cast(noise, "float32"))
+
+    def decode(self, content, style):
+        """Images (B, H, W, C) in [-1, 1] from content (B, content_dim) and style (B, style_dim)."""
+        return self.generator(
+            [ops.cast(style, "float32"), ops.cast(content, "float32")], training=False
+        )
+
+    def generate(self, condition, style=None, content_noise=None, seed: int | None = None):
+        """Images that carry a condition.
+
+        Args:
+            condition: (B, num_conditions).
+            style: (B, style_dim); drawn from N(0, I) by default.
+            content_noise: (B, content_dim), moves c within q(c|t); drawn from N(0, I) by default, zeros for its mean.
+            seed: of the draws.
+
+        Returns:
+            (B, H, W, C) in [-1, 1].
+        """
+        condition = self._checked_condition(condition)
+        size = ops.shape(condition)[0]
+        if style is None or content_noise is None:
+            generator = keras.random.SeedGenerator(
+                seed
+            )  # not where both are given, as in an export
+        if style is None:
+            style = keras.random.normal((size, self.config.style_dim), seed=generator)
+        if content_noise is None:
+            content_noise = keras.random.normal((size, self.config.content_dim), seed=generator)
+        return self.decode(self.content_of(condition, content_noise), style)
+
+    def hybrid(self, style_image, content_image=None, condition=None):
+        """Images with the style of one image and the content of another, or of a condition (Sec. II-F).
+
+        Args:
+            style_image: (B, H, W, C) in [-1, 1].
+            content_image: likewise; or
+            condition: (B, num_conditions), whose mean content is used.
+
+        Returns:
+            (B, H, W, C) in [-1, 1].
+        """
+        if (content_image is None) == (condition is None):
+            raise ValueError(
+                "Expected exactly one of content_image and condition as the source of content."
+            )
+        style, _ = self.style_encoder(self._checked_image(style_image), training=False)
+        if condition is None:
+            content, _ = self.content_encoder(self._checked_image(content_image), training=False)
+        else:
+            content = self.content_of(condition)
+        return self.decode(content, style)
+
+    def interpolate(self, image_a, image_b, steps: int = 8, code: str = "both"):
+        """Images on the straight line from the codes of one image to those of another (Fig. 18).
+
+        Args:
+            image_a, image_b: (B, H, W, C) in [-1, 1].
+            steps: images on the line, both ends included, at least 2.
+            code: which code moves, "content", "style" or "both"; the other stays that of `image_a`.
+
+        Returns:
+            (B, steps, H, W, C) in [-1, 1].
+        """
+        if code not in ("both", "content", "style"):
+            raise ValueError(f"Expected code 'both', 'content' or 'style', received {code!r}.")
+        if steps < 2:
+            raise ValueError(f"Expected at least 2 steps, both ends included, received {steps}.")
+        a, b = self.encode(image_a), self.encode(image_b)
+        images = []
+        for weight in np.linspace(0.0, 1.0, steps):
+            mixed = {
+                name: a[name] + (weight if code in ("both", name) else 0.0) * (b[name] - a[name])
+                for name in a
+            }
+            images.append(self.decode(mixed["content"], mixed["style"]))
+        return ops.stack(images, axis=1)
+
+    def retrieve(self, query, database, by: str = "content", top: int = 3):
+        """The nearest images of a database by one code (Fig. 14, 15).
+
+        Args:
+            query: (Q, H, W, C) in [-1, 1].
+            database: (N, H, W, C) in [-1, 1].
+            by: "content" or "style".
+            top: how many, at most N.
+
+        Returns:
+            (indices, distances), each (Q, top), nearest first; distance is the mean absolute error between the codes.
+        """
+        if by not in self.codes:
+            known = " or ".join(map(repr, self.codes))
+            raise ValueError(f"Expected by={known}, received {by!r}.")
+        if not 1 <= top <= len(database):
+            raise ValueError(
+                f"Expected top from 1 to the {len(database)} images of the database, received {top}."
+            )
+        query_codes, codes = self.encode(query)[by], self.encode(database)[by]
+        distances = ops.mean(ops.abs(query_codes[:, None] - codes[None]), axis=-1)
+        values, indices = ops.top_k(-distances, top)
+        return indices, -values
+
+    def signatures(self) -> dict:
+        """What is exported: name -> (function to a dict of tensors, {argument: shape}); the first is default."""
+        c = self.config
+        image = (None, c.image_size, c.image_size, c.channels)
+        condition, style, content = (
+            (None, c.num_conditions),
+            (None, c.style_dim),
+            (None, c.content_dim),
+        )
+
+        def generate(condition, style, content_noise):
+            return {"image": self.generate(condition, style, content_noise)}
+
+        def hybrid(content_image, style_image):
+            return {"image": self.hybrid(style_image, content_image)}
+
+        return {
+            "generate": (
+                generate,
+                {"condition": condition, "style": style, "content_noise": content},
+            ),
+            "encode": (self.encode, {"image": image}),
+            "hybrid": (hybrid, {"content_image": image, "style_image": image}),
+        }
+
+    def _checked_image(self, image):
+        c = self.config
+        expected = (c.image_size, c.image_size, c.channels)
+        if tuple(image.shape[1:]) != expected:
+            raise ValueError(
+                f"Expected images of shape (B, {', '.join(map(str, expected))}), received {tuple(image.shape)}."
+            )
+        return ops.cast(image, "float32")
+
+    def _checked_condition(self, condition):
+        expected = self.config.num_conditions
+        if len(condition.shape) != 2 or condition.shape[1] != expected:
+            raise ValueError(
+                f"Expected conditions of shape (B, {expected}), received {tuple(condition.shape)}."
+            )
+        return ops.cast(condition, "float32")
+
+
+class DRAI(ContentStyleModel):
+    """The system: its networks, and what they are trained for."""
+
+    def __init__(self, config: DRAIConfig | None = None, seed: int = 0, **kwargs):
+        super().__init__(config, seed, **kwargs)
+        config = self.config
         self.condition_encoder = condition_encoder(config)
         self.generator = generator(config)
         self.style_encoder = image_encoder(config, config.style_dim, "style_encoder")
@@ -191,16 +434,6 @@ class DRAI(AdversarialModel):
         )
         self.built = True
 
-    def compile(self, optimizers: dict | None = None, **kwargs) -> None:
-        """Configures training; by default one Adam for the discriminators and one for all other networks."""
-        c = self.config
-        if optimizers is None:
-            optimizers = {
-                player: keras.optimizers.Adam(c.learning_rate, c.beta_1, c.beta_2, name=player)
-                for player in ("discriminators", "generators")
-            }
-        super().compile(optimizers, **kwargs)
-
     def phases(self) -> list[Phase]:
         """Encoders, generator and code regressors, then all discriminators on the images just made."""
         discriminators = [
@@ -224,37 +457,6 @@ class DRAI(AdversarialModel):
             Phase(self.discriminator_loss, discriminators, "discriminators"),
         ]
 
-    def passes(self, batch: dict) -> list[dict]:
-        """The batch with its random draws, and with `train_twice` its transformed version with draws of its own."""
-        first = self.draw(batch)
-        if not self.config.train_twice:
-            return [first]
-        second = {
-            **first,
-            **self.draw({"image": first["transformed"], "condition": first["condition"]}),
-        }
-        return [first, {**second, "transformed": first["image"]}]
-
-    def draw(self, batch: dict) -> dict:
-        """Adds what a step draws at random; a key that the batch already has is kept, so that a test can inject it."""
-        c, seed = self.config, self.seed_generator
-        image, condition = batch["image"], ops.cast(batch["condition"], "float32")
-        size = ops.shape(image)[0]
-        mismatched, has_mismatch = mismatched_conditions(
-            condition, keras.random.uniform((size, size), seed=seed)
-        )
-        which = keras.random.randint((size,), 0, len(TRANSFORMATIONS), seed=seed)
-        drawn = {
-            "style": keras.random.normal((size, c.style_dim), seed=seed),
-            "content_noise": keras.random.normal((size, c.content_dim), seed=seed),
-            "inferred_style_noise": keras.random.normal((size, c.style_dim), seed=seed),
-            "inferred_content_noise": keras.random.normal((size, c.content_dim), seed=seed),
-            "transformed": transform(image, which),
-            "mismatched": mismatched,
-            "has_mismatch": has_mismatch,
-        }
-        return {**drawn, **batch, "condition": condition}
-
     def generator_loss(self, batch: dict, carried: dict):
         """Fools the discriminators (Eq. 1, 7, 8), and codes that return, do not overlap and are normal (Eq. 9-16)."""
         config = self.config
@@ -272,7 +474,7 @@ class DRAI(AdversarialModel):
         g_content = real(d_xc([generated, c], training=True)) + fake(
             d_xc([x, c_hat], training=True)
         )
-        g_cycle = real(self.cycle_discriminator(_pair(x, reconstructed), training=True))
+        g_cycle = real(self.cycle_discriminator(pair(x, reconstructed), training=True))
 
         terms = {
             "g_image": ops.mean(g_image),
@@ -356,8 +558,8 @@ class DRAI(AdversarialModel):
         )
 
         d_pair = self.cycle_discriminator
-        d_cycle = real(d_pair(_pair(x, x), training=True)) + fake(
-            d_pair(_pair(x, reconstructed), training=True)
+        d_cycle = real(d_pair(pair(x, x), training=True)) + fake(
+            d_pair(pair(x, reconstructed), training=True)
         )
 
         terms = {
@@ -369,11 +571,6 @@ class DRAI(AdversarialModel):
         }
         return sum(terms.values()), terms, {}
 
-    def infer_condition(self, condition, noise):
-        """Samples c ~ q(c|t); returns (c, mean, log_variance)."""
-        mean, log_variance = self.condition_encoder(condition, training=True)
-        return _sample(mean, log_variance, noise), mean, log_variance
-
     def infer(self, batch: dict):
         """Samples z ~ q(z|x) and c ~ q(c|x); returns (z, c, {"style": (mean, log_variance), ...}).
 
@@ -384,188 +581,9 @@ class DRAI(AdversarialModel):
         for name, encoder in (("style", self.style_encoder), ("content", self.content_encoder)):
             halves = (ops.split(value, 2) for value in encoder(images, training=True))
             posterior[name], posterior[f"transformed_{name}"] = zip(*halves, strict=True)
-        z = _sample(*posterior["style"], batch["inferred_style_noise"])
-        c = _sample(*posterior["content"], batch["inferred_content_noise"])
+        z = sample(*posterior["style"], batch["inferred_style_noise"])
+        c = sample(*posterior["content"], batch["inferred_content_noise"])
         return z, c, posterior
-
-    def decode_both(self, prior, inferred):
-        """x~ and x^ in one pass: batch statistics are then those of all that the generator is asked for."""
-        style, content = (ops.concatenate([a, b]) for a, b in zip(prior, inferred, strict=True))
-        return ops.split(self.generator([style, content], training=True), 2)
-
-    # --- verbs ---
-
-    def call(self, image, training=False):
-        """Reconstruction of an image from its own posterior means, (B, H, W, C) in [-1, 1]."""
-        codes = self.encode(image)
-        return self.decode(codes["content"], codes["style"])
-
-    def encode(self, image) -> dict:
-        """Content and style of images.
-
-        Args:
-            image: (B, H, W, C) in [-1, 1].
-
-        Returns:
-            {"content": (B, content_dim), "style": (B, style_dim)}, the posterior means.
-        """
-        image = self._checked_image(image)
-        style, _ = self.style_encoder(image, training=False)
-        content, _ = self.content_encoder(image, training=False)
-        return {"content": content, "style": style}
-
-    def decode(self, content, style):
-        """Images (B, H, W, C) in [-1, 1] from content (B, content_dim) and style (B, style_dim)."""
-        return self.generator(
-            [ops.cast(style, "float32"), ops.cast(content, "float32")], training=False
-        )
-
-    def generate(self, condition, style=None, content_noise=None, seed: int | None = None):
-        """Images that carry a condition.
-
-        Args:
-            condition: (B, num_conditions).
-            style: (B, style_dim); drawn from N(0, I) by default.
-            content_noise: (B, content_dim), moves c within q(c|t); drawn from N(0, I) by default, zeros for its mean.
-            seed: of the draws.
-
-        Returns:
-            (B, H, W, C) in [-1, 1].
-        """
-        condition = self._checked_condition(condition)
-        size = ops.shape(condition)[0]
-        if style is None or content_noise is None:
-            generator = keras.random.SeedGenerator(
-                seed
-            )  # not where both are given, as in an export
-        if style is None:
-            style = keras.random.normal((size, self.config.style_dim), seed=generator)
-        if content_noise is None:
-            content_noise = keras.random.normal((size, self.config.content_dim), seed=generator)
-        mean, log_variance = self.condition_encoder(condition, training=False)
-        content = _sample(mean, log_variance, ops.cast(content_noise, "float32"))
-        return self.decode(content, style)
-
-    def hybrid(self, style_image, content_image=None, condition=None):
-        """Images with the style of one image and the content of another, or of a condition (Sec. II-F).
-
-        Args:
-            style_image: (B, H, W, C) in [-1, 1].
-            content_image: likewise; or
-            condition: (B, num_conditions), whose mean content is used.
-
-        Returns:
-            (B, H, W, C) in [-1, 1].
-        """
-        if (content_image is None) == (condition is None):
-            raise ValueError(
-                "Expected exactly one of content_image and condition as the source of content."
-            )
-        style, _ = self.style_encoder(self._checked_image(style_image), training=False)
-        if condition is None:
-            content, _ = self.content_encoder(self._checked_image(content_image), training=False)
-        else:
-            content, _ = self.condition_encoder(self._checked_condition(condition), training=False)
-        return self.decode(content, style)
-
-    def interpolate(self, image_a, image_b, steps: int = 8, code: str = "both"):
-        """Images on the straight line from the codes of one image to those of another (Fig. 18).
-
-        Args:
-            image_a, image_b: (B, H, W, C) in [-1, 1].
-            steps: images on the line, both ends included, at least 2.
-            code: which code moves, "content", "style" or "both"; the other stays that of `image_a`.
-
-        Returns:
-            (B, steps, H, W, C) in [-1, 1].
-        """
-        if code not in ("both", "content", "style"):
-            raise ValueError(f"Expected code 'both', 'content' or 'style', received {code!r}.")
-        if steps < 2:
-            raise ValueError(f"Expected at least 2 steps, both ends included, received {steps}.")
-        a, b = self.encode(image_a), self.encode(image_b)
-        images = []
-        for weight in np.linspace(0.0, 1.0, steps):
-            mixed = {
-                name: a[name] + (weight if code in ("both", name) else 0.0) * (b[name] - a[name])
-                for name in a
-            }
-            images.append(self.decode(mixed["content"], mixed["style"]))
-        return ops.stack(images, axis=1)
-
-    def retrieve(self, query, database, by: str = "content", top: int = 3):
-        """The nearest images of a database by one code (Fig. 14, 15).
-
-        Args:
-            query: (Q, H, W, C) in [-1, 1].
-            database: (N, H, W, C) in [-1, 1].
-            by: "content" or "style".
-            top: how many, at most N.
-
-        Returns:
-            (indices, distances), each (Q, top), nearest first; distance is the mean absolute error between the codes.
-        """
-        if by not in ("content", "style"):
-            raise ValueError(f"Expected by='content' or 'style', received {by!r}.")
-        if not 1 <= top <= len(database):
-            raise ValueError(
-                f"Expected top from 1 to the {len(database)} images of the database, received {top}."
-            )
-        query_codes, codes = self.encode(query)[by], self.encode(database)[by]
-        distances = ops.mean(ops.abs(query_codes[:, None] - codes[None]), axis=-1)
-        values, indices = ops.top_k(-distances, top)
-        return indices, -values
-
-    def signatures(self) -> dict:
-        """What is exported: name -> (function to a dict of tensors, {argument: shape}); the first is default."""
-        c = self.config
-        image = (None, c.image_size, c.image_size, c.channels)
-        condition, style, content = (
-            (None, c.num_conditions),
-            (None, c.style_dim),
-            (None, c.content_dim),
-        )
-
-        def generate(condition, style, content_noise):
-            return {"image": self.generate(condition, style, content_noise)}
-
-        def hybrid(content_image, style_image):
-            return {"image": self.hybrid(style_image, content_image)}
-
-        return {
-            "generate": (
-                generate,
-                {"condition": condition, "style": style, "content_noise": content},
-            ),
-            "encode": (self.encode, {"image": image}),
-            "hybrid": (hybrid, {"content_image": image, "style_image": image}),
-        }
-
-    def get_config(self) -> dict:
-        """The config's fields."""
-        return {"config": dataclasses.asdict(self.config)}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "DRAI":
-        """A model from `get_config`."""
-        return cls(DRAIConfig(**config["config"]))
-
-    def _checked_image(self, image):
-        c = self.config
-        expected = (c.image_size, c.image_size, c.channels)
-        if tuple(image.shape[1:]) != expected:
-            raise ValueError(
-                f"Expected images of shape (B, {', '.join(map(str, expected))}), received {tuple(image.shape)}."
-            )
-        return ops.cast(image, "float32")
-
-    def _checked_condition(self, condition):
-        expected = self.config.num_conditions
-        if len(condition.shape) != 2 or condition.shape[1] != expected:
-            raise ValueError(
-                f"Expected conditions of shape (B, {expected}), received {tuple(condition.shape)}."
-            )
-        return ops.cast(condition, "float32")
 
 
 # --- random draws, apart from what is done with them ---
@@ -610,11 +628,13 @@ def mismatched_conditions(condition, noise):
     )
 
 
-def _sample(mean, log_variance, noise):
+def sample(mean, log_variance, noise):
+    """A sample of N(mean, exp(log_variance)) from one of N(0, I), all (B, D)."""
     return mean + ops.exp(0.5 * log_variance) * noise
 
 
-def _pair(a, b):
+def pair(a, b):
+    """Two images as one for D_cycle, (B, H, W, 2 C)."""
     return ops.concatenate([a, b], axis=-1)
 
 

@@ -1,0 +1,1 @@
+"""The methods that each paper compares its own with, one file per paper."""
