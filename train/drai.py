@@ -1,7 +1,7 @@
 """Trains DRAI: python -m train.drai --dataset=skin_phantom --preset=quick
 Or what it is compared with: python -m train.drai --model=dcinfogan ...
 
-Data sets: skin_phantom (made by itself), ham10000 (--raw_dir=DIR).
+Data sets: skin_phantom, nodule_phantom (made by themselves), ham10000, lidc, lidc_patches (--raw_dir=DIR).
 
 Presets (values of `DRAIConfig`; two CPU cores):
 

@@ -214,7 +214,7 @@ def class_metrics(classifier, hybrids: dict, test: dict) -> dict:
             classifier.description,
         ),
         "hybrid_class_accuracy_other_class": _entry(
-            np.mean((answers == labels)[differ]),
+            np.mean((answers == labels)[differ]) if differ.any() else np.nan,
             int(differ.sum()),
             "the same, where content and style image differ in class",
             classifier.description,
