@@ -30,7 +30,13 @@ NO_CONTENT = (
     "tells, hybrids of two images, interpolation of content and maps of the codes are not defined and left out."
 )
 # The paper's data whose numbers stand beside a run's; a phantom gets those of what it imitates, for orientation.
-PAPER_DATA = {"ham10000": "HAM10000", "skin_phantom": "HAM10000"}
+PAPER_DATA = {
+    "ham10000": "HAM10000",
+    "lidc": "LIDC",
+    "lidc_patches": "LIDC",
+    "nodule_phantom": "LIDC",
+    "skin_phantom": "HAM10000",
+}
 # Rows of the paper's tables for a method that they do not name alike.
 PAPER_ROWS = {"cAVAE": ["cAAVE"], "D-cAVAE": ["D-cAAVE", "D-cVAE"]}
 
