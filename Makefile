@@ -42,6 +42,10 @@ test-jax: $(VENV)/installed-test $(VENV)/installed-jax ## engine and system test
 test-torch: $(VENV)/installed-test $(VENV)/installed-torch ## engine and system tests, on PyTorch
 	KERAS_BACKEND=torch $(BIN)/python -m pytest --durations=5 $(BACKEND_TESTS)
 
+.PHONY: test-beam
+test-beam: .venv-beam/installed ## preparation under Apache Beam, in an environment of its own
+	.venv-beam/bin/python -m pytest tests/datasets/test_beam.py
+
 .PHONY: parity
 parity: .venv-parity/installed ## recompute the numbers of TensorFlow Addons (needs Python 3.11)
 	.venv-parity/bin/python tests/parity/recompute.py --check
@@ -63,7 +67,7 @@ wheel: $(VENV)/installed ## build the wheel into dist/
 
 .PHONY: clean
 clean: ## remove environments, builds and caches; data/, runs/ and saved_models/ stay
-	rm -rf .venv .venv-parity build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-beam .venv-parity build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Environments. A stamp file says what is installed; a change of setup.py asks pip again.
@@ -96,6 +100,13 @@ $(VENV)/installed-torch: | $(VENV)/torch
 $(VENV)/installed-%: setup.py $(VENV)/installed
 	@echo "Installing the extra '$*' into $(VENV)"
 	@$(call pip_install,--editable '.[$*]')
+	@touch $@
+
+# Apart, because Beam holds protobuf at a release with which TensorFlow Datasets cannot read a folder.
+.venv-beam/installed: setup.py | $(BIN)/pip
+	@echo "Installing tfdisent and Apache Beam into .venv-beam"
+	$(BIN)/python -m venv --clear .venv-beam
+	.venv-beam/bin/pip install --quiet --disable-pip-version-check --editable '.[beam]' pytest pytest-timeout
 	@touch $@
 
 .venv-parity/installed: tests/parity/requirements.txt

@@ -61,7 +61,6 @@ setup(
         "torch": ["torch>=2.11"],
         "beam": ["apache-beam>=2.77"],
         "test": [
-            "apache-beam>=2.77",
             "openvino>=2025.0",
             "pytest>=8.0",
             "pytest-timeout>=2.3",
