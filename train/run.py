@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -37,6 +38,7 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "export_dir", None, "Folder of the exports; default: saved_models/<model>-<dataset>."
 )
+flags.DEFINE_bool("export", True, "Export the trained model.")
 flags.DEFINE_string("devices", "1", "Number of devices, or 'all'.")
 flags.DEFINE_enum("mixed_precision", None, ["bfloat16"], "Compute the networks in bfloat16.")
 flags.DEFINE_multi_string("set", [], "field=value of the system's config; may be repeated.")
@@ -52,6 +54,11 @@ flags.DEFINE_enum(
     None,
     ["convnet", "inception"],
     "Extractor of FID and IS; default: inception for paper, else convnet.",
+)
+flags.DEFINE_string(
+    "judge_dir",
+    None,
+    "Folder of the classifiers that judge images, to share them among runs on one data set; default: <run_dir>/judges.",
 )
 flags.DEFINE_integer(
     "num_samples",
@@ -151,7 +158,8 @@ def train(
         model.compile()
         state = fit(model, parts.evaluation, folder, run_dir)
     metrics = evaluate(system, parts, model, folder, manifest, run_dir, state)
-    export(parts, model, manifest, metrics, run_dir, state)
+    if FLAGS.export:
+        export(parts, model, manifest, metrics, run_dir, state)
 
 
 def parse_settings(config_class: type, assignments: list[str]) -> dict[str, Any]:
@@ -234,6 +242,8 @@ def open_run(system: str, name: str, config: Any, manifest: Any) -> pathlib.Path
                 f"{run_dir} is a run with other settings: {'; '.join(differences)}. Give those again to "
                 "continue it, or another --run_dir to start anew."
             )
+        if old["config"]["steps"] != config.steps:
+            (run_dir / "metrics.json").unlink(missing_ok=True)  # of the shorter training
     run_dir.mkdir(parents=True, exist_ok=True)
     write_json(path, record)
     (run_dir / "flags.txt").write_text(FLAGS.flags_into_string())
@@ -343,19 +353,25 @@ def evaluate(system, parts, model, folder, manifest, run_dir, state) -> dict:
 
     evaluation = parts.evaluation
     say("3/5 evaluation")
-    train_arrays, test_arrays = (data.as_arrays(folder, split) for split in ("train", "test"))
+    arrays = {
+        split: data.as_arrays(folder, split)
+        for split in ("train", "test", "query")
+        if split in manifest.splits
+    }
     is_paper = FLAGS.preset == "paper"
     metrics, figures = evaluation.evaluate(
         model,
-        train_arrays,
-        test_arrays,
+        arrays["train"],
+        arrays["test"],
+        arrays.get("query"),
         label_names=list(manifest.labels),
         factor_names=list(manifest.factor_names),
-        judge_directory=run_dir / "judges",
+        judge_directory=FLAGS.judge_dir or run_dir / "judges",
         judge_kind=FLAGS.judge or ("inception" if is_paper else "convnet"),
         num_samples=FLAGS.num_samples or (5000 if is_paper else 2000),
         log=lambda message: say(f"    {message}"),
     )
+    save_figures(run_dir / "figures", figures)
     write_json(run_dir / "metrics.json", metrics)
 
     say("4/5 report")
@@ -382,6 +398,26 @@ def evaluate(system, parts, model, folder, manifest, run_dir, state) -> dict:
     )
     say(f"\n{evaluation.headline(metrics)}\n\nreport: {path}")
     return metrics
+
+
+def save_figures(directory: pathlib.Path, figures: list) -> None:
+    """Writes a report's pictures as PNG files too, named by their headings; those of before are removed."""
+    from PIL import Image
+
+    directory.mkdir(exist_ok=True)
+    for path in directory.glob("*.png"):
+        path.unlink()
+    for figure in figures:
+        name = figure_file(figure.name)
+        number = sum(path.stem.startswith(name) for path in directory.glob("*.png"))
+        Image.fromarray(figure.image).save(
+            directory / f"{name}{f'-{number + 1}' * bool(number)}.png"
+        )
+
+
+def figure_file(heading: str) -> str:
+    """The name of a figure's file, without its ending."""
+    return re.sub("[^a-z0-9]+", "-", heading.lower()).strip("-")
 
 
 def export(parts, model, manifest, metrics, run_dir, state) -> None:

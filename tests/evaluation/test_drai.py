@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from tfdisent.baselines.drai import CInfoGAN
+from tfdisent.baselines.drai import MODELS, CInfoGAN
 from tfdisent.evaluation import drai
 from tfdisent.phantoms import skin
+from tfdisent.report import PAPER
 from tfdisent.systems.drai import DRAI, DRAIConfig
 
 pytestmark = pytest.mark.skipif(
@@ -149,6 +150,9 @@ def test_a_model_of_style_alone_has_no_entry_for_what_content_would_need_and_say
         "hybrid_position_r2_content",
         "class_from_content",
         "factors_from_content",
+        "block_gap",
+        "disagreement_divergence_style",
+        "label_overlap_style",
     }
     assert metrics.keys() <= evaluated[0].keys()
     assert all(entry["value"] is not None for entry in metrics.values())
@@ -182,3 +186,42 @@ def test_a_methods_own_figures_stand_beside_it_under_whatever_name_the_paper_giv
     assert (dual["frechet_distance"].value, dual[name].value) == (4.893, 1.354)
     assert name not in drai.paper("ham10000", "cAVAE").values
     assert drai.paper("ham10000", "DAI+MIReg+featureCycle") is None
+
+
+def test_copied_training_images_are_found_and_shown():
+    train, test = arrays(40, 0), arrays(20, 1)
+    generated = arrays(30, 2)["image"]
+    honest, _ = drai.memorisation_check(generated, train, test)
+    copied, figure = drai.memorisation_check(train["image"][:30], train, test)
+    assert copied["memorisation_ratio"]["value"] == 0
+    assert copied["memorisation_share_closer"]["value"] == 1
+    assert honest["memorisation_ratio"]["value"] == pytest.approx(1, abs=0.15)
+    assert honest["memorisation_share_closer"]["value"] < 0.2
+    assert figure.image.ndim == 3
+
+
+def test_codes_that_are_the_factors_score_higher_than_noise_and_too_few_images_say_so():
+    factors = np.random.default_rng(0).standard_normal((200, 4))
+    noise = np.random.default_rng(1).standard_normal((200, 4))
+    true = drai.latent_metrics({"content": factors[:, :2], "style": factors[:, 2:]}, factors)
+    none = drai.latent_metrics({"content": noise[:, :2], "style": noise[:, 2:]}, factors)
+    assert true.keys() == none.keys()
+    for name in true:
+        assert true[name]["value"] > none[name]["value"] + 0.3, name
+    few = drai.latent_metrics({"content": factors[:5, :2], "style": factors[:5, 2:]}, factors[:5])
+    assert few["mutual_information_gap"]["value"] is None
+    assert few["mutual_information_gap"]["reason"]
+
+
+def test_every_method_of_the_papers_tables_is_a_model_and_every_figure_has_its_picture(evaluated):
+    rows = {row for table in PAPER.values() for row in table.rows}
+    assert rows == drai.MODEL_OF_ROW.keys()
+    assert {model for model, _ in drai.MODEL_OF_ROW.values()} <= MODELS.keys()
+    assert {key for keys in drai.TABLES.values() for key in keys} == PAPER.keys()
+    measured = evaluated[0]
+    for key, table in PAPER.items():
+        for row in table.rows:
+            ending = drai.MODEL_OF_ROW[row][1]
+            assert all(metric + ending in measured for metric in table.metrics), (key, row)
+    assert {heading for *_, heading in drai.FIGURES.values()} <= {f.name for f in evaluated[1]}
+    assert all(drai.PAPER_DATA[name] == data for data, name in drai.PHANTOMS.items())

@@ -161,6 +161,41 @@ def test_retrieval_grid_has_style_to_the_right_and_content_below():
     assert top < content[0][0] < content[1][0]
 
 
+def test_pairs_grid_puts_each_image_beside_its_partner_and_pairs_in_rows():
+    left, right = _distinct(2, 3)
+    grid = figures.pairs_grid(left, right, columns=2, pad=3, upscale=2)
+    boxes = [
+        [_where(grid, image[0, 0]) for image in pair] for pair in zip(left, right, strict=True)
+    ]
+    for one, other in boxes:
+        assert (one[0], one[2]) == (other[0], other[2])
+        assert other[1] - one[3] == 3  # nearer to each other than to the next pair
+        assert one[2] - one[0] == 8
+    assert boxes[0][0][0] == boxes[1][0][0] < boxes[2][0][0]
+    assert boxes[1][0][1] - boxes[0][1][3] > 3
+    assert boxes[0][0][1] == boxes[2][0][1]
+
+
+def test_pairs_grid_writes_captions_over_their_pairs_on_one_level():
+    left, right = np.split(_distinct(2, 3, size=64), 2)
+    captions = ["0.1", "a long caption, gypsum, folded", ""]
+    grid = figures.pairs_grid(left[0], right[0], captions, columns=3)
+    boxes = [_where(grid, image[0, 0]) for image in left[0]]
+    ends = [_where(grid, image[0, 0])[3] for image in right[0]]
+    assert len({box[0] for box in boxes}) == 1
+    above = (grid[: boxes[0][0]] != 255).any(axis=-1)
+    ink = [above[:, box[1] : end].sum() for box, end in zip(boxes, ends, strict=True)]
+    assert ink[1] > ink[0] > ink[2] == 0
+    assert above.sum() == sum(ink)  # nothing is cut off at the sides or runs into a neighbour
+
+
+def test_pairs_grid_names_what_does_not_pair_up():
+    with pytest.raises(ValueError, match="Expected right of shape"):
+        figures.pairs_grid(_distinct(2), _distinct(3))
+    with pytest.raises(ValueError, match="a caption for each of 2 pairs"):
+        figures.pairs_grid(_distinct(2), _distinct(2), ["one"])
+
+
 def test_tsne_figure_is_the_same_each_time_and_separates_far_groups():
     labels = np.repeat([0, 1], 12)
     codes = np.random.default_rng(0).normal(size=(24, 5)) + 100 * labels[:, None]

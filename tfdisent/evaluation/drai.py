@@ -18,13 +18,16 @@ import keras
 import numpy as np
 
 from tfdisent import metrics as measure
+from tfdisent.evaluation import retrieval
 from tfdisent.evaluation.arrays import in_batches
+from tfdisent.evaluation.entries import entry
 from tfdisent.metrics import features
 from tfdisent.report import PAPER, Figure, figures, paper_column
 from tfdisent.report.tables import Column
 from tfdisent.systems.drai import ContentStyleModel
 
 POSITION = ("position_x", "position_y")  # of a phantom's lesion
+MEMORISATION_SAMPLES = 1000  # generated images that are compared with all training images
 NO_CONTENT = (
     "This model infers no content: hybrids and reconstructions take theirs from the condition, and CIFC, what content "
     "tells, hybrids of two images, interpolation of content and maps of the codes are not defined and left out."
@@ -39,12 +42,64 @@ PAPER_DATA = {
 }
 # Rows of the paper's tables for a method that they do not name alike.
 PAPER_ROWS = {"cAVAE": ["cAAVE"], "D-cAVAE": ["D-cAAVE", "D-cVAE"]}
+# The model (of `tfdisent.baselines.drai.MODELS`) that is a row of the tables, and the ending of its metrics' names.
+MODEL_OF_ROW = {
+    "cInfoGAN": ("cinfogan", ""),
+    "cAAVE": ("cavae", ""),
+    "D-cInfoGAN": ("dcinfogan", ""),
+    "D-cAAVE": ("dcavae", ""),
+    "D-cVAE": ("dcavae", ""),
+    "DAI": ("dai", ""),
+    "DAI+selfReg": ("selfReg", ""),
+    "DAI+MIReg": ("MIReg", ""),
+    "DAI+featureCycle": ("featureCycle", ""),
+    "DAI+selfReg+MIReg": ("selfReg+MIReg", ""),
+    "DRAI": ("drai", ""),
+    "Pixel Matched": ("drai", "_pixels"),
+}
+# The paper's tables by number: keys of `tfdisent.report.PAPER`, one for each of its data.
+TABLES = {
+    1: ("I",),
+    2: ("II",),
+    3: ("III-HAM10000", "III-LIDC"),
+    4: ("IV",),
+    5: ("V",),
+    6: ("VI",),
+}
+# What we measure beside a metric of theirs, since it reads differently without it: {metric: (ours, heading)}.
+ALSO = {
+    "cross_image_feature_consistency": (
+        "cross_image_feature_consistency_relative",
+        "CIFC / distance of codes",
+    ),
+    "disagreement_divergence": ("disagreement_divergence_style", "Divergence by style"),
+    "label_overlap": ("label_overlap_style", "Overlap by style"),
+}
+_SIX = ("cinfogan", "cavae", "dcinfogan", "dcavae", "dai", "drai")
+_DUAL = ("dcinfogan", "dcavae", "dai", "drai")
+_ABLATIONS = ("dai", "selfReg", "MIReg", "featureCycle", "selfReg+MIReg", "drai")
+# The paper's figures by number: its data, the models, and the heading of the picture in a run's report.
+FIGURES = {
+    10: (("LIDC",), _SIX, "Conditional generation"),
+    11: (("HAM10000",), _SIX, "Conditional generation"),
+    12: (("LIDC",), _DUAL, "Hybrids of two images"),
+    13: (("HAM10000",), _DUAL, "Hybrids of two images"),
+    14: (("LIDC",), _SIX, "Retrieval"),
+    15: (("HAM10000",), _SIX, "Retrieval"),
+    16: (("LIDC",), _ABLATIONS, "Hybrids of two images"),
+    17: (("HAM10000",), _ABLATIONS, "Hybrids of two images"),
+    18: (("LIDC", "HAM10000"), ("drai",), "Interpolation"),
+    19: (("LIDC", "HAM10000"), ("drai",), "Codes of the test images (t-SNE)"),
+}
+# What stands for the paper's data where none is named.
+PHANTOMS = {"LIDC": "nodule_phantom", "HAM10000": "skin_phantom"}
 
 
 def evaluate(
     model: ContentStyleModel,
     train: dict,
     test: dict,
+    query: dict | None = None,
     *,
     label_names: list[str],
     factor_names: list[str],
@@ -62,6 +117,7 @@ def evaluate(
         train, test: arrays as from `tfdisent.data.as_arrays`: image (N, H, W, C) in [-1, 1], condition, label,
             and factors
             where they are known.
+        query: likewise, the images that retrieval starts from; by default half of `test`.
         label_names: the classes, in order of their labels.
         factor_names: columns of `factors`; empty where they are unknown.
         judge_directory: where the judges are kept.
@@ -89,23 +145,35 @@ def evaluate(
         log(NO_CONTENT)
     log("generating images and measuring them")
     with model.averaged():
-        results = generation_metrics(model, classifier, train, test, num_samples, rng)
+        results, generated = generation_metrics(model, classifier, train, test, num_samples, rng)
+        copies, closest = memorisation_check(generated, train, test)
+        results |= copies
         hybrids = make_hybrids(model, test, rng)
         if "content" in model.codes:
             results |= consistency_metrics(model, hybrids)
         results |= class_metrics(classifier, hybrids, test)
+        search = retrieval.search_of(test, query)
+        found = retrieval.nearest_images(
+            search,
+            in_batches(model.encode, search.queries["image"]),
+            in_batches(model.encode, search.database["image"]),
+        )
+        results |= retrieval.retrieval_metrics(search, found)
         if set(POSITION) <= set(factor_names):
             log("training the position regressor on real images, unless it is kept from before")
             results |= truth_metrics(directory, hybrids, train, test, factor_names, judge_epochs)
+            results |= latent_metrics(hybrids["codes"], test["factors"])
         log("drawing figures")
         pictures = draw_figures(model, train, test, hybrids["codes"], label_names, rng)
+        pictures += retrieval.retrieval_figures(search, found)
+        pictures.append(closest)
         if "factors_from_style" in results:
             pictures.append(factor_figure(results))
     return results, pictures
 
 
-def generation_metrics(model, classifier, train, test, num_samples, rng) -> dict:
-    """FID, KID, IS, CGAcc (Sec. III-C.2 to 4), and FID of the untrained model to compare with."""
+def generation_metrics(model, classifier, train, test, num_samples, rng) -> tuple[dict, np.ndarray]:
+    """FID, KID, IS, CGAcc (Sec. III-C.2 to 4), FID of the untrained model to compare with; and the generated images."""
     rows = rng.permutation(np.resize(np.arange(len(test["label"])), num_samples))
     generated = generate(model, test["condition"][rows], rng)
     real, source = test["image"], "test split"
@@ -123,7 +191,7 @@ def generation_metrics(model, classifier, train, test, num_samples, rng) -> dict
     kid, kid_std = measure.kernel_distance(real_features, fake_features)
     accuracy = measure.conditional_generation_accuracy(logits, test["label"][rows])
     judged = f"judge's accuracy on real test images {classifier.accuracy(test['image'], test['label']):.3f}"
-    return {
+    results = {
         "frechet_distance": _frechet(real_features, fake_features, extractor, against),
         "frechet_distance_untrained": _frechet(
             real_features,
@@ -131,17 +199,48 @@ def generation_metrics(model, classifier, train, test, num_samples, rng) -> dict
             extractor,
             against + ", weights untrained",
         ),
-        "kernel_distance": _entry(
+        "kernel_distance": entry(
             kid, num_samples, against + "; unbiased, so below 0 by chance", extractor, kid_std
         ),
-        "inception_score": _entry(measure.inception_score(logits), len(logits), against, extractor),
-        "conditional_generation_accuracy": _entry(
+        "inception_score": entry(measure.inception_score(logits), len(logits), against, extractor),
+        "conditional_generation_accuracy": entry(
             accuracy,
             len(logits),
             f"share of generated images classified as their condition; {judged}",
             extractor,
         ),
     }
+    return results, generated
+
+
+def memorisation_check(generated: np.ndarray, train: dict, test: dict) -> tuple[dict, Figure]:
+    """Whether generated images are nearer to training images than new real ones are, and the nearest pairs."""
+    shown, count = 8, min(len(generated), MEMORISATION_SAMPLES)
+    found = measure.memorisation(generated[:count], test["image"], train["image"], top=shown)
+    protocol = (
+        f"root mean squared difference of pixels to the nearest of {len(train['image'])} training images (as they are, "
+        f"not turned), of {count} generated and of {len(test['image'])} test images"
+    )
+    results = {
+        "memorisation_ratio": entry(
+            found.ratio, count, f"{protocol}: median of generated over median of test images"
+        ),
+        "memorisation_share_closer": entry(
+            found.share_closer,
+            count,
+            f"{protocol}: share of generated images nearer than the nearest {found.expected_share:.2g} of test images, "
+            f"so {found.expected_share:.2g} by chance",
+        ),
+    }
+    made, original = found.copies.T
+    picture = figures.pairs_grid(
+        generated[made], train["image"][original], [f"{found.distances[k]:.3f}" for k in made]
+    )
+    caption = (
+        "The generated images nearest to a training image, each beside it, with their distance. A test image's median "
+        f"is {np.median(found.held_out_distances):.3f}. The same image twice would be a copy."
+    )
+    return results, Figure("Memorisation", caption, picture)
 
 
 def generate(
@@ -195,8 +294,8 @@ def consistency_metrics(model: ContentStyleModel, hybrids: dict) -> dict:
     )
     pairs = f"{len(partner)} pairs of test images, mean absolute error per code, four codes summed"
     return {
-        "cross_image_feature_consistency": _entry(result["value"], len(partner), pairs),
-        "cross_image_feature_consistency_relative": _entry(
+        "cross_image_feature_consistency": entry(result["value"], len(partner), pairs),
+        "cross_image_feature_consistency_relative": entry(
             result["relative"],
             len(partner),
             pairs + ", divided by the same sum between the codes of the pair itself",
@@ -213,25 +312,25 @@ def class_metrics(classifier, hybrids: dict, test: dict) -> dict:
     error = np.abs(hybrids["reconstructed"] - test["image"]).mean()
     source = "content image's class" if "content" in hybrids["codes"] else "condition"
     return {
-        "hybrid_class_accuracy": _entry(
+        "hybrid_class_accuracy": entry(
             np.mean(answers == labels),
             len(labels),
             f"share of hybrids classified as their {source}",
             classifier.description,
         ),
-        "hybrid_class_accuracy_other_class": _entry(
+        "hybrid_class_accuracy_other_class": entry(
             np.mean((answers == labels)[differ]) if differ.any() else np.nan,
             int(differ.sum()),
             "the same, where content and style image differ in class",
             classifier.description,
         ),
-        "reconstruction_class_accuracy": _entry(
+        "reconstruction_class_accuracy": entry(
             np.mean(again == labels),
             len(labels),
             "share of reconstructions classified as their original",
             classifier.description,
         ),
-        "reconstruction_mean_absolute_error": _entry(
+        "reconstruction_mean_absolute_error": entry(
             error, len(labels), "reconstruction against original, range [-1, 1]"
         ),
     }
@@ -252,7 +351,7 @@ def truth_metrics(directory, hybrids, train, test, factor_names, epochs) -> dict
     _, style = measure.coefficient_of_determination(truth[partner], predicted)
     extractor = f"position regressor, R2 on real test images {own:.3f}"
     results = {
-        "hybrid_position_r2_style": _entry(
+        "hybrid_position_r2_style": entry(
             style,
             count,
             "R2 of the hybrid's lesion position against the style image's true one",
@@ -261,7 +360,7 @@ def truth_metrics(directory, hybrids, train, test, factor_names, epochs) -> dict
     }
     if "content" in hybrids["codes"]:
         _, content = measure.squared_correlation(truth, predicted)
-        results["hybrid_position_r2_content"] = _entry(
+        results["hybrid_position_r2_content"] = entry(
             content,
             count,
             "squared correlation of the hybrid's lesion position with the content image's true one",
@@ -269,13 +368,41 @@ def truth_metrics(directory, hybrids, train, test, factor_names, epochs) -> dict
         )
     for code, values in hybrids["codes"].items():
         accuracy = measure.linear_probe_accuracy(values, test["label"])
-        results[f"class_from_{code}"] = _entry(
+        results[f"class_from_{code}"] = entry(
             accuracy, count, f"linear probe of the class from {code}, chance 1 / classes"
         )
         per_factor, mean = measure.linear_probe_r2(values, test["factors"])
-        results[f"factors_from_{code}"] = _entry(
+        results[f"factors_from_{code}"] = entry(
             mean, count, f"R2 of linear probes of the factors from {code}, mean over factors"
         ) | {"per_factor": dict(zip(factor_names, map(float, per_factor), strict=True))}
+    return results
+
+
+def latent_metrics(codes: dict, factors: np.ndarray) -> dict:
+    """MIG, DCI and SAP of all entries of the codes together, and the gap between content and style as wholes."""
+    latents, count = np.concatenate(list(codes.values()), axis=1), len(factors)
+    wide = f"{latents.shape[1]} entries of {' and '.join(codes)}, {factors.shape[1]} factors"
+
+    try:
+        _, gap = measure.mutual_information_gap(latents, factors)
+        _, sap = measure.separated_attribute_predictability(latents, factors)
+        dci = measure.dci(latents, factors)
+        results = {
+            "mutual_information_gap": entry(gap, count, f"{wide}; 20 bins"),
+            "separated_attribute_predictability": entry(sap, count, wide),
+        }
+        for name in ("disentanglement", "completeness", "informativeness"):
+            protocol = f"{wide}; random forest, fitted on one half, scored on the other"
+            results[f"dci_{name}"] = entry(getattr(dci, name), count, protocol)
+        if len(codes) > 1:
+            blocks = measure.block_gap(codes, factors)
+            results["block_gap"] = entry(
+                blocks.mean,
+                count,
+                "how much better the better code tells a factor than the other, linear probes, mean over factors",
+            )
+    except ValueError as error:  # too few test images, or a factor that is constant in them
+        return {"mutual_information_gap": entry(None, count, wide, reason=str(error))}
     return results
 
 
@@ -328,9 +455,8 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
         result.append(
             Figure(
                 "Hybrids of two images",
-                "Content from the image at the left of the row, style from the image at the top of the "
-                "column. Class, colour and "
-                "border should follow the row; position, skin and light the column.",
+                "Content from the image at the left of the row, style from the image at the top of the column. What "
+                "the condition tells, and what goes with it, should follow the row; place and surroundings the column.",
                 figures.hybrid_grid(image[contents], image[styles], grid),
                 "paper Fig. 12, 13",
             )
@@ -346,25 +472,8 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
         )
     )
 
-    queries = np.concatenate([rows[:1] for rows in classes])
-    others = np.setdiff1d(np.arange(len(image)), queries)
-    top = min(3, len(others))
-    found = {
-        by: image[others[measure.nearest(codes[by][queries], codes[by][others], top=top)[0]]]
-        for by in codes
-    }
     if "content" not in codes:
-        rows = np.concatenate([image[queries][:, None], found["style"]], axis=1)
-        result.append(
-            Figure(
-                "Retrieval",
-                "The query at the left, then its nearest test images by style, the one code there is.",
-                figures.image_grid(rows.reshape(-1, *image.shape[1:]), columns=1 + top),
-                "paper Fig. 14, 15",
-            )
-        )
         return result
-
     a = np.concatenate([rows[:1] for rows in classes])
     b = np.concatenate([rows[-1:] for rows in classes[1:] + classes[:1]])
     lines = [
@@ -379,14 +488,6 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
             "is; style should move it and leave its kind.",
             figures.interpolation_grid(*lines, image[a], image[b]),
             "paper Fig. 18",
-        )
-    )
-    result.append(
-        Figure(
-            "Retrieval",
-            "The query, its nearest test images by style to the right and by content below.",
-            figures.retrieval_grid(image[queries], found["style"], found["content"]),
-            "paper Fig. 14, 15",
         )
     )
     if len(image) >= 10:
@@ -494,10 +595,4 @@ def _frechet(real, generated, extractor, protocol) -> dict:
         warnings.simplefilter("always")
         value = measure.frechet_distance(real, generated)
     notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-    return _entry(value, len(generated), "; ".join([protocol, *notes]), extractor)
-
-
-def _entry(value, n: int, protocol: str, extractor: str = "none", std: float | None = None) -> dict:
-    """An entry of metrics.json; what is not finite becomes null, which JSON has."""
-    value, std = (None if v is None or not np.isfinite(v) else float(v) for v in (value, std))
-    return {"value": value, "std": std, "n": int(n), "extractor": extractor, "protocol": protocol}
+    return entry(value, len(generated), "; ".join([protocol, *notes]), extractor)

@@ -21,24 +21,49 @@ from tfdisent.metrics.generative import (
     inception_score,
     kernel_distance,
 )
+from tfdisent.metrics.image import mean_absolute_error, psnr, ssim
+from tfdisent.metrics.memorisation import Memorisation, memorisation, nearest_distances
 from tfdisent.metrics.retrieval import disagreement_divergence, label_overlap, nearest
+from tfdisent.metrics.segmentation import dice, iou
+from tfdisent.metrics.truth import (
+    DCI,
+    BlockGap,
+    block_gap,
+    dci,
+    mutual_information_gap,
+    separated_attribute_predictability,
+)
 
 __all__ = [
+    "DCI",
+    "BlockGap",
+    "Memorisation",
+    "block_gap",
     "coefficient_of_determination",
     "conditional_generation_accuracy",
     "cross_image_feature_consistency",
+    "dci",
+    "dice",
     "disagreement_divergence",
     "distance_correlation",
     "fit_classifier",
     "fit_position_regressor",
     "frechet_distance",
     "inception_score",
+    "iou",
     "kernel_distance",
     "label_overlap",
     "linear_probe_accuracy",
     "linear_probe_r2",
+    "mean_absolute_error",
+    "memorisation",
+    "mutual_information_gap",
     "nearest",
+    "nearest_distances",
+    "psnr",
+    "separated_attribute_predictability",
     "squared_correlation",
+    "ssim",
 ]
 
 

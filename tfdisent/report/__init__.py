@@ -1,6 +1,16 @@
 """Figures, tables and the report page of a run: functions of arrays and numbers, of no system."""
 
+from tfdisent.report.comparison import Section, write_comparison
 from tfdisent.report.page import Figure, data_summary, write_report
 from tfdisent.report.tables import PAPER, metric_table, paper_column
 
-__all__ = ["PAPER", "Figure", "data_summary", "metric_table", "paper_column", "write_report"]
+__all__ = [
+    "PAPER",
+    "Figure",
+    "Section",
+    "data_summary",
+    "metric_table",
+    "paper_column",
+    "write_comparison",
+    "write_report",
+]

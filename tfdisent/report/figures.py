@@ -221,6 +221,45 @@ def retrieval_grid(
     return image_grid(np.stack(blocks), columns, pad=4 * pad, upscale=1)
 
 
+def pairs_grid(
+    left: np.ndarray,
+    right: np.ndarray,
+    captions: Sequence[str] | None = None,
+    *,
+    columns: int = 4,
+    pad: int = 2,
+    upscale: int | None = None,
+) -> np.ndarray:
+    """Returns pairs of images side by side: generated ones beside their nearest training images.
+
+    Args:
+        left: (N, H, W, C).
+        right: (N, H, W, C), `right[n]` is drawn to the right of `left[n]`.
+        captions: N short texts, such as distances, written over the pairs; folded at 18 letters.
+        columns: number of pairs side by side.
+    """
+    left = _rgb(left, 4, "left")
+    right = _same("right", _rgb(right, 4, "right"), left, "left")
+    captions = [""] * len(left) if captions is None else [str(text) for text in captions]
+    if len(captions) != len(left):
+        raise ValueError(f"Expected a caption for each of {len(left)} pairs, received {captions}.")
+    blocks = [
+        _sheet(
+            {(0, 0): one, (0, 1): other},
+            pad=pad,
+            upscale=upscale,
+            headings=[_Words(0, 1, textwrap.fill(text, 18))] if text else [],
+        )
+        for one, other, text in zip(left, right, captions, strict=True)
+    ]
+    height = max(len(block) for block in blocks)  # captions differ in height, with their letters
+    above = [((height - len(block), 0), (0, 0), (0, 0)) for block in blocks]
+    blocks = [
+        np.pad(block, room, constant_values=255) for block, room in zip(blocks, above, strict=True)
+    ]
+    return image_grid(np.stack(blocks), columns, pad=4 * pad, upscale=1)
+
+
 def tsne_figure(
     content_codes: np.ndarray,
     style_codes: np.ndarray,

@@ -73,8 +73,9 @@ def write_report(
     environment: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
     command: str = "",
+    name: str = "report.html",
 ) -> pathlib.Path:
-    """Writes `report.html` into a run folder: one file, pictures inside, that loads nothing else.
+    """Writes a report into a run folder: one file, pictures inside, that loads nothing else.
 
     What is not given leaves its section out. The same input gives the same bytes. The file appears
     whole or not at all. Absolute paths in any text become `[path]`, or relative when they lie in
@@ -94,6 +95,7 @@ def write_report(
         environment: versions and hardware.
         data: the manifest of the prepared data; of it, only what names nobody is shown.
         command: continues the run.
+        name: of the file.
 
     Returns:
         The path of the page.
@@ -105,27 +107,31 @@ def write_report(
     run_dir = pathlib.Path(run_dir)
     if not run_dir.is_dir():
         raise FileNotFoundError(f"Expected the folder of a run, received {run_dir}, which is none.")
-    private = functools.partial(_without_paths, run_dir=run_dir)
+    private = functools.partial(without_paths, run_dir=run_dir)
     rows = [
         row._replace(**_texts(row._asdict(), private))
         for row in tables.metric_table(metrics, paper)
     ]
-    page = _template().render(
+    page = template("report.html.jinja").render(
         title=private(title),
         summary=[private(part) for part in re.split(r"\n\s*\n", summary.strip()) if part],
         rows=rows,
         paper=paper,
         sections=_sections(figures, private),
         curves=_curves(curves, private),
-        config=_flat(config or {}, private),
-        environment=_flat(environment or {}, private),
-        data=_flat(data_summary(data or {}), private),
-        command=_command(command, private),
+        config=flat(config or {}, private),
+        environment=flat(environment or {}, private),
+        data=flat(data_summary(data or {}), private),
+        command=without_private_flags(command, private),
     )
-    path = run_dir / "report.html"
-    half = run_dir / f".report.{os.getpid()}.html"
+    return write_whole(run_dir / name, page)
+
+
+def write_whole(path: pathlib.Path, text: str) -> pathlib.Path:
+    """Writes a file that is there whole or not at all; returns its path."""
+    half = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        half.write_text(page, encoding="utf-8")
+        half.write_text(text, encoding="utf-8")
         half.replace(path)
     finally:
         half.unlink(missing_ok=True)
@@ -149,7 +155,8 @@ def data_summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """Returns a page's template by its file's name."""
     loader = jinja2.FileSystemLoader(pathlib.Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader,
@@ -158,7 +165,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.jinja")
+    return environment.get_template(name)
 
 
 def _sections(figures: Sequence[Figure], private) -> list[tuple[str, list[dict]]]:
@@ -167,11 +174,12 @@ def _sections(figures: Sequence[Figure], private) -> list[tuple[str, list[dict]]
         name = private(figure.name)
         if not sections or sections[-1][0] != name:
             sections.append((name, []))
-        sections[-1][1].append(_picture(figure, private))
+        sections[-1][1].append(picture(figure, private))
     return sections
 
 
-def _picture(figure: Figure, private) -> dict:
+def picture(figure: Figure, private) -> dict:
+    """Returns what the templates show of a figure; `private` takes paths out of texts."""
     png = figure.image if isinstance(figure.image, bytes) else _png(figure)
     try:
         width, height = Image.open(io.BytesIO(png), formats=["PNG"]).size
@@ -213,14 +221,15 @@ def _curves(path, private) -> dict | None:
         "highest and lowest 1 % of the raw values.",
         pictures.loss_curves(path),
     )
-    return _picture(figure, private)
+    return picture(figure, private)
 
 
-def _flat(settings: Mapping[str, Any], private, prefix: str = "") -> list[tuple[str, str]]:
+def flat(settings: Mapping[str, Any], private, prefix: str = "") -> list[tuple[str, str]]:
+    """Returns settings as (name, text), nested ones with dots."""
     lines = []
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            lines += _flat(value, private, f"{prefix}{name}.")
+            lines += flat(value, private, f"{prefix}{name}.")
         else:
             lines.append((private(f"{prefix}{name}"), private(_plain(value))))
     return lines
@@ -236,7 +245,7 @@ def _texts(fields: Mapping[str, Any], private) -> dict[str, Any]:
     return {name: private(v) if isinstance(v, str) else v for name, v in fields.items()}
 
 
-def _without_paths(text: str, run_dir: pathlib.Path) -> str:
+def without_paths(text: str, run_dir: pathlib.Path) -> str:
     """Returns a text without absolute paths; those in the run folder become relative to it."""
     text = str(text)
     # A whole value may be a path with spaces in it, which a pattern would cut short.
@@ -257,7 +266,7 @@ def _relative(path: str, run_dir: pathlib.Path) -> str | None:
     return None
 
 
-def _command(command: str, private) -> str:
+def without_private_flags(command: str, private) -> str:
     """Returns a command whose absolute paths are the names of their flags, e.g. DATA_DIR."""
     try:
         words = shlex.split(command)

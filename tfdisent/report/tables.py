@@ -2,9 +2,12 @@
 
 import math
 import re
+import types
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 # Metric: how the papers call it, and whether less or more is better.
 METRICS = {
@@ -13,6 +16,19 @@ METRICS = {
     "inception_score": ("Inception score (IS)", "higher"),
     "conditional_generation_accuracy": ("Conditional generation accuracy (CGAcc)", "higher"),
     "cross_image_feature_consistency": ("Cross-image feature consistency (CIFC)", "lower"),
+    "cross_image_feature_consistency_relative": (
+        "Cross-image feature consistency over the distance between codes",
+        "lower",
+    ),
+    "block_gap": ("Gap between content and style in telling a factor", "higher"),
+    "mutual_information_gap": ("Mutual information gap (MIG)", "higher"),
+    "separated_attribute_predictability": (
+        "Separated attribute predictability (SAP)",
+        "higher",
+    ),
+    "dci_disentanglement": ("Disentanglement (of DCI)", "higher"),
+    "dci_completeness": ("Completeness (of DCI)", "higher"),
+    "dci_informativeness": ("Informativeness (of DCI)", "higher"),
     "disagreement_divergence": ("Disagreement divergence", "lower"),
     "label_overlap": ("Label overlap", "higher"),
     "psnr": ("PSNR", "higher"),
@@ -281,24 +297,92 @@ def metric_table(metrics: Mapping[str, Mapping], paper: Column | None = None) ->
 
 def to_markdown(rows: Sequence[Row]) -> str:
     """Returns a metric table as Markdown."""
-    head, *lines = _as_text(rows)
-    lines = [
-        [cell.replace("|", "\\|") for cell in line] for line in (head, ["---"] * len(head), *lines)
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return markdown(_as_text(rows))
 
 
 def to_text(rows: Sequence[Row]) -> str:
     """Returns a metric table in aligned columns for a terminal."""
-    lines = _as_text(rows)
+    return text(_as_text(rows))
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Returns cells, headings first, as a Markdown table."""
+    head, *rest = lines
+    lines = [
+        [cell.replace("|", "\\|") for cell in line] for line in (head, ["---"] * len(head), *rest)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def text(lines: Sequence[Sequence[str]]) -> str:
+    """Returns cells, headings first, in aligned columns."""
     widths = [max(map(_width, cells)) for cells in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
+    head, *rest = lines
+    lines = [head, ["-" * width for width in widths], *rest]
     return "".join(
         "  ".join(
             cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)
         ).rstrip()
         + "\n"
         for line in lines
+    )
+
+
+def short_label(metric: str) -> str:
+    """How a metric is called in a narrow column, with an arrow to where it is better."""
+    label, better = METRICS.get(metric, (metric.replace("_", " "), ""))
+    short = re.search(r"\(([A-Z]\w+)\)$", label)
+    return f"{short[1] if short else label} {ARROWS[better]}".strip()
+
+
+def comparison(
+    table: Table,
+    results: Mapping[str, Mapping[str, Sequence[float]]],
+    also: Mapping[str, str] = types.MappingProxyType({}),
+) -> list[list[str]]:
+    """Returns a table of a paper with our values beside its own, as cells, headings first.
+
+    Args:
+        table: of the paper.
+        results: {row: {metric: values, one for each seed}}; a row or metric that is not there, or has no finite value,
+            shows a dash. Several values are shown as mean and standard deviation (of a sample, n - 1).
+        also: {metric: heading}, columns of ours that the paper has not.
+    """
+    head = ["Method"]
+    for metric in table.metrics:
+        head += [f"{short_label(metric)} here", "paper"]
+    lines = [[*head, *also.values(), "seeds"]]
+    for row, printed in table.rows.items():
+        ours = results.get(row, {})
+        line = [row]
+        for metric in table.metrics:
+            line += [spread(ours.get(metric, ())), printed[metric].printed]
+        line += [spread(ours.get(metric, ())) for metric in also]
+        lines.append([*line, str(max(map(len, ours.values()), default=0))])
+    return lines
+
+
+def order(table: Table, results: Mapping[str, Mapping[str, Sequence[float]]], metric: str) -> str:
+    """Returns the rows that both have, best first, here and in the paper, as a sentence."""
+    ours = {
+        row: float(np.mean(values[metric]))
+        for row, values in results.items()
+        if row in table.rows and np.isfinite(values.get(metric, np.nan)).all()
+    }
+    sign = -1 if METRICS[metric][1] == "higher" else 1
+    here = sorted(ours, key=lambda row: sign * ours[row])
+    paper = sorted(ours, key=lambda row: sign * table.rows[row][metric].value)
+    same = "as in the paper" if here == paper else f"in the paper {', '.join(paper)}"
+    return f"{short_label(metric).split()[0]}, best first: {', '.join(here)}; {same}."
+
+
+def spread(values: Sequence[float]) -> str:
+    """Returns "mean ± standard deviation" of values, one of them as it is, none as a dash."""
+    values = [value for value in values if value is not None and math.isfinite(value)]
+    if not values:
+        return "–"
+    return format_value(
+        float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
     )
 
 

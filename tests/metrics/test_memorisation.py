@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+
+from tfdisent import metrics
+
+
+def _images(count, seed, latent=4):
+    """Images (count, 6, 6, 3) in [-1, 1] of one distribution with few degrees of freedom."""
+    basis = np.random.default_rng(99).normal(size=(latent, 6 * 6 * 3)) / 6
+    flat = np.tanh(np.random.default_rng(seed).normal(size=(count, latent)) @ basis)
+    return flat.reshape(count, 6, 6, 3).astype(np.float32)
+
+
+def test_nearest_distances_by_hand():
+    references = np.array([[0.0, 0.0], [3.0, 4.0], [10.0, 0.0]])
+    distances, indices = metrics.nearest_distances(np.array([[0.0, 1.0], [9.0, 5.0]]), references)
+    np.testing.assert_array_equal(indices, [0, 2])
+    np.testing.assert_allclose(distances, [np.sqrt(1 / 2), np.sqrt(26 / 2)])
+    assert distances.dtype == np.float64
+
+
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+def test_nearest_distances_are_those_of_all_differences_whatever_the_batch(batch):
+    queries, references = _images(20, 0), _images(50, 1)
+    distances, indices = metrics.nearest_distances(queries, references, batch=batch)
+    differences = queries[:, None].astype(np.float64) - references
+    every = np.sqrt(np.mean(differences**2, axis=(2, 3, 4)))
+    np.testing.assert_array_equal(indices, every.argmin(axis=1))
+    np.testing.assert_allclose(distances, every.min(axis=1), rtol=1e-12)
+
+
+def test_nearest_distances_keep_their_digits_where_values_are_large_and_alike():
+    rng = np.random.default_rng(0)
+    references = 1e4 + rng.normal(size=(1, 300)) + 1e-7 * rng.normal(size=(40, 300))
+    references[:20] += 1e3  # so that subtracting the mean does not help
+    steps = 1e-8 * (1 + np.arange(40))[:, None]
+    order = rng.permutation(40)
+    queries = references[order] + steps[order]
+    distances, indices = metrics.nearest_distances(queries, references)
+    np.testing.assert_array_equal(indices, order)
+    np.testing.assert_allclose(distances, steps[order, 0], rtol=1e-3)
+
+
+def test_equal_images_have_distance_zero_and_the_lowest_index():
+    references = np.repeat(_images(5, 0), 3, axis=0)
+    distances, indices = metrics.nearest_distances(references, references, batch=4)
+    assert not distances.any()
+    np.testing.assert_array_equal(indices, np.repeat([0, 3, 6, 9, 12], 3))
+
+
+def test_whole_numbers_do_not_wrap_around():
+    black, white = np.zeros((1, 2, 2, 1), np.uint8), np.full((1, 2, 2, 1), 255, np.uint8)
+    assert metrics.nearest_distances(black, white)[0][0] == 255
+
+
+@pytest.mark.parametrize(
+    "queries, references, message",
+    [
+        (np.zeros((2, 3)), np.zeros((2, 4)), r"rows of one shape; got \(3,\) and \(4,\)"),
+        (np.zeros((2, 3)), np.zeros((0, 3)), r"references must be finite.*shape \(0, 3\)"),
+        (np.full((2, 3), np.nan), np.zeros((2, 3)), "queries must be finite.*6 values not finite"),
+        (np.zeros(3), np.zeros((2, 3)), r"queries must be finite.*shape \(3,\)"),
+        (np.zeros((2, 3), np.uint8), np.zeros((2, 3)), "one range of values; got uint8 and float"),
+    ],
+)
+def test_nearest_distances_refuse_what_does_not_compare(queries, references, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.nearest_distances(queries, references)
+
+
+def test_nearest_distances_refuse_an_empty_batch():
+    with pytest.raises(ValueError, match="batch must be 1 or more; got 0"):
+        metrics.nearest_distances(np.zeros((1, 1)), np.zeros((1, 1)), batch=0)
+
+
+def test_an_independent_sample_of_the_same_distribution_is_no_closer_than_chance():
+    result = metrics.memorisation(_images(3000, 1), _images(3000, 2), _images(1000, 3))
+    assert result.ratio == pytest.approx(1, abs=0.05)
+    assert result.expected_share == 0.01
+    assert result.share_closer == pytest.approx(0.01, abs=0.01)
+
+
+def test_the_share_is_calibrated_with_few_held_out_images_too():
+    shares = [
+        metrics.memorisation(_images(200, 3 * k), _images(10, 3 * k + 1), _images(100, 3 * k + 2))
+        for k in range(200)
+    ]
+    assert {result.expected_share for result in shares} == {1 / 11}
+    assert np.mean([result.share_closer for result in shares]) == pytest.approx(1 / 11, abs=0.02)
+
+
+def test_copies_are_found_with_distance_zero_the_exact_ones_first():
+    train, generated = _images(300, 0), _images(100, 1)
+    generated[17], generated[60] = train[250], train[4]
+    generated[33] = train[123] + 1e-4
+    result = metrics.memorisation(generated, _images(200, 2), train, top=3)
+    np.testing.assert_array_equal(result.copies, [[17, 250], [60, 4], [33, 123]])
+    assert not result.distances[[17, 60]].any()
+    assert result.distances[33] == pytest.approx(1e-4, rel=1e-3)
+    assert result.share_closer >= 0.03
+
+
+def test_a_generator_that_only_copies_has_ratio_zero_and_share_one():
+    train = _images(100, 0)
+    result = metrics.memorisation(train[:40], _images(50, 1), train)
+    assert result.ratio == 0
+    assert result.share_closer == 1
+    np.testing.assert_array_equal(result.copies, np.repeat(np.arange(16)[:, None], 2, axis=1))
+
+
+def test_nearly_copied_images_halve_the_ratio():
+    train, held_out = _images(500, 0), _images(200, 1)
+    _, nearest = metrics.nearest_distances(held_out, train)
+    halfway = (held_out + train[nearest]) / 2
+    assert metrics.memorisation(halfway, held_out, train).ratio == pytest.approx(0.5, rel=1e-3)
+
+
+def test_a_generator_of_something_else_is_farther_than_held_out_images():
+    result = metrics.memorisation(_images(50, 1) + 2, _images(100, 2), _images(100, 3))
+    assert result.ratio > 3
+    assert result.share_closer == 0
+
+
+def test_fewer_generated_images_than_asked_for_are_all_returned():
+    result = metrics.memorisation(_images(3, 1), _images(9, 2), _images(9, 3), top=16)
+    assert result.copies.shape == (3, 2)
+
+
+def test_held_out_images_that_were_trained_on_leave_the_ratio_undefined():
+    train = _images(30, 0)
+    assert np.isnan(metrics.memorisation(_images(5, 1), train, train).ratio)
+
+
+@pytest.mark.parametrize("arguments", [{"percentile": 0}, {"percentile": 100}, {"top": 0}])
+def test_memorisation_refuses_numbers_out_of_range(arguments):
+    with pytest.raises(ValueError, match=r"percentile must lie in \(0, 100\) and top be 1 or more"):
+        metrics.memorisation(_images(5, 1), _images(5, 2), _images(5, 3), **arguments)
