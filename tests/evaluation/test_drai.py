@@ -188,6 +188,30 @@ def test_a_methods_own_figures_stand_beside_it_under_whatever_name_the_paper_giv
     assert drai.paper("ham10000", "DAI+MIReg+featureCycle") is None
 
 
+def test_a_class_that_a_split_lacks_is_said(model, tmp_path):
+    train, test = arrays(60, 0), arrays(30, 1)
+    train, test = (
+        {name: values[part["label"] != missing] for name, values in part.items()}
+        for part, missing in ((train, 2), (test, 0))
+    )
+    said = []
+    metrics, figures = drai.evaluate(
+        model,
+        train,
+        test,
+        label_names=list(skin.LABELS),
+        factor_names=[],
+        judge_directory=tmp_path,
+        judge_epochs=1,
+        num_samples=20,
+        log=said.append,
+    )
+    words = f"no {skin.LABELS[2]} in the train split", f"no {skin.LABELS[0]} in the test split"
+    for text in (" ".join(said), metrics["conditional_generation_accuracy"]["protocol"]):
+        assert all(word in text for word in words)
+    assert "Conditional generation" in {figure.name for figure in figures}
+
+
 def test_copied_training_images_are_found_and_shown():
     train, test = arrays(40, 0), arrays(20, 1)
     generated = arrays(30, 2)["image"]

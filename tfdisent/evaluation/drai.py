@@ -143,9 +143,18 @@ def evaluate(
     )
     if "content" not in model.codes:
         log(NO_CONTENT)
+    absent = [
+        f"no {label_names[label]} in the {split} split"
+        for split, part in (("train", train), ("test", test))
+        for label in sorted(set(range(len(label_names))) - set(part["label"].tolist()))
+    ]
+    if absent:
+        log(f"{', '.join(absent)}: accuracies are of the classes that are in both")
     log("generating images and measuring them")
     with model.averaged():
         results, generated = generation_metrics(model, classifier, train, test, num_samples, rng)
+        for note in absent:
+            results["conditional_generation_accuracy"]["protocol"] += f"; {note}"
         copies, closest = memorisation_check(generated, train, test)
         results |= copies
         hybrids = make_hybrids(model, test, rng)
