@@ -1,4 +1,5 @@
-"""What every training command does: data -> fit -> evaluate -> report -> export, continuing where it stopped.
+"""What every training command does: data -> fit -> evaluate -> report -> export, continuing where it stopped; with
+--mode=augment, data -> fit -> synthetic images and what they bring.
 
 `main` takes the system's own parts; flags are shared by all. Nothing heavy is imported before flags are parsed.
 """
@@ -37,6 +38,22 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string(
     "export_dir", None, "Folder of the exports; default: saved_models/<model>-<dataset>."
+)
+flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "augment"],
+    "train: evaluate, report and export what was trained; augment: write labelled synthetic images that balance the "
+    "classes, and measure what they bring to a classifier.",
+)
+flags.DEFINE_integer(
+    "augment_to",
+    None,
+    "Images of each class, real and synthetic together; default: as many as the most frequent class has.",
+    lower_bound=1,
+)
+flags.DEFINE_string(
+    "augment_dir", None, "Folder of the synthetic images; default: <run_dir>/synthetic."
 )
 flags.DEFINE_bool("export", True, "Export the trained model.")
 flags.DEFINE_string("devices", "1", "Number of devices, or 'all'.")
@@ -147,6 +164,10 @@ def train(
         steps = FLAGS.epochs * max(1, manifest.split("train")["num_examples"] // config.batch_size)
         config = dataclasses.replace(config, steps=steps)
 
+    if FLAGS.mode == "augment":
+        from train import augment
+
+        augment.additions(manifest, FLAGS.augment_to)  # nothing to add is said before training
     run_dir = open_run(system, name, config, manifest)
     if FLAGS.mixed_precision:
         keras.config.set_dtype_policy(f"mixed_{FLAGS.mixed_precision}")
@@ -157,6 +178,10 @@ def train(
         model = parts.model(config, seed=FLAGS.seed)
         model.compile()
         state = fit(model, parts.evaluation, folder, run_dir)
+    if FLAGS.mode == "augment":
+        options = {"per_class": FLAGS.augment_to, "output": FLAGS.augment_dir, "seed": FLAGS.seed}
+        augment.augment(system, parts, model, folder, manifest, run_dir, state, **options)
+        return
     metrics = evaluate(system, parts, model, folder, manifest, run_dir, state)
     if FLAGS.export:
         export(parts, model, manifest, metrics, run_dir, state)

@@ -118,6 +118,23 @@ def test_a_run_leaves_everything_in_its_folder(whole):
     assert len((run_dir / "splits/train.txt").read_text().split()) == 48
 
 
+def test_augmenting_takes_the_trained_run_and_leaves_its_results(whole, data_dir):
+    work_dir, _ = whole
+    before = (work_dir / "r/metrics.json").read_bytes()
+    given = ["--steps=12", "--run_dir=r", "--mode=augment", "--augment_to=20"]
+    out, _ = finish(start(data_dir, work_dir, *given))
+    assert "12 of 12 steps are done" in out
+    assert "to be added to the real ones: 4 " in out
+    assert (work_dir / "r/synthetic/manifest.json").is_file()
+    assert (work_dir / "r/report-augmentation.html").is_file()
+    assert (work_dir / "r/metrics.json").read_bytes() == before
+    assert not (work_dir / "saved_models/drai-skin_phantom/2").exists()
+
+    given[-1] = "--augment_to=2"
+    _, err = finish(start(data_dir, work_dir, *given), status=1)
+    assert "nothing to add" in err and "Traceback" not in err
+
+
 def test_killed_twice_it_ends_with_the_same_state_as_unbroken(whole, data_dir, tmp_path):
     work_dir, _ = whole
     run_dir = tmp_path / "r"
