@@ -50,7 +50,7 @@ QUICK = {
 }
 PRESETS = {
     "quick": QUICK,
-    "small": QUICK | {"image_size": 64, "generator_filters": 12, "steps": 3200},
+    "small": QUICK | {"image_size": 64, "generator_filters": 12, "steps": 3200, "clip_norm": 50.0},
     "paper": {},
 }
 

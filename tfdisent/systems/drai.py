@@ -30,8 +30,8 @@ One step: encoders, generator and regressors, then all discriminators on the ima
 most of a step's work, runs once for both.
 
 Deviations, each a config field: `style_margin` bounds the style term of Eq. 15, which has no lower bound, by a hinge;
-`kl_weight`; `train_twice=False` halves the cost of a step when the data are already drawn in a random
-symmetry. Gradient reversal and Eq. 15 use the posterior means, and the reversal's targets carry no gradient:
+`kl_weight`; `clip_norm` bounds gradients, whose rare spikes ended a training in NaN; `train_twice=False` halves the cost
+of a step when the data are already drawn in a random symmetry. Gradient reversal and Eq. 15 use the posterior means, and the reversal's targets carry no gradient:
 encoders could otherwise win by rescaling them. D_xt embeds t by itself, so that the generator cannot win through E_phi.
 """
 
@@ -82,6 +82,7 @@ class DRAIConfig:
         train_twice: train on each batch and then on its transformed version.
         average_momentum: momentum of the averaged weights used for evaluation and export.
         learning_rate, beta_1, beta_2: Adam's, for both players.
+        clip_norm: bound of the norm of each player's gradient, all of its weights together, or None.
         augmentation: names from `tfdisent.data.augment.AUGMENTATIONS`, separated by commas, applied to real images.
         balance_classes: show images of rare classes several times in an epoch, as Sec. III-A balances HAM10000.
         batch_size, steps: of training.
@@ -112,6 +113,7 @@ class DRAIConfig:
     learning_rate: float = 1e-5
     beta_1: float = 0.5
     beta_2: float = 0.999
+    clip_norm: float | None = None
     augmentation: str = "flip,crop"
     balance_classes: bool = True
     batch_size: int = 64
@@ -135,6 +137,8 @@ class DRAIConfig:
                 raise ValueError(f"Expected {name} in [0, 1), received {getattr(self, name)}.")
         if not self.learning_rate > 0:
             raise ValueError(f"Expected learning_rate > 0, received {self.learning_rate}.")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"Expected clip_norm > 0 or None, received {self.clip_norm}.")
 
     @property
     def num_stages(self) -> int:
@@ -175,8 +179,12 @@ class ContentStyleModel(AdversarialModel):
         """Configures training; by default one Adam for the discriminators and one for all other networks."""
         c = self.config
         if optimizers is None:
+            # Each device bounds its share of the gradient, so that their sum keeps to the bound.
+            bound = c.clip_norm and c.clip_norm / num_replicas()
             optimizers = {
-                player: keras.optimizers.Adam(c.learning_rate, c.beta_1, c.beta_2, name=player)
+                player: keras.optimizers.Adam(
+                    c.learning_rate, c.beta_1, c.beta_2, global_clipnorm=bound, name=player
+                )
                 for player in ("discriminators", "generators")
             }
         super().compile(optimizers, **kwargs)
