@@ -168,6 +168,21 @@ def test_each_weight_multiplies_its_own_terms(model):
     assert float(array(total)) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("player", ["generators", "discriminators"])
+def test_a_bound_of_the_gradient_holds_back_both_players(player):
+    def largest_move(clip_norm):
+        model = made(clip_norm=clip_norm)
+        before = weights(players(model)[player])
+        step(model)
+        after = weights(players(model)[player])
+        return max(np.abs(b - a).max() for a, b in zip(before, after, strict=True))
+
+    # Adam undoes a gradient's scale, until it is far below its epsilon of 1e-7.
+    assert largest_move(None) == pytest.approx(TINY.learning_rate, rel=0.01)
+    assert largest_move(1e6) == largest_move(None)
+    assert largest_move(1e-12) < 1e-4 * TINY.learning_rate
+
+
 def test_training_twice_is_a_step_on_the_images_and_a_step_on_their_transformed_version():
     model = made(train_twice=True)
     batch = tensors(examples())

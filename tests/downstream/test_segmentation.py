@@ -1,0 +1,243 @@
+import keras
+import numpy as np
+import pytest
+
+from tfdisent import metrics
+from tfdisent.downstream.segmentation import Segmentor
+
+# Keras reads variables with `np.array(variable)` when it saves, which numpy >= 2.4 deprecates.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+
+def _discs(num_images, *, num_labels=1, seed=0):
+    """Noisy slices (N, 32, 32, 2) in [-1, 1], two contrasts of a head with a disc in it, and masks of the discs.
+
+    A disc of label 1 is bright in the first contrast and dark in the second, one of label 2 the other way round. Every
+    fourth slice has none.
+    """
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(1, num_labels + 1, num_images)
+    labels[::4] = 0
+    centres = rng.uniform(-0.4, 0.4, (2, num_images, 1, 1))
+    radii = rng.uniform(0.2, 0.4, (num_images, 1, 1))
+    grid = np.linspace(-1, 1, 32)
+    inside = np.hypot(grid - centres[0], grid[:, None] - centres[1]) < radii
+    masks = (inside * labels[:, None, None]).astype("uint8")
+    disc = np.array([0, 0.3, -0.3])[masks]
+    head = 0.6 * (np.hypot(grid, grid[:, None]) < 0.9) - 0.3
+    images = np.stack([head + disc, head - disc], axis=-1)
+    return (images + rng.normal(0, 0.05, images.shape)).clip(-1, 1).astype("float32"), masks
+
+
+@pytest.fixture(scope="module")
+def segmentor():
+    images, masks = _discs(64)
+    segmentor = Segmentor((32, 32, 2), filters=8, num_levels=2)
+    report = segmentor.fit(images, masks, epochs=8, batch_size=16, learning_rate=2e-2)
+    assert report["steps"] == 8 * 4
+    assert 0 < report["loss"] < 0.2
+    return segmentor
+
+
+def test_it_learns_discs_and_leaves_slices_without_any_empty(segmentor):
+    images, masks = _discs(40, seed=1)
+    scores = segmentor.score(images, masks)
+    assert scores.shape == (40, 1)
+    assert scores[masks.any(axis=(1, 2))].mean() > 0.9
+    assert scores[::4].mean() > 0.9
+    predicted = segmentor.predict(images)
+    assert predicted.shape == masks.shape
+    assert predicted.dtype == np.uint8
+
+
+def test_probabilities_are_thresholded_at_a_half(segmentor):
+    images, _ = _discs(4, seed=1)
+    probabilities = segmentor.probabilities(images)
+    assert probabilities.shape == (4, 32, 32, 1)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_array_equal(segmentor.predict(images), probabilities[..., 0] > 0.5)
+
+
+def test_scores_are_those_of_the_metric_with_smooth_one(segmentor):
+    images, masks = _discs(12, seed=1)
+    scores = segmentor.score(images, masks)
+    expected = metrics.dice(masks, segmentor.predict(images), (1,), smooth=1)
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+    np.testing.assert_array_equal(segmentor.score(images, masks[..., None]), scores)
+    np.testing.assert_array_equal(segmentor.score(images, masks > 0), scores)
+
+
+def test_an_empty_prediction_scores_one_where_nothing_is_and_little_where_something_is(segmentor):
+    images, _ = _discs(1, seed=1)  # the first slice has no disc
+    assert not segmentor.predict(images).any()
+    none, nine = np.zeros((2, 1, 32, 32), int)
+    nine[0, :3, :3] = 1
+    np.testing.assert_allclose(segmentor.score(images, none), 1)
+    np.testing.assert_allclose(segmentor.score(images, nine), 0.1)  # 1 / (9 + 1)
+
+
+def test_the_scale_of_a_channel_is_all_the_same_to_it(segmentor):
+    # Real contrasts in [0, 1] beside synthesised ones in [-1, 1], which the public code mixes.
+    images, _ = _discs(8, seed=1)
+    mixed = images.copy()
+    mixed[..., 0] = (mixed[..., 0] + 1) / 2
+    expected = segmentor.probabilities(images)
+    np.testing.assert_allclose(segmentor.probabilities(mixed), expected, atol=1e-3)
+    as_stored = np.rint(images * 1000 + 1000).astype("int16")
+    np.testing.assert_allclose(segmentor.probabilities(as_stored), expected, atol=1e-2)
+
+
+def test_channels_without_any_signal_are_no_trouble(segmentor):
+    blank = np.full((2, 32, 32, 2), -1, "float32")
+    assert np.isfinite(segmentor.probabilities(blank)).all()
+
+
+def test_outputs_do_not_depend_on_the_batch_size(segmentor):
+    images, _ = _discs(7)
+    np.testing.assert_allclose(
+        segmentor.probabilities(images, batch_size=3), segmentor.probabilities(images), atol=1e-5
+    )
+    assert segmentor.predict(images[:0]).shape == (0, 32, 32)
+    assert segmentor.score(images[:0], np.zeros((0, 32, 32), int)).shape == (0, 1)
+
+
+def test_a_saved_segmentor_gives_the_same_outputs(segmentor, tmp_path):
+    images, _ = _discs(4)
+    segmentor.save(tmp_path / "segmentor")
+    loaded = Segmentor.load(tmp_path / "segmentor")
+    np.testing.assert_allclose(
+        loaded.probabilities(images), segmentor.probabilities(images), atol=1e-6
+    )
+    assert (loaded.filters, loaded.num_levels, loaded.num_labels) == (8, 2, 1)
+
+
+def test_loading_says_what_is_wrong_with_the_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no segmentor is saved here"):
+        Segmentor.load(tmp_path)
+    (tmp_path / "config.json").write_text('{"judge": "ImageClassifier"}')
+    with pytest.raises(ValueError, match="not a saved Segmentor"):
+        Segmentor.load(tmp_path)
+
+
+def test_several_labels_are_told_apart():
+    images, masks = _discs(96, num_labels=2)
+    segmentor = Segmentor((32, 32, 2), 2, filters=8, num_levels=2)
+    segmentor.fit(images, masks, epochs=12, batch_size=16, learning_rate=1e-2)
+    images, masks = _discs(40, num_labels=2, seed=1)
+    predicted = segmentor.predict(images)
+    for label in (1, 2):
+        assert np.nanmean(metrics.dice(masks, predicted, (label,))) > 0.8
+    probabilities = segmentor.probabilities(images)
+    assert probabilities.shape == (40, 32, 32, 2)
+    assert 0 <= probabilities.min() and probabilities.sum(axis=-1).max() < 1.0001
+    np.testing.assert_allclose(
+        segmentor.score(images, masks), metrics.dice(masks, predicted, (1, 2), smooth=1), rtol=1e-6
+    )
+
+
+def test_the_same_seeds_give_the_same_segmentor():
+    images, masks = _discs(16)
+
+    def trained(order):
+        segmentor = Segmentor((32, 32, 2), filters=4, num_levels=1, seed=1)
+        segmentor.fit(images, masks, epochs=2, batch_size=8, learning_rate=1e-2, seed=order)
+        return segmentor.probabilities(images)
+
+    first = trained(order=1)
+    np.testing.assert_allclose(trained(order=1), first, atol=1e-5)
+    assert np.abs(trained(order=2) - first).max() > 1e-3
+    kernels = [Segmentor((8, 8, 1), num_levels=1, seed=k).network.get_weights()[0] for k in (1, 2)]
+    assert np.abs(kernels[0] - kernels[1]).max() > 1e-3
+
+
+def test_at_full_width_it_has_the_parameters_of_the_public_code():
+    network = Segmentor((128, 128, 4)).network
+    trainable = sum(int(np.prod(variable.shape)) for variable in network.trainable_variables)
+    assert trainable == 6_129_025
+    convolutions = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
+    widths = [layer.filters for layer in network.layers if isinstance(layer, convolutions)]
+    assert widths == [64, 128, 256, 512, 512, 256, 128, 1]
+
+
+def test_it_computes_in_float32_under_mixed_precision():
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        segmentor = Segmentor((16, 16, 1), filters=4)
+        assert {layer.compute_dtype for layer in segmentor.network.layers} == {"float32"}
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+@pytest.mark.backend("torch")
+def test_shapes_and_values_are_those_of_pytorchs_layers():
+    import torch
+
+    segmentor = Segmentor((8, 8, 3), filters=4, num_levels=1)
+    down, up = (layer for layer in segmentor.network.layers if "conv" in layer.name)
+    kernels = [torch.tensor(layer.get_weights()[0].transpose(3, 2, 0, 1)) for layer in (down, up)]
+    images = torch.randn(2, 3, 8, 8)
+    standard = (images - images.mean((2, 3), keepdim=True)) / images.std(
+        (2, 3), keepdim=True, correction=0
+    )
+    h = torch.relu(torch.nn.functional.conv2d(standard, kernels[0], stride=2, padding=1))
+    h = torch.nn.functional.conv_transpose2d(h, kernels[1], stride=2, padding=1, output_padding=1)
+    expected = torch.sigmoid(h)[:, 0].numpy()
+    got = segmentor.probabilities(images.permute(0, 2, 3, 1).numpy())[..., 0]
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+IMAGES, MASKS = np.zeros((4, 32, 32, 2)), np.ones((4, 32, 32), int)
+
+
+@pytest.mark.parametrize(
+    "images, masks, message",
+    [
+        (IMAGES[..., :1], MASKS, r"shape \(N, 32, 32, 2\), which this segmentor was made for"),
+        (IMAGES[0], MASKS, r"shape \(N, 32, 32, 2\)"),
+        (IMAGES * np.nan, MASKS, "Images must be finite; got 8192 values"),
+        (IMAGES, MASKS[:3], r"Masks must be \(4, 32, 32\), one per image"),
+        (IMAGES, MASKS[:, :16], r"Masks must be \(4, 32, 32\)"),
+        (IMAGES, MASKS * 0.5, "of integers or booleans; got shape .* of float64"),
+        (IMAGES, MASKS * 4, "Masks must hold labels 0 to 1; got 4 to 4. For one foreground: masks"),
+        (IMAGES, -MASKS, "Masks must hold labels 0 to 1; got -1 to -1"),
+    ],
+)
+def test_images_and_masks_that_do_not_fit_are_refused(segmentor, images, masks, message):
+    with pytest.raises(ValueError, match=message):
+        segmentor.fit(images, masks, epochs=1)
+    with pytest.raises(ValueError, match=message):
+        segmentor.score(images, masks)
+
+
+def test_masks_without_any_label_are_nothing_to_learn(segmentor):
+    with pytest.raises(ValueError, match="The 4 masks are all empty: nothing to learn"):
+        segmentor.fit(IMAGES, MASKS * 0)
+    with pytest.raises(ValueError, match="The 0 masks are all empty"):
+        segmentor.fit(IMAGES[:0], MASKS[:0])
+
+
+@pytest.mark.parametrize(
+    "options", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0}, {"smooth": 0}]
+)
+def test_impossible_trainings_are_refused(segmentor, options):
+    with pytest.raises(ValueError, match="epochs and batch_size must be 1 or more"):
+        segmentor.fit(IMAGES, MASKS, **options)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"image_shape": (32, 32)}, r"image_shape must be \(H, W, C\)"),
+        ({"image_shape": (32, 40, 1)}, "must be multiples of 16; got image_shape"),
+        ({"num_labels": 0}, r"num_labels must lie in \[1, 255\]"),
+        ({"filters": 0}, "filters and num_levels must be 1 or more"),
+        ({"num_levels": 0}, "filters and num_levels must be 1 or more"),
+    ],
+)
+def test_impossible_segmentors_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Segmentor(**{"image_shape": (32, 32, 1), **arguments})

@@ -1,0 +1,285 @@
+"""Segmentor of 2-D slices: a judge of what synthesised contrasts are good for.
+
+Xin et al. (TC-MGAN, ISBI 2020, https://arxiv.org/abs/2005.00925), whose segmentor Liu et al. (ISBI 2021), Table 2, use
+too: four contrasts of a slice as channels, the whole tumour as mask. Convolutions and transposed ones are 3 x 3 with
+stride 2, and have batch norm and ReLU:
+
+    down  64, 128, 256, 512
+    up    512, 256, 128, each concatenated with what came down at its size, then 1 with a sigmoid
+
+trained with the Dice loss, smooth 1, Adam 1e-3, 30 epochs of batches of 64. With four channels these are 6,129,025
+parameters, as the public code has.
+
+Different from that code: each channel of each slice is standardised (mean 0, variance 1) in the network itself. There,
+real contrasts come in [0, 1] and synthesised ones in [-1, 1], and what is trained on the first is not fair to the
+second; here both, and any other linear scale, are the same. And the last layer starts small, not at He's scale, with
+which the sigmoid starts out saturated.
+"""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfdisent.downstream.classifier import _float32_from
+from tfdisent.layers import InstanceNormalization
+
+
+class Segmentor:
+    """Segmentor of 2-D slices; one label with a sigmoid, several with a softmax over background and labels.
+
+    Args:
+        image_shape: (H, W, C) of the slices, contrasts as channels; H and W multiples of 2^num_levels.
+        num_labels: K, 1 to 255: masks hold 0 (background) to K. For the whole tumour, `masks > 0`.
+        filters: channels of the first stage, doubled from one to the next; 64 in the paper. 16 takes a quarter of the
+            width and a sixteenth of the parameters, for two CPU cores.
+        num_levels: how often the slice is halved, 4 in the paper.
+        seed: of the random weights.
+
+    Attributes:
+        network: the `keras.Model`, (B, H, W, C) to probabilities (B, H, W, 1), or (B, H, W, 1 + K) with the background
+            first.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        num_labels: int = 1,
+        *,
+        filters: int = 64,
+        num_levels: int = 4,
+        seed: int = 0,
+    ):
+        self.image_shape = tuple(int(size) for size in image_shape)
+        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
+            raise ValueError(f"image_shape must be (H, W, C); got {tuple(image_shape)}.")
+        if not 1 <= num_labels <= 255:
+            raise ValueError(f"num_labels must lie in [1, 255]; got {num_labels}.")
+        if filters < 1 or num_levels < 1:
+            raise ValueError(
+                f"filters and num_levels must be 1 or more; got {filters} and {num_levels}."
+            )
+        if any(size % 2**num_levels for size in self.image_shape[:2]):
+            raise ValueError(
+                f"With num_levels={num_levels}, height and width must be multiples of {2**num_levels}; got image_shape "
+                f"{self.image_shape}. Crop or pad the slices, or take fewer levels."
+            )
+        self.num_labels = int(num_labels)
+        self.filters, self.num_levels = int(filters), int(num_levels)
+        with _float32_from(seed):
+            self.network = _strided_unet(
+                self.image_shape,
+                1 if num_labels == 1 else 1 + self.num_labels,
+                [self.filters * 2**level for level in range(self.num_levels)],
+            )
+
+    def fit(
+        self,
+        images: np.ndarray,
+        masks: np.ndarray,
+        epochs: int = 30,
+        *,
+        batch_size: int = 64,
+        learning_rate: float = 1e-3,
+        smooth: float = 1.0,
+        seed: int = 0,
+    ) -> dict[str, float]:
+        """Trains with the Dice loss and Adam, from the weights that there are.
+
+        The loss of a slice is 1 - (2 I + smooth) / (A + B + smooth), mean over labels.
+
+        Args:
+            images: (N, H, W, C), finite, on any scale.
+            masks: (N, H, W) or (N, H, W, 1), booleans or integers 0 to K; slices without any label may be among them.
+            epochs: times that each slice is seen.
+            batch_size: slices per step.
+            learning_rate: of Adam, constant.
+            smooth: more than 0; what an empty slice costs depends on it.
+            seed: of the order.
+
+        Returns:
+            `{"loss": mean training loss of the last epoch, "steps": steps taken}`.
+
+        Raises:
+            ValueError: on images or masks of another shape, type or range, masks without any label, or settings that
+                are no training.
+        """
+        if min(epochs, batch_size) < 1 or not learning_rate > 0 or not smooth > 0:
+            raise ValueError(
+                f"epochs and batch_size must be 1 or more, learning_rate and smooth above 0; got {epochs}, "
+                f"{batch_size}, {learning_rate} and {smooth}."
+            )
+        images = self._images(images)
+        masks = self._masks(masks, len(images))
+        if not masks.any():
+            raise ValueError(
+                f"The {len(masks)} masks are all empty: nothing to learn. Expected labels 1 to {self.num_labels} in "
+                f"some."
+            )
+
+        def loss(targets, outputs):
+            return 1 - ops.mean(_dice(targets, self._foreground(outputs), smooth), axis=-1)
+
+        model = self.network
+        model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss=loss)
+        for epoch in range(epochs):
+            model.reset_metrics()
+            order = np.random.default_rng((seed, epoch)).permutation(len(images))
+            batches = [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
+            for rows in batches:
+                mean_loss = model.train_on_batch(images[rows], self._one_hot(masks[rows]))
+        return {"loss": float(mean_loss), "steps": epochs * len(batches)}
+
+    def probabilities(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
+        """Of each label, float32 (N, H, W, K) in [0, 1], in images (N, H, W, C)."""
+        return self._foreground(self._outputs(images, batch_size))
+
+    def predict(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
+        """The likeliest label, uint8 (N, H, W), 0 to K, in images (N, H, W, C); a single one above 0.5."""
+        outputs = self._outputs(images, batch_size)
+        labels = outputs[..., 0] > 0.5 if self.num_labels == 1 else outputs.argmax(axis=-1)
+        return labels.astype("uint8")
+
+    def score(
+        self, images: np.ndarray, masks: np.ndarray, *, smooth: float = 1.0, batch_size: int = 64
+    ) -> np.ndarray:
+        """Dice of `predict` against masks, per slice and label, as the paper: (2 I + 1) / (A + B + 1).
+
+        A slice without the label that is predicted without it scores 1. `tfdisent.metrics.dice` of the prediction has
+        other conventions.
+
+        Args:
+            images, masks: as for `fit`.
+            smooth: more than 0, the 1 in the formula.
+
+        Returns:
+            float64 (N, K).
+
+        Raises:
+            ValueError: on images or masks of another shape, type or range.
+        """
+        if not smooth > 0:
+            raise ValueError(f"smooth must be above 0; got {smooth}.")
+        predicted = self.predict(images, batch_size)
+        masks = self._masks(masks, len(predicted))
+        scores = _dice(self._one_hot(masks), self._one_hot(predicted), smooth)
+        return ops.convert_to_numpy(scores).astype("float64")
+
+    def save(self, directory) -> None:
+        """Writes `config.json` and `segmentor.weights.h5`, which `load` reads on any backend."""
+        directory = pathlib.Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.network.save_weights(directory / "segmentor.weights.h5")
+        names = ("image_shape", "num_labels", "filters", "num_levels")
+        config = {"segmentor": type(self).__name__} | {name: getattr(self, name) for name in names}
+        (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, directory) -> "Segmentor":
+        """A segmentor as it was saved.
+
+        Raises:
+            FileNotFoundError: the folder holds none.
+            ValueError: it holds something else.
+        """
+        path = pathlib.Path(directory) / "config.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no segmentor is saved here (config.json is missing).")
+        config = json.loads(path.read_text())
+        if config.pop("segmentor", None) != cls.__name__:
+            raise ValueError(f"{path}: this is not a saved {cls.__name__}.")
+        segmentor = cls(**config)
+        segmentor.network.load_weights(path.parent / "segmentor.weights.h5")
+        return segmentor
+
+    def _outputs(self, images, batch_size: int) -> np.ndarray:
+        images = self._images(images)
+        parts = [
+            self.network.predict_on_batch(images[start : start + batch_size])
+            for start in range(0, len(images), batch_size)
+        ]
+        return np.concatenate([np.zeros((0, *self.network.output_shape[1:]), "float32"), *parts])
+
+    def _foreground(self, outputs):
+        """Probabilities without the background's, where they have it."""
+        return outputs[..., -self.num_labels :]
+
+    def _one_hot(self, masks: np.ndarray) -> np.ndarray:
+        """(B, H, W) -> (B, H, W, K)."""
+        return (masks[..., None] == np.arange(1, 1 + self.num_labels)).astype("float32")
+
+    def _images(self, images) -> np.ndarray:
+        images = np.asarray(images)
+        if images.ndim != 4 or images.shape[1:] != self.image_shape:
+            raise ValueError(
+                f"Images must have shape (N, {', '.join(map(str, self.image_shape))}), which this segmentor was made "
+                f"for; got {images.shape}."
+            )
+        images = images.astype("float32")
+        if not np.isfinite(images).all():
+            raise ValueError(
+                f"Images must be finite; got {np.count_nonzero(~np.isfinite(images))} values that are not."
+            )
+        return images
+
+    def _masks(self, masks, num_images: int) -> np.ndarray:
+        masks = np.asarray(masks)
+        expected = (num_images, *self.image_shape[:2])
+        if masks.shape == (*expected, 1):
+            masks = masks[..., 0]
+        if masks.shape != expected or masks.dtype.kind not in "bui":
+            raise ValueError(
+                f"Masks must be {expected}, one per image, of integers or booleans; got shape {masks.shape} of "
+                f"{masks.dtype}."
+            )
+        if masks.size and not 0 <= masks.min() <= masks.max() <= self.num_labels:
+            raise ValueError(
+                f"Masks must hold labels 0 to {self.num_labels}; got {masks.min()} to {masks.max()}. For one "
+                f"foreground: masks > 0."
+            )
+        return masks
+
+
+def _dice(targets, predicted, smooth: float):
+    """(2 I + smooth) / (A + B + smooth), (B, H, W, K) twice -> (B, K)."""
+    intersection = ops.sum(targets * predicted, axis=(1, 2))
+    sizes = ops.sum(targets, axis=(1, 2)) + ops.sum(predicted, axis=(1, 2))
+    return (2 * intersection + smooth) / (sizes + smooth)
+
+
+def _strided_unet(image_shape: Sequence[int], num_outputs: int, widths: Sequence[int]):
+    """(B, H, W, C) -> probabilities (B, H, W, num_outputs); `widths` on the way down."""
+    images = keras.Input(image_shape)
+    h = InstanceNormalization(epsilon=1e-6, center=False, scale=False)(images)
+    levels = []
+    for width in widths:
+        h = _batch_norm_relu(_halved(h, width))
+        levels.append(h)
+    for width, level in zip(widths[:0:-1], levels[-2::-1], strict=True):
+        h = _batch_norm_relu(_doubled(h, width))
+        h = keras.layers.Concatenate()([h, level])
+    logits = _doubled(h, num_outputs, "glorot_uniform")
+    outputs = keras.layers.Activation("sigmoid" if num_outputs == 1 else "softmax")(logits)
+    return keras.Model(images, outputs)
+
+
+# Padding and cropping of the first row and column, on every backend as PyTorch's `padding=1, output_padding=1`: what
+# "same" means for these kernels differs between backends.
+
+
+def _halved(features, filters: int):
+    padded = keras.layers.ZeroPadding2D(((1, 0), (1, 0)))(features)
+    return keras.layers.Conv2D(filters, 3, 2, kernel_initializer="he_normal")(padded)
+
+
+def _doubled(features, filters: int, initializer: str = "he_normal"):
+    layer = keras.layers.Conv2DTranspose(filters, 3, 2, kernel_initializer=initializer)
+    return keras.layers.Cropping2D(((1, 0), (1, 0)))(layer(features))
+
+
+def _batch_norm_relu(features):
+    h = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(features)
+    return keras.layers.Activation("relu")(h)
