@@ -196,6 +196,17 @@ def test_pairs_grid_names_what_does_not_pair_up():
         figures.pairs_grid(_distinct(2), _distinct(2), ["one"])
 
 
+def test_columns_grid_has_a_row_for_each_image_and_a_heading_over_each_group():
+    first = np.stack([_flat(RED), _flat(GREEN)])
+    others = np.stack([[_flat(GREEN), _flat(BLUE)], [_flat(BLUE), _flat(RED)]])
+    grid = figures.columns_grid({"query": first, "found": others}, upscale=1)
+    rows = [row for row in grid if (row == RED).all(axis=-1).any()]
+    # Red: the first column of the first row, the last column of the second.
+    assert (rows[0] == RED).all(axis=-1).argmax() < (rows[-1] == RED).all(axis=-1).argmax()
+    with pytest.raises(ValueError, match="found"):
+        figures.columns_grid({"query": first, "found": others[:1]})
+
+
 def test_tsne_figure_is_the_same_each_time_and_separates_far_groups():
     labels = np.repeat([0, 1], 12)
     codes = np.random.default_rng(0).normal(size=(24, 5)) + 100 * labels[:, None]

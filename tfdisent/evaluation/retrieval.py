@@ -154,20 +154,17 @@ def retrieval_figures(search: Search, found: dict[str, np.ndarray], shown: int =
         codes = Figure(
             "Retrieval",
             "The query at the left, then its nearest images by style, the one code there is.",
-            _in_rows(queries, neighbours["style"]),
+            figures.columns_grid({"query": queries, "by style": neighbours["style"]}),
             "paper Fig. 14, 15",
         )
-    targets = database[target_images(search)[rows]][:, None]
+    targets = database[target_images(search)[rows]]
     references = Figure(
         "Retrieval",
         "The same queries; then the target, the image whose attributes differ least; then the nearest by pixels, which "
         "find the same place and surroundings.",
-        _in_rows(queries, targets, neighbours["pixels"]),
+        figures.columns_grid(
+            {"query": queries, "target": targets, "by pixels": neighbours["pixels"]}
+        ),
         "paper Fig. 14, 15",
     )
     return [codes, references]
-
-
-def _in_rows(queries: np.ndarray, *others: np.ndarray) -> np.ndarray:
-    rows = np.concatenate([queries[:, None], *others], axis=1)
-    return figures.image_grid(rows.reshape(-1, *rows.shape[2:]), columns=rows.shape[1])

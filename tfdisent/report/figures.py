@@ -260,6 +260,29 @@ def pairs_grid(
     return image_grid(np.stack(blocks), columns, pad=4 * pad, upscale=1)
 
 
+def columns_grid(
+    groups: Mapping[str, np.ndarray], *, pad: int = 2, upscale: int | None = None
+) -> np.ndarray:
+    """Returns rows of images under headings, the first group apart: a source, and what was found or made for it.
+
+    Args:
+        groups: {heading: (N, H, W, C) or (N, K, H, W, C)}, one row for each of N, K columns under the heading.
+    """
+    groups = {
+        name: _rgb(images[:, None] if np.ndim(images) == 4 else images, 5, name)
+        for name, images in groups.items()
+    }
+    first = next(iter(groups.values()))[:, 0]
+    cells, headings, column = {}, [], 0
+    for name, images in groups.items():
+        _same(name, images[:, 0], first, next(iter(groups)))
+        for k in range(images.shape[1]):
+            cells |= {(row, column + k): image for row, image in enumerate(images[:, k])}
+        headings.append(_Words(column, column + images.shape[1] - 1, name))
+        column += images.shape[1]
+    return _sheet(cells, pad=pad, upscale=upscale, headings=headings, apart=(0, 1))
+
+
 def tsne_figure(
     content_codes: np.ndarray,
     style_codes: np.ndarray,
