@@ -1,12 +1,21 @@
 import numpy as np
 import pytest
 import scipy.integrate
+import scipy.special
 import scipy.stats
 from keras import ops
 
-from tfdisent.losses import absolute_error, gaussian_kl, least_squares
+from tfdisent.losses import (
+    absolute_error,
+    binary_cross_entropy,
+    gaussian_kl,
+    least_squares,
+    softmax_cross_entropy,
+)
 
 EVERY_LOSS = {
+    "binary_cross_entropy": lambda a, b: binary_cross_entropy(a, 1.0),
+    "softmax_cross_entropy": softmax_cross_entropy,
     "least_squares": lambda a, b: least_squares(a, 1.0),
     "absolute_error": absolute_error,
     "gaussian_kl": gaussian_kl,
@@ -30,6 +39,42 @@ def test_least_squares_is_the_mean_squared_distance_to_the_target(shape, target)
 def test_least_squares_is_zero_at_its_target_and_a_quarter_at_chance():
     assert ops.convert_to_numpy(least_squares(np.ones((2, 1)), 1.0)).tolist() == [0.0, 0.0]
     assert ops.convert_to_numpy(least_squares(np.full((2, 1), 0.5), 0.0)).tolist() == [0.25, 0.25]
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 1), (5, 4, 4, 2)])
+@pytest.mark.parametrize("target", [0.0, 1.0])
+def test_binary_cross_entropy_is_minus_the_log_of_the_targets_probability(shape, target):
+    logits = draw(*shape)
+    probability = scipy.special.expit(logits.astype("float64"))
+    expected = -np.log(probability if target else 1 - probability).reshape(5, -1).mean(axis=1)
+    received = ops.convert_to_numpy(binary_cross_entropy(logits, target))
+    np.testing.assert_allclose(received, expected, rtol=1e-5)
+
+
+def test_binary_cross_entropy_is_the_log_of_two_at_chance_and_linear_where_it_is_all_wrong():
+    chance = ops.convert_to_numpy(binary_cross_entropy(np.zeros((2, 1)), 1.0))
+    np.testing.assert_allclose(chance, np.log(2), rtol=1e-6)
+    logits = np.array([1000.0, -1000.0])
+    assert ops.convert_to_numpy(binary_cross_entropy(logits, 0.0)).tolist() == [1000.0, 0.0]
+    assert ops.convert_to_numpy(binary_cross_entropy(logits, 1.0)).tolist() == [0.0, 1000.0]
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (5, 4, 4, 2)])
+def test_softmax_cross_entropy_is_minus_the_log_of_the_classs_probability(shape):
+    logits = draw(*shape)
+    index = np.random.default_rng(2).integers(0, shape[-1], shape[:-1])
+    probability = scipy.special.softmax(logits.astype("float64"), axis=-1)
+    chosen = np.take_along_axis(probability, index[..., None], axis=-1)
+    expected = -np.log(chosen).reshape(5, -1).mean(axis=1)
+    received = softmax_cross_entropy(logits, np.eye(shape[-1])[index])
+    np.testing.assert_allclose(ops.convert_to_numpy(received), expected, rtol=1e-5)
+
+
+def test_softmax_cross_entropy_is_the_log_of_k_at_chance_and_finite_where_it_is_all_wrong():
+    chance = ops.convert_to_numpy(softmax_cross_entropy(np.zeros((2, 4)), np.eye(4)[:2]))
+    np.testing.assert_allclose(chance, np.log(4), rtol=1e-6)
+    wrong = softmax_cross_entropy(np.array([[1000.0, 0.0]]), np.array([[0.0, 1.0]]))
+    assert ops.convert_to_numpy(wrong).tolist() == [1000.0]
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 3), (5, 4, 4, 2)])

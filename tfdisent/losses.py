@@ -25,6 +25,40 @@ def least_squares(scores, target: float):
     return _mean_per_example(ops.square(_float32(scores) - target))
 
 
+def binary_cross_entropy(logits, target: float):
+    """Binary cross entropy of sigmoid(logits) against one target for all, in nats.
+
+    Formula: softplus(logit) - target * logit, which does not overflow. With target 1 the non-saturating generator loss.
+    Source: Goodfellow et al., Generative Adversarial Nets, Sec. 3, https://arxiv.org/abs/1406.2661.
+
+    Args:
+        logits: unbounded discriminator outputs, shape (B, ...).
+        target: 1.0 for "real", 0.0 for "generated".
+
+    Returns:
+        Mean over all but the first axis, shape (B,).
+    """
+    logits = _float32(logits)
+    return _mean_per_example(ops.softplus(logits) - target * logits)
+
+
+def softmax_cross_entropy(logits, target):
+    """Cross entropy of softmax(logits) against the true distribution, in nats.
+
+    Formula: -sum over k of target_k * log softmax(logits)_k.
+    Source: the auxiliary classifier of Odena et al., AC-GAN, Sec. 3, https://arxiv.org/abs/1610.09585.
+
+    Args:
+        logits: shape (B, ..., K).
+        target: probabilities, one-hot for a class, same shape.
+
+    Returns:
+        Mean over all but the first and the last axis, shape (B,).
+    """
+    log_probability = ops.log_softmax(_float32(logits), axis=-1)
+    return _mean_per_example(-ops.sum(_float32(target) * log_probability, axis=-1))
+
+
 def absolute_error(predicted, target):
     """Mean absolute error, mean |predicted - target|.
 

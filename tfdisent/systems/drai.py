@@ -30,8 +30,8 @@ One step: encoders, generator and regressors, then all discriminators on the ima
 most of a step's work, runs once for both.
 
 Deviations, each a config field: `style_margin` bounds the style term of Eq. 15, which has no lower bound, by a hinge;
-`kl_weight`; `clip_norm` bounds gradients, whose rare spikes have ended a training in NaN; `train_twice=False` halves the
-cost of a step when the data are already drawn in a random symmetry. Gradient reversal and Eq. 15 use the posterior
+`kl_weight`; `clip_norm` bounds gradients, whose rare spikes have ended a training in NaN; `train_twice=False` halves
+the cost of a step when the data are already drawn in a random symmetry. Gradient reversal and Eq. 15 use the posterior
 means, and the reversal's targets carry no gradient: encoders could otherwise win by rescaling them. D_xt embeds t by
 itself, so that the generator cannot win through E_phi.
 """
