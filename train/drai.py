@@ -64,7 +64,19 @@ def parts(name: str) -> run.Parts:
     if name not in MODELS:
         raise ValueError(f"Unknown --model={name}. Known ones are: {', '.join(MODELS)}.")
     model, changes = MODELS[name]
-    return run.Parts(name, TITLES[name], DRAIConfig, model, drai, changes)
+    return run.Parts(
+        name,
+        TITLES[name],
+        DRAIConfig,
+        model,
+        drai,
+        changes,
+        fields=lambda manifest: {
+            "channels": manifest.image_shape[-1],
+            "num_conditions": len(manifest.condition_names),
+        },
+        options=lambda dataset, image_size: {"size": image_size},
+    )
 
 
 def main(argv):

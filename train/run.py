@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import types
+import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -97,8 +98,11 @@ class Parts(NamedTuple):
         title: its name in print.
         config: its config's class.
         model: (config, seed=) -> the model, to be compiled.
-        evaluation: its module in `tfdisent.evaluation`, with `evaluate`, `sample_grid`, `headline` and `paper`.
+        evaluation: its module in `tfdisent.evaluation`, with `evaluate_run`, `sample_grid`, `headline`, `paper` and
+            `card_values`.
         changes: values of config fields that make it this model; `--set` cannot set those.
+        fields: (manifest) -> values of config fields that the data decide.
+        options: (data set, image size) -> options of its preparation.
     """
 
     name: str
@@ -107,6 +111,8 @@ class Parts(NamedTuple):
     model: Callable
     evaluation: types.ModuleType
     changes: dict[str, Any]
+    fields: Callable[[Any], dict[str, Any]]
+    options: Callable[[str, Any], dict[str, Any]]
 
 
 def main(
@@ -150,11 +156,8 @@ def train(
     settings = presets[FLAGS.preset] | parts.changes | chosen
     if FLAGS.batch_size:
         settings["batch_size"] = FLAGS.batch_size
-    folder, manifest = prepared_data(settings.get("image_size", parts.config.image_size))
-    settings |= {
-        "channels": manifest.image_shape[-1],
-        "num_conditions": len(manifest.condition_names),
-    }
+    folder, manifest = prepared_data(parts, settings.get("image_size", parts.config.image_size))
+    settings |= parts.fields(manifest)
     if FLAGS.steps and FLAGS.epochs:
         raise ValueError("Give --steps or --epochs, not both.")
     if FLAGS.steps:
@@ -206,24 +209,36 @@ def parse_settings(config_class: type, assignments: list[str]) -> dict[str, Any]
 
 
 def _parse_value(name: str, text: str, kind: Any) -> Any:
-    optional = isinstance(kind, types.UnionType)
-    if optional and text.lower() == "none":
-        return None
-    kind = kind.__args__[0] if optional else kind
-    try:
-        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
-    except (KeyError, ValueError):
-        raise ValueError(
-            f"Expected {name} to be of type {kind.__name__}, received {text!r}."
-        ) from None
+    kinds = kind.__args__ if isinstance(kind, types.UnionType) else (kind,)
+    for one in kinds:
+        try:
+            return _typed(text, one)
+        except (KeyError, ValueError):
+            continue
+    names = " or ".join("None" if one is types.NoneType else _type_name(one) for one in kinds)
+    raise ValueError(f"Expected {name} to be of type {names}, received {text!r}.")
 
 
-def prepared_data(image_size: int):
-    """The prepared folder of the data set at this image size, and its manifest; prepares it when it can."""
+def _typed(text: str, kind: Any) -> Any:
+    if kind is bool or kind is types.NoneType:
+        return ({"none": None} if kind is types.NoneType else {"true": True, "false": False})[
+            text.lower()
+        ]
+    if typing.get_origin(kind) is tuple:
+        return tuple(_typed(part.strip(), kind.__args__[0]) for part in text.split(","))
+    return kind(text)
+
+
+def _type_name(kind: Any) -> str:
+    return str(kind) if typing.get_origin(kind) else kind.__name__
+
+
+def prepared_data(parts: Parts, image_size: int | tuple[int, int]):
+    """The prepared folder of the data set for this image size, and its manifest; prepares it when it can."""
     import datasets
     from tfdisent.data import Manifest
 
-    options = {"size": image_size, **data_options()}
+    options = {**parts.options(FLAGS.dataset, image_size), **data_options()}
     folder = datasets.prepare(FLAGS.dataset, FLAGS.data_dir, FLAGS.raw_dir, **options)
     return folder, Manifest.read(folder)
 
@@ -320,18 +335,17 @@ def fit(
         seed=FLAGS.seed,
         repeat=True,
         start_step=start,
-        balance=config.balance_classes,
+        balance=getattr(config, "balance_classes", False),  # where there are classes
+        image_size=config.image_size,
     )
-    shown = data.as_arrays(folder, "test", limit=12)
+    shown = data.as_arrays(folder, "test", limit=12, image_size=config.image_size)
 
     def save_sample(step):
         from PIL import Image
 
         path = run_dir / "samples" / f"step-{step:08d}.png"
         path.parent.mkdir(exist_ok=True)
-        Image.fromarray(evaluation.sample_grid(model, shown["image"], shown["condition"])).save(
-            path
-        )
+        Image.fromarray(evaluation.sample_grid(model, shown)).save(path)
 
     write_scalars = tensorboard_writer(run_dir / "tensorboard")
     saver = callbacks.SaveCheckpoints(checkpoints, FLAGS.checkpoint_every, start, state["seconds"])
@@ -378,19 +392,13 @@ def evaluate(system, parts, model, folder, manifest, run_dir, state) -> dict:
 
     evaluation = parts.evaluation
     say("3/5 evaluation")
-    arrays = {
-        split: data.as_arrays(folder, split)
-        for split in ("train", "test", "query")
-        if split in manifest.splits
-    }
     is_paper = FLAGS.preset == "paper"
-    metrics, figures = evaluation.evaluate(
+    metrics, figures = evaluation.evaluate_run(
         model,
-        arrays["train"],
-        arrays["test"],
-        arrays.get("query"),
-        label_names=list(manifest.labels),
-        factor_names=list(manifest.factor_names),
+        lambda split: data.as_arrays(
+            folder, split, image_size=model.config.image_size, metadata=True
+        ),
+        manifest,
         judge_directory=FLAGS.judge_dir or run_dir / "judges",
         judge_kind=FLAGS.judge or ("inception" if is_paper else "convnet"),
         num_samples=FLAGS.num_samples or (5000 if is_paper else 2000),
@@ -462,7 +470,7 @@ def export(parts, model, manifest, metrics, run_dir, state) -> None:
         "summary": parts.evaluation.headline(metrics),
         "licence": manifest.licence,
         "citation": manifest.citation,
-        "values": {"condition": f"one-hot or attributes: {', '.join(manifest.condition_names)}"},
+        "values": parts.evaluation.card_values(manifest),
         "data": report.data_summary(dataclasses.asdict(manifest)),
         "training": {
             "steps": state["step"],

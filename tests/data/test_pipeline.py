@@ -167,6 +167,7 @@ def test_images_and_masks_can_be_resized(skin_folder):
     batch = take(load(skin_folder, image_size=24), 1)[0]
     assert batch["image"].shape == (32, 24, 24, 3) and abs(batch["image"]).max() <= 1
     assert batch["mask"].shape == (32, 24, 24, 1) and set(np.unique(batch["mask"])) == {0, 1}
+    assert as_arrays(skin_folder, "test", image_size=(24, 16))["image"].shape[1:] == (24, 16, 3)
 
 
 @pytest.mark.parametrize(

@@ -163,13 +163,13 @@ def test_a_model_of_style_alone_has_no_entry_for_what_content_would_need_and_say
     assert {"Hybrids of a condition and an image", "Retrieval"} < set(names)
     assert not {"Hybrids of two images", "Interpolation"} & set(names)
     shown = arrays(4, 4)
-    assert drai.sample_grid(model, shown["image"], shown["condition"]).dtype == np.uint8
+    assert drai.sample_grid(model, shown).dtype == np.uint8
 
 
 def test_the_sample_grid_shows_real_reconstructed_and_generated_images(model):
     shown = arrays(4, 4)
-    grid = drai.sample_grid(model, shown["image"], shown["condition"])
-    again = drai.sample_grid(model, shown["image"], shown["condition"])
+    grid = drai.sample_grid(model, shown)
+    again = drai.sample_grid(model, shown)
     assert grid.dtype == np.uint8 and grid.shape[2] == 3
     np.testing.assert_array_equal(grid, again)
 

@@ -65,7 +65,7 @@ def model_of(manifest, kind=DRAI):
 def parts_of(model):
     from tfdisent.evaluation import drai
 
-    return run.Parts("drai", "DRAI", DRAIConfig, type(model), drai, {})
+    return run.Parts("drai", "DRAI", DRAIConfig, type(model), drai, {}, None, None)
 
 
 def call(model, source, output, **options):

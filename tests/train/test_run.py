@@ -1,6 +1,7 @@
 """The training command, from flags to report and export, and what it does when interrupted."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -255,3 +256,14 @@ def test_settings_take_the_types_of_their_fields():
         "initializer": "normal",
     }
     assert run.parse_settings(DRAIConfig, ["style_margin=0.5"]) == {"style_margin": 0.5}
+
+
+def test_a_size_may_be_one_number_or_two_and_what_fits_no_type_names_them_all():
+    @dataclasses.dataclass
+    class Config:
+        image_size: int | tuple[int, int] = 32
+
+    assert run.parse_settings(Config, ["image_size=64"]) == {"image_size": 64}
+    assert run.parse_settings(Config, ["image_size=192,160"]) == {"image_size": (192, 160)}
+    with pytest.raises(ValueError, match=r"int or tuple\[int, int\], received 'big'"):
+        run.parse_settings(Config, ["image_size=big"])

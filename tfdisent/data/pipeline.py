@@ -56,7 +56,7 @@ def load(
     drop_remainder: bool | None = None,
     start_step: int = 0,
     normalize: str = "volume",
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     cache: bool = True,
     metadata: bool = False,
 ) -> tf.data.Dataset:
@@ -82,7 +82,7 @@ def load(
             volume's minimum to maximum, or its percentiles 0.5 to 99.5, to [-1, 1]; "slice" the
             image's own; "zscore" gives mean 0 and standard deviation 1 in the volume's foreground.
             For uint8, "volume" is [0, 255].
-        image_size: resize images (antialiased) and masks (nearest) to this height and width.
+        image_size: resize images (antialiased) and masks (nearest) to this height and width, or to both as a pair.
         cache: hold a split of up to 256 MiB in memory. The batches are the same either way.
         metadata: add what else is in the records: key, subject, spacing, intensity, slice_index,
             ...
@@ -141,11 +141,13 @@ def load(
         cache=cache,
     )
     records = _records(order, start_step * batch_size, _repeater(manifest, repeats))
+    shape = (image_size, image_size) if isinstance(image_size, int) else image_size
+    shape = tuple(shape or manifest.image_shape[:2])
 
     def example_batch(step: tf.Tensor, serialized: tf.Tensor) -> Batch:
         batch = _normalized(parse(serialized, manifest), manifest, normalize)
-        if image_size is not None:
-            batch = _resized(batch, image_size)
+        if shape != manifest.image_shape[:2]:
+            batch = _resized(batch, shape)
         for index, augmentation in enumerate(augmentations):
             batch = augmentation(
                 batch, tf.random.experimental.stateless_fold_in([seed, step], index)
@@ -165,13 +167,24 @@ def load(
 
 
 def as_arrays(
-    directory: str | pathlib.Path, split: str = "train", limit: int | None = None
+    directory: str | pathlib.Path,
+    split: str = "train",
+    limit: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    metadata: bool = False,
 ) -> dict[str, np.ndarray]:
     """The first `limit` examples of a split, or all, in the stored order: the keys of `load`, each
-    one array.
+    one array. `image_size` and `metadata` as in `load`.
     """
     batches = load(
-        directory, split, batch_size=256, shuffle=False, drop_remainder=False, cache=False
+        directory,
+        split,
+        batch_size=256,
+        shuffle=False,
+        drop_remainder=False,
+        cache=False,
+        image_size=image_size,
+        metadata=metadata,
     )
     if limit is not None:
         if limit < 1:
@@ -323,8 +336,7 @@ def _normalized(batch: Batch, manifest: Manifest, normalize: str) -> Batch:
     return {**batch, "image": tf.clip_by_value(image, -1.0, 1.0)}
 
 
-def _resized(batch: Batch, image_size: int) -> Batch:
-    shape = (image_size, image_size)
+def _resized(batch: Batch, shape: tuple[int, int]) -> Batch:
     changed = {
         "image": tf.clip_by_value(tf.image.resize(batch["image"], shape, antialias=True), -1.0, 1.0)
     }

@@ -95,6 +95,33 @@ FIGURES = {
 PHANTOMS = {"LIDC": "nodule_phantom", "HAM10000": "skin_phantom"}
 
 
+def evaluate_run(
+    model: ContentStyleModel, read: Callable[[str], dict], manifest, **settings
+) -> tuple[dict, list[Figure]]:
+    """`evaluate` on a prepared data set.
+
+    Args:
+        model: trained.
+        read: split -> its arrays, as from `tfdisent.data.as_arrays`.
+        manifest: of the data; `read` is asked for its splits "train", "test" and, where there is one, "query".
+        **settings: as of `evaluate`.
+    """
+    return evaluate(
+        model,
+        read("train"),
+        read("test"),
+        read("query") if "query" in manifest.splits else None,
+        label_names=list(manifest.labels),
+        factor_names=list(manifest.factor_names),
+        **settings,
+    )
+
+
+def card_values(manifest) -> dict[str, str]:
+    """What the exported model's inputs hold, for its card."""
+    return {"condition": f"one-hot or attributes: {', '.join(manifest.condition_names)}"}
+
+
 def evaluate(
     model: ContentStyleModel,
     train: dict,
@@ -570,18 +597,15 @@ def paper(dataset: str, method: str = "DRAI") -> Column | None:
     )
 
 
-def sample_grid(
-    model: ContentStyleModel, images: np.ndarray, conditions: np.ndarray, seed: int = 0
-) -> np.ndarray:
+def sample_grid(model: ContentStyleModel, shown: dict, seed: int = 0) -> np.ndarray:
     """A picture of training's progress: real, reconstructed and generated images, uint8 RGB.
 
     Args:
         model: in training; its averaged weights are used.
-        images: (N, H, W, C) in [-1, 1].
-        conditions: (N, K), theirs and of the generated ones.
+        shown: image (N, H, W, C) in [-1, 1], and condition (N, K), which the generated ones get too.
         seed: of the generated ones' style, so that pictures of one run show the same draws.
     """
-    rng = np.random.default_rng(seed)
+    rng, images, conditions = np.random.default_rng(seed), shown["image"], shown["condition"]
     with model.averaged():
         reconstructed = model(images) if "content" in model.codes else model(images, conditions)
         generated = generate(model, conditions, rng)
