@@ -1,0 +1,246 @@
+"""Encoders, decoders and discriminators: sizes of the published ones, shapes, what a code does, what is refused."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from tfdisent.networks import (
+    num_halvings,
+    patch_discriminator,
+    residual_decoder,
+    residual_encoder,
+    small_normal,
+    unet_decoder,
+    unet_encoder,
+)
+
+
+def array(tensor):
+    return ops.convert_to_numpy(tensor)
+
+
+def images(*shape, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype("float32")
+
+
+def unet(**settings):
+    return (
+        unet_encoder((32, 48, 2), filters=3, num_levels=4, initializer=keras.initializers.HeNormal),
+        unet_decoder(
+            (32, 48, 1),
+            filters=3,
+            num_levels=4,
+            initializer=keras.initializers.HeNormal,
+            **settings,
+        ),
+    )
+
+
+def residual(**settings):
+    return (
+        residual_encoder((32, 48, 2), filters=3, initializer=keras.initializers.HeNormal),
+        residual_decoder(
+            (32, 48, 1), filters=3, initializer=keras.initializers.HeNormal, **settings
+        ),
+    )
+
+
+# --- the published sizes: numbers of parameters that were counted in the public TC-MGAN ---
+
+
+def test_the_u_net_of_tc_mgan_has_its_41_822_593_parameters():
+    # T2 and a one-hot code of three go in as one image of four channels.
+    encoder, decoder = unet_encoder((128, 128, 4)), unet_decoder((128, 128, 1))
+    assert encoder.count_params() + decoder.count_params() == 41_822_593
+
+
+def test_the_discriminator_of_tc_mgan_has_its_11_203_520_parameters():
+    discriminator = patch_discriminator((128, 128, 2), num_classes=3)
+    assert discriminator.count_params() == 11_203_520
+    assert [tuple(output.shape) for output in discriminator.outputs] == [(None, 4, 4, 1), (None, 3)]
+
+
+def test_nearest_upsampling_needs_nine_sixteenths_of_the_decoders_kernels():
+    def kernels(upsampling):
+        decoder = unet_decoder((32, 32, 1), filters=4, num_levels=5, upsampling=upsampling)
+        return sum(np.prod(v.shape) for v in decoder.variables if len(v.shape) == 4)
+
+    assert kernels("nearest") * 16 == kernels("transposed") * 9
+
+
+# --- encoder and decoder ---
+
+
+def test_a_level_halves_the_map_and_doubles_the_channels_up_to_eight_times():
+    encoder = unet_encoder((128, 128, 1), filters=2)
+    shapes = {name: tuple(output.shape[1:]) for name, output in encoder.output.items()}
+    assert shapes == {
+        "level_1": (64, 64, 2),
+        "level_2": (32, 32, 4),
+        "level_3": (16, 16, 8),
+        "level_4": (8, 8, 16),
+        "level_5": (4, 4, 16),
+        "level_6": (2, 2, 16),
+        "level_7": (1, 1, 16),
+    }
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "nearest"])
+@pytest.mark.parametrize("network", [unet, residual])
+def test_a_decoder_turns_what_its_encoder_gives_into_an_image(network, upsampling):
+    encoder, decoder = network(code_dim=3, upsampling=upsampling)
+    features = encoder(images(2, 32, 48, 2))
+    image = array(decoder({**features, "code": ops.eye(3)[:2]}))
+    assert image.shape == (2, 32, 48, 1)
+    assert image.dtype == np.float32
+    assert 0 < np.abs(image).max() <= 1
+
+
+@pytest.mark.parametrize("network", [unet, residual])
+def test_without_a_code_the_features_are_all_that_a_decoder_takes(network):
+    encoder, decoder = network()
+    assert set(decoder.input) == set(encoder.output)
+    assert array(decoder(encoder(images(1, 32, 48, 2)))).shape == (1, 32, 48, 1)
+
+
+def test_only_a_decoder_that_merges_can_turn_fine_detail_around():
+    """Where all of a skip is positive, a last stage without `merge` is linear in it: second differences vanish."""
+
+    def second_difference(merge):
+        encoder, decoder = unet(code_dim=3, merge=merge)
+        features = dict(encoder(images(1, 32, 48, 2)))
+        skip, code = ops.abs(features["level_1"]) + 1.0, ops.eye(3)[:1]
+
+        def before_tanh(scale):
+            image = array(last({**features, "level_1": scale * skip, "code": code}))
+            return image.astype("float64")
+
+        last = keras.Model(decoder.input, decoder.layers[-1].input)
+        one, two, three = (before_tanh(scale) for scale in (0.2, 0.6, 1.0))
+        return np.abs(one - 2 * two + three).max()
+
+    assert second_difference(merge=False) < 1e-4
+    assert second_difference(merge=True) > 1e-2
+
+
+@pytest.mark.parametrize("network", [unet, residual])
+def test_another_code_gives_another_image_of_the_same_features(network):
+    encoder, decoder = network(code_dim=3)
+    features = encoder(np.repeat(images(1, 32, 48, 2), 3, axis=0))
+    decoded = array(decoder({**features, "code": ops.eye(3)}))
+    assert min(np.abs(decoded[i] - decoded[i - 1]).mean() for i in range(3)) > 1e-3
+
+
+def test_every_level_reaches_the_image():
+    encoder, decoder = unet()
+    features = encoder(images(1, 32, 48, 2))
+    whole = array(decoder(features))
+    for name in features:
+        without = array(decoder({**features, name: ops.zeros_like(features[name])}))
+        assert np.abs(without - whole).max() > 1e-4, name
+
+
+@pytest.mark.parametrize("network", [unet, residual])
+def test_an_example_does_not_influence_another_ones_image(network):
+    encoder, decoder = network()
+    batch = images(3, 32, 48, 2)
+    together, alone = array(decoder(encoder(batch))), array(decoder(encoder(batch[1:2])))
+    np.testing.assert_allclose(together[1], alone[0], atol=1e-5)
+
+
+def test_a_normalisation_of_ones_own_takes_the_place_of_instance_norm():
+    def batch_norm():
+        return keras.layers.BatchNormalization()
+
+    encoder = unet_encoder((32, 32, 1), filters=2, num_levels=4, normalization=batch_norm)
+    kinds = [type(layer).__name__ for layer in encoder.layers]
+    assert kinds.count("BatchNormalization") == 2  # neither the first nor the innermost level
+    assert "InstanceNormalization" not in kinds
+
+
+def test_kernels_of_equal_shape_start_with_weights_of_their_own():
+    kernels = [v for v in residual_encoder((32, 32, 1), filters=16).variables if len(v.shape) == 4]
+    one, other = (ops.convert_to_numpy(kernel) for kernel in kernels[-2:])
+    assert one.shape == other.shape
+    assert np.abs(one - other).max() > 0
+    assert one.std() == pytest.approx(0.02, rel=0.05)
+
+
+def test_bfloat16_networks_still_give_float32_images_and_scores():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        encoder, decoder = unet(code_dim=2)
+        discriminator = patch_discriminator(
+            (32, 48, 1), filters=2, num_levels=2, num_classes=2, initializer=small_normal
+        )
+    finally:
+        keras.config.set_dtype_policy("float32")
+    features = encoder(images(2, 32, 48, 2))
+    image = decoder({**features, "code": ops.eye(2)})
+    assert keras.backend.standardize_dtype(features["level_1"].dtype) == "bfloat16"
+    for output in (image, *discriminator(image)):
+        assert keras.backend.standardize_dtype(output.dtype) == "float32"
+
+
+# --- discriminator ---
+
+
+def test_without_classes_a_discriminator_gives_scores_alone():
+    discriminator = patch_discriminator((32, 48, 1), filters=2, num_levels=3)
+    assert array(discriminator(images(2, 32, 48, 1))).shape == (2, 4, 6, 1)
+
+
+def test_the_classes_see_the_whole_map_of_an_oblong_image():
+    discriminator = patch_discriminator((32, 48, 1), filters=2, num_levels=3, num_classes=5)
+    image = images(1, 32, 48, 1)
+    scores, classes = discriminator(image)
+    assert array(scores).shape == (1, 4, 6, 1)
+    assert array(classes).shape == (1, 5)
+    for corner in ((slice(4), slice(4)), (slice(-4, None), slice(-4, None))):
+        changed = image.copy()
+        changed[0][corner] += 1
+        assert np.abs(array(discriminator(changed)[1]) - array(classes)).min() > 0
+
+
+def test_a_change_in_a_corner_leaves_the_score_of_the_opposite_patch():
+    discriminator = patch_discriminator((64, 64, 1), filters=2, num_levels=2)
+    image = images(1, 64, 64, 1)
+    changed = image.copy()
+    changed[:, :8, :8] += 1
+    difference = array(discriminator(changed) - discriminator(image))[0, :, :, 0]
+    assert np.abs(difference[0, 0]) > 0
+    assert not difference[8:, 8:].any()
+
+
+# --- sizes ---
+
+
+@pytest.mark.parametrize(
+    "size, settings, expected",
+    [
+        ((128, 128), {"at_most": 7}, 7),
+        ((256, 256), {"at_most": 7}, 7),
+        ((240, 240), {"at_most": 7}, 4),
+        ((192, 160), {"at_most": 7}, 5),
+        ((32, 32), {"at_most": 7}, 5),
+        ((128, 128), {"at_most": 5, "smallest": 4}, 5),
+        ((32, 32), {"at_most": 5, "smallest": 4}, 3),
+        ((31, 32), {"at_most": 5}, 0),
+    ],
+    ids=str,
+)
+def test_a_size_is_halved_while_nothing_remains(size, settings, expected):
+    assert num_halvings(*size, **settings) == expected
+
+
+@pytest.mark.parametrize("make", [unet_encoder, unet_decoder, patch_discriminator])
+def test_more_levels_than_halvings_are_refused(make):
+    with pytest.raises(ValueError, match="received 5 levels for 240 x 240"):
+        make((240, 240, 1), num_levels=5)
+
+
+@pytest.mark.parametrize("make", [unet_decoder, residual_decoder])
+def test_an_unknown_upsampling_is_refused_and_the_known_ones_are_named(make):
+    with pytest.raises(ValueError, match="'transposed' or 'nearest', received 'bilinear'"):
+        make((128, 128, 1), upsampling="bilinear")

@@ -1,0 +1,33 @@
+"""Networks that two systems or more use: functions that build `keras.Model`s, channels last.
+
+An encoder gives its features by level, {"level_1": the finest, ...}, the last being the bottleneck; its decoder takes
+that dict, with a "code" (B, K) in it if it is told to. What they have in common is the vocabulary of their arguments:
+
+    image_shape     (H, W, channels) of the image that goes in, or, of a decoder, comes out
+    filters         channels of the first stage
+    normalization   makes a normalisation layer, as `instance_norm` does
+    initializer     makes an initializer of kernels, as `small_normal` and `keras.initializers.HeNormal` do
+    upsampling      a name from `UPSAMPLING`
+"""
+
+from tfdisent.networks.blocks import (
+    UPSAMPLING,
+    instance_norm,
+    num_halvings,
+    small_normal,
+)
+from tfdisent.networks.patch import patch_discriminator
+from tfdisent.networks.residual import residual_decoder, residual_encoder
+from tfdisent.networks.unet import unet_decoder, unet_encoder
+
+__all__ = [
+    "UPSAMPLING",
+    "instance_norm",
+    "num_halvings",
+    "patch_discriminator",
+    "residual_decoder",
+    "residual_encoder",
+    "small_normal",
+    "unet_decoder",
+    "unet_encoder",
+]

@@ -1,0 +1,472 @@
+"""Unified conditional disentanglement: any MR contrast to any other with one encoder, one decoder, one discriminator.
+
+Paper: Liu, Xing, El Fakhri, Woo: A unified conditional disentanglement framework for multimodal brain MR image
+translation, ISBI 2021, https://arxiv.org/abs/2101.05434. In: slices of one subject in M aligned modalities, some of
+which may be missing. Out: an encoder of anatomy that does not ask which modality it sees, and a decoder that shows this
+anatomy in the modality asked for. There is no public code; the networks are those of TC-MGAN, which the paper adopts.
+
+Symbols: Enc `encoder`, Dec `decoder`, Dis `discriminator` with a score per patch and, Dis_mc, logits of the modality.
+x is the `source` slice, of modality m_x, y the `target`, the same slice in modality m_y; x~_y = Dec(Enc(x), m_y) is
+`generated`, x~_x = Dec(Enc(x~_y), m_x) `returned`. Both modalities are drawn anew in each step, m_y = m_x included.
+
+Loss terms (means over batch, pixels and features; the weight is a field of the config):
+
+| term | what | weight | equation |
+|---|---|---|---|
+| translation | abs(x~_y - y) | 1 | 1 |
+| cycle | abs(x~_x - x) | alpha = 1 | 4 |
+| g_adversarial | Dis takes x~_y for real | beta = 0.5 | 2, 6 |
+| g_modality | Dis_mc finds m_y in x~_y | lambda_1 = 1 | 3, 6 |
+| disentanglement | abs(Enc(x~_y) - Enc(x)) | 1 | 5 |
+| d_adversarial | Dis: y real, x~_y generated | 1 | 2, 7 |
+| d_modality | Dis_mc finds m_y in y | lambda_2 = 1 | 3, 7 |
+
+One step: Enc and Dec, then Dis on the images that they made. A weight of 0 leaves a term out, and its networks' work.
+
+Where the paper is silent or says two things:
+
+* The code m_y is "concatenated with the input image" in one sentence, but Enc is to see none: it goes into Dec, beside
+  the features of every level.
+* Skips carry appearance past the bottleneck. Eq. 5 is therefore taken over all that Dec gets, the mean of each level
+  and then of the levels; `disentangle_skips=False` is the bottleneck alone. `skips=False` is a network without skips.
+* Eq. 5 moves Enc only: x~_y comes in without a gradient. `disentangle_decoder=True` lets it reach Dec. Its weight is
+  not given.
+* Eq. 2 lacks the real image and its sign; it is read as the GAN's, with the non-saturating loss for Dec. Dis sees one
+  real image a step, y, for Eq. 2 and 3 both: it is of modality m_y as x~_y is.
+* Dis_mc learns on real images only, as in StarGAN and TC-MGAN, lest it learns to read what Dec writes;
+  `classify_generated=True` is Eq. 3 as written.
+* "The same number of x from each modality": source modalities are dealt out to a randomly ordered batch in turn. A
+  subject without the one dealt to it takes an available one. m_y is drawn among the available ones.
+* Image size: 128 x 128 of the backbone, whose seven levels end at one pixel. Other sizes have as many levels as both
+  sides can be halved: 5 for 32 x 32 and for 192 x 160, 4 for 240 x 240 (padded to 256 x 256 it has 7).
+
+Deviations, each a config field: `average_momentum` keeps averaged weights for evaluation and export (0 gives the last
+ones); `merge` gives the U-Net's decoder a convolution per level in which features, skip and code meet, without which it
+hardly turns contrast around (see `unet_decoder`); `upsampling="nearest"` takes the place of the backbone's transposed
+convolutions, whose checkerboards are known.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfdisent.losses import (
+    absolute_error,
+    binary_cross_entropy,
+    least_squares,
+    softmax_cross_entropy,
+)
+from tfdisent.networks import (
+    UPSAMPLING,
+    num_halvings,
+    patch_discriminator,
+    residual_decoder,
+    residual_encoder,
+    small_normal,
+    unet_decoder,
+    unet_encoder,
+)
+from tfdisent.training.adversarial import AdversarialModel, Phase, ReplicaSeedGenerator
+
+COUNTS = ("filters", "discriminator_filters", "batch_size", "steps")
+INITIALIZERS = {"normal": small_normal, "he_normal": keras.initializers.HeNormal}
+ADVERSARIAL_LOSSES = {"cross_entropy": binary_cross_entropy, "least_squares": least_squares}
+
+
+@dataclasses.dataclass(frozen=True)
+class UnifiedConfig:
+    """Settings of the unified framework; the defaults are the paper's, or, where it is silent, its backbone's.
+
+    Attributes:
+        image_size: height and width in pixels, one number or two, multiples of 16 from 32.
+        modalities: their names, in the order of the channels; two or more.
+        filters: channels of the encoder's first stage; doubled at each coarser one, up to eight times.
+        discriminator_filters: likewise, without bound.
+        skips: a U-Net, whose decoder gets the features of all levels; or else a residual network with one level.
+        merge: a convolution merges the features, the skip and the code of each level of the U-Net's decoder.
+        upsampling: "transposed" convolutions, or "nearest" upsampling and convolution.
+        initializer: of encoder and decoder, "normal" for N(0, 0.02), or "he_normal".
+        translation_weight, cycle_weight, adversarial_weight, modality_weight: of Eq. 6; the first is the paper's 1.
+        disentanglement_weight: of Eq. 5.
+        discriminator_modality_weight: lambda_2 of Eq. 7.
+        adversarial_loss: "cross_entropy" or "least_squares".
+        disentangle_skips: Eq. 5 on all levels, or else on the bottleneck alone.
+        disentangle_decoder: Eq. 5 moves the decoder too.
+        classify_generated: Dis_mc learns on generated images too.
+        average_momentum: momentum of the averaged weights used for evaluation and export.
+        learning_rate, discriminator_learning_rate: of encoder and decoder, and of the discriminator.
+        beta_1, beta_2: Adam's, for both players.
+        augmentation: names from `tfdisent.data.augment.AUGMENTATIONS`, separated by commas.
+        batch_size, steps: of training; the paper's 100 epochs are some 20,000 steps.
+    """
+
+    image_size: int | tuple[int, int] = 128
+    modalities: tuple[str, ...] = ("T1", "T1ce", "T2", "FLAIR")
+    filters: int = 64
+    discriminator_filters: int = 64
+    skips: bool = True
+    merge: bool = False
+    upsampling: str = "transposed"
+    initializer: str = "normal"
+    translation_weight: float = 1.0
+    cycle_weight: float = 1.0
+    adversarial_weight: float = 0.5
+    modality_weight: float = 1.0
+    disentanglement_weight: float = 1.0
+    discriminator_modality_weight: float = 1.0
+    adversarial_loss: str = "cross_entropy"
+    disentangle_skips: bool = True
+    disentangle_decoder: bool = False
+    classify_generated: bool = False
+    average_momentum: float = 0.999
+    learning_rate: float = 1e-3
+    discriminator_learning_rate: float = 1e-4
+    beta_1: float = 0.5
+    beta_2: float = 0.999
+    augmentation: str = ""
+    batch_size: int = 64
+    steps: int = 20_000
+
+    def __post_init__(self):
+        if not isinstance(self.image_size, int):  # JSON gives lists
+            object.__setattr__(self, "image_size", tuple(self.image_size))
+        object.__setattr__(self, "modalities", tuple(self.modalities))
+        sides = self.image_size if isinstance(self.image_size, tuple) else (self.image_size,)
+        if len(sides) > 2 or not all(side >= 32 and side % 16 == 0 for side in sides):
+            raise ValueError(
+                "Expected image_size to be one or two multiples of 16 from 32, as 128 or (192, 160); received "
+                f"{self.image_size}."
+            )
+        if len(self.modalities) < 2 or len(set(self.modalities)) < len(self.modalities):
+            raise ValueError(
+                f"Expected modalities to be two or more different names, received {self.modalities}: there is nothing "
+                "to translate otherwise."
+            )
+        for name, known in (
+            ("upsampling", UPSAMPLING),
+            ("initializer", INITIALIZERS),
+            ("adversarial_loss", ADVERSARIAL_LOSSES),
+        ):
+            if getattr(self, name) not in known:
+                expected = " or ".join(map(repr, known))
+                raise ValueError(
+                    f"Expected {name} to be {expected}, received {getattr(self, name)!r}."
+                )
+        for name, value in dataclasses.asdict(self).items():
+            if name.endswith("_weight") and not value >= 0:
+                raise ValueError(f"Expected {name} >= 0, received {value}.")
+            if name in COUNTS and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"Expected {name} to be a whole number >= 1, received {value}.")
+            if name.endswith("learning_rate") and not value > 0:
+                raise ValueError(f"Expected {name} > 0, received {value}.")
+        for name in ("average_momentum", "beta_1", "beta_2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"Expected {name} in [0, 1), received {getattr(self, name)}.")
+
+    @property
+    def num_modalities(self) -> int:
+        """M."""
+        return len(self.modalities)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Of a slice in one modality, (H, W, 1)."""
+        size = self.image_size
+        return (*(size if isinstance(size, tuple) else (size, size)), 1)
+
+    @property
+    def is_adversarial(self) -> bool:
+        """Whether encoder and decoder learn anything from the discriminator."""
+        return self.adversarial_weight > 0 or self.modality_weight > 0
+
+
+class Unified(AdversarialModel):
+    """The system: its networks, what they are trained for, and the verbs.
+
+    `fit` takes batches {"image": (B, H, W, M) in [-1, 1], "available": (B, M) of 0 and 1, by default 1}; other keys are
+    ignored. What is not available enters no loss, whatever its channel holds; a subject without any modality counts for
+    nothing.
+
+    Args:
+        config: its settings; the paper's by default.
+        seed: of what is drawn in training.
+    """
+
+    def __init__(self, config: UnifiedConfig | None = None, seed: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config = config or UnifiedConfig()
+        self.seed_generator = ReplicaSeedGenerator(seed)
+        self.encoder = encoder(config)
+        self.decoder = decoder(config)
+        self.discriminator = discriminator(config)
+        self.track_averages([self.encoder, self.decoder], config.average_momentum)
+        self.built = True
+
+    def get_config(self) -> dict:
+        """The config's fields."""
+        return {"config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Unified":
+        """A model from `get_config`."""
+        return cls(UnifiedConfig(**config["config"]))
+
+    # --- training ---
+
+    def phases(self) -> list[Phase]:
+        """Encoder and decoder, then the discriminator, unless nobody listens to it."""
+        phases = [Phase(self.generator_loss, [self.encoder, self.decoder], "generators")]
+        if self.config.is_adversarial:
+            phases.append(Phase(self.discriminator_loss, [self.discriminator], "discriminators"))
+        return phases
+
+    def compile(self, optimizers: dict | None = None, **kwargs) -> None:
+        """Configures training; by default one Adam for encoder and decoder, and one for the discriminator."""
+        c = self.config
+        if optimizers is None:
+            rates = {
+                "generators": c.learning_rate,
+                "discriminators": c.discriminator_learning_rate,
+            }
+            optimizers = {
+                phase.optimizer: keras.optimizers.Adam(
+                    rates[phase.optimizer], c.beta_1, c.beta_2, name=phase.optimizer
+                )
+                for phase in self.phases()
+            }
+        super().compile(optimizers, **kwargs)
+
+    def passes(self, batch: dict) -> list[dict]:
+        """One pass: each subject's slice in its source and in its target modality.
+
+        Returns:
+            [{"source", "target": (B, H, W, 1); "source_code", "target_code": (B, M), one-hot; "weight": (B,)}]; the
+            weight is 1, or 0 for a subject without any modality.
+        """
+        height, width, _ = self.config.image_shape
+        expected, image = (height, width, self.config.num_modalities), batch["image"]
+        if tuple(image.shape[1:]) != expected:
+            raise ValueError(
+                f"Expected images of shape (B, {', '.join(map(str, expected))}), a channel for each of "
+                f"{', '.join(self.config.modalities)}; received {tuple(image.shape)}."
+            )
+        drawn = self.draw(batch)
+        chosen = {"weight": 1.0}
+        for name in ("source", "target"):
+            index = ops.cast(drawn[f"{name}_modality"], "int32")
+            chosen[name] = ops.take_along_axis(image, index[:, None, None, None], axis=-1)
+            chosen[f"{name}_code"] = ops.one_hot(index, self.config.num_modalities, dtype="float32")
+            chosen["weight"] *= ops.sum(drawn["available"] * chosen[f"{name}_code"], axis=1)
+        return [chosen]
+
+    def draw(self, batch: dict) -> dict:
+        """Adds what a step draws at random; a key that the batch already has is kept, so that a test can inject it."""
+        seed, num_modalities = self.seed_generator, self.config.num_modalities
+        size = ops.shape(batch["image"])[0]
+        available = ops.cast(batch.get("available", ops.ones((size, num_modalities))), "float32")
+        order = ops.argsort(keras.random.uniform((size,), seed=seed))
+        dealt = (order + keras.random.randint((), 0, num_modalities, seed=seed)) % num_modalities
+        dealt = ops.one_hot(dealt, num_modalities, dtype="float32")
+        noise = keras.random.uniform((2, size, num_modalities), seed=seed)
+        drawn = {
+            "source_modality": ops.argmax(ops.where(available > 0, noise[0] + dealt, -1.0), axis=1),
+            "target_modality": ops.argmax(ops.where(available > 0, noise[1], -1.0), axis=1),
+        }
+        return {**drawn, **batch, "available": available}
+
+    def generator_loss(self, batch: dict, carried: dict):
+        """Translates and returns, fools the discriminator, and finds the same anatomy in what it made (Eq. 6, 5)."""
+        c = self.config
+        x, y, weight = batch["source"], batch["target"], batch["weight"]
+        features = self.encoder(x, training=True)
+        generated = self.decoder({**features, "code": batch["target_code"]}, training=True)
+        terms = {"translation": weighted_mean(absolute_error(generated, y), weight)}
+        total = c.translation_weight * terms["translation"]
+
+        if c.cycle_weight:
+            features_again = self.encoder(generated, training=True)
+            code = batch["source_code"]
+            returned = self.decoder({**features_again, "code": code}, training=True)
+            terms["cycle"] = weighted_mean(absolute_error(returned, x), weight)
+            total += c.cycle_weight * terms["cycle"]
+        if c.disentanglement_weight:
+            image = generated if c.disentangle_decoder else ops.stop_gradient(generated)
+            distance = anatomy_distance(
+                self.encoder(image, training=True), features, c.disentangle_skips
+            )
+            terms["disentanglement"] = weighted_mean(distance, weight)
+            total += c.disentanglement_weight * terms["disentanglement"]
+        if c.is_adversarial:
+            adversarial_loss = ADVERSARIAL_LOSSES[c.adversarial_loss]
+            scores, modality = self.discriminator(generated, training=True)
+            terms["g_adversarial"] = weighted_mean(adversarial_loss(scores, 1.0), weight)
+            terms["g_modality"] = weighted_mean(
+                softmax_cross_entropy(modality, batch["target_code"]), weight
+            )
+            total += c.adversarial_weight * terms["g_adversarial"]
+            total += c.modality_weight * terms["g_modality"]
+        return total, terms, {"generated": generated}
+
+    def discriminator_loss(self, batch: dict, carried: dict):
+        """Real against generated slices, and the modality of real ones (Eq. 7)."""
+        c = self.config
+        adversarial_loss, code = ADVERSARIAL_LOSSES[c.adversarial_loss], batch["target_code"]
+        scores, modality = self.discriminator(batch["target"], training=True)
+        scores_generated, modality_generated = self.discriminator(
+            carried["generated"], training=True
+        )
+        adversarial = adversarial_loss(scores, 1.0) + adversarial_loss(scores_generated, 0.0)
+        classification = softmax_cross_entropy(modality, code)
+        if c.classify_generated:
+            classification += softmax_cross_entropy(modality_generated, code)
+        terms = {
+            "d_adversarial": weighted_mean(adversarial, batch["weight"]),
+            "d_modality": weighted_mean(classification, batch["weight"]),
+        }
+        total = terms["d_adversarial"] + c.discriminator_modality_weight * terms["d_modality"]
+        return total, terms, {}
+
+    # --- verbs ---
+
+    def translate(self, image, target):
+        """Slices in another modality; which one they are in is not asked for.
+
+        Args:
+            image: (B, H, W, 1) in [-1, 1], each in any of the modalities.
+            target: the modality wanted, by name or index; one for all or B of them; or one-hot codes (B, M).
+
+        Returns:
+            (B, H, W, 1) in [-1, 1].
+        """
+        return self.decode(self.encode(image), target)
+
+    def encode(self, image) -> dict:
+        """Anatomy of slices of any modality.
+
+        Args:
+            image: (B, H, W, 1) in [-1, 1].
+
+        Returns:
+            {"level_1": (B, H / 2, W / 2, filters), ...}, from the finest to the bottleneck; without skips it
+            is {"level_1": (B, H / 4, W / 4, 4 * filters)}.
+        """
+        expected = self.config.image_shape
+        if tuple(image.shape[1:]) != expected:
+            raise ValueError(
+                f"Expected images of shape (B, {', '.join(map(str, expected))}), received {tuple(image.shape)}."
+            )
+        return self.encoder(ops.cast(image, "float32"), training=False)
+
+    def decode(self, anatomy: dict, target):
+        """Slices (B, H, W, 1) in [-1, 1] from the anatomy that `encode` gives, and a target as in `translate`."""
+        code = self._target_code(target, ops.shape(anatomy["level_1"])[0])
+        return self.decoder({**anatomy, "code": code}, training=False)
+
+    def signatures(self) -> dict:
+        """What is exported: name -> (function to a dict of tensors, {argument: shape}); the first is default."""
+        image = (None, *self.config.image_shape)
+
+        def translate(image, target):
+            return {"image": self.translate(image, target)}
+
+        return {
+            "translate": (
+                translate,
+                {"image": image, "target": (None, self.config.num_modalities)},
+            ),
+            "encode": (self.encode, {"image": image}),
+        }
+
+    def _target_code(self, target, size):
+        """One-hot codes (B, M) of what `translate` takes for a target."""
+        names = self.config.modalities
+        if len(getattr(target, "shape", ())) == 2:
+            if target.shape[1] != len(names):
+                raise ValueError(
+                    f"Expected codes of shape (B, {len(names)}), received {tuple(target.shape)}."
+                )
+            return ops.cast(target, "float32")
+        index = []
+        for wanted in np.atleast_1d(target).tolist():
+            if wanted in names:
+                index.append(names.index(wanted))
+            elif type(wanted) is int and 0 <= wanted < len(names):
+                index.append(wanted)
+            else:
+                raise ValueError(
+                    f"Expected a target among {', '.join(names)}, or an index from 0 to {len(names) - 1}; received "
+                    f"{wanted!r}."
+                )
+        if len(index) not in (1, size):
+            raise ValueError(f"Expected 1 target or {size}, one an image; received {len(index)}.")
+        code = np.eye(len(names), dtype="float32")[index]
+        return ops.broadcast_to(ops.convert_to_tensor(code), (size, len(names)))
+
+
+def anatomy_distance(anatomy: dict, other: dict, all_levels: bool = True):
+    """How far apart two anatomies are: mean absolute difference of each level, then mean of the levels (Eq. 5).
+
+    Args:
+        anatomy, other: as `Unified.encode` gives them.
+        all_levels: or the bottleneck alone.
+
+    Returns:
+        (B,).
+    """
+    levels = sorted(anatomy) if all_levels else [max(anatomy)]
+    return sum(absolute_error(anatomy[level], other[level]) for level in levels) / len(levels)
+
+
+def weighted_mean(values, weight):
+    """Mean of values (B,) by weights (B,) of 0 and 1; 0 where all are 0."""
+    # Not values * weight: what does not count may be infinite.
+    return ops.sum(ops.where(weight > 0, values, 0.0)) / ops.maximum(ops.sum(weight), 1.0)
+
+
+# --- networks ---
+
+
+def encoder(config: UnifiedConfig) -> keras.Model:
+    """Enc: slice (B, H, W, 1) of any modality -> {"level_1": features, ...}."""
+    initializer = INITIALIZERS[config.initializer]
+    if not config.skips:
+        return residual_encoder(config.image_shape, filters=config.filters, initializer=initializer)
+    return unet_encoder(
+        config.image_shape,
+        filters=config.filters,
+        num_levels=_num_levels(config),
+        initializer=initializer,
+    )
+
+
+def decoder(config: UnifiedConfig) -> keras.Model:
+    """Dec: {"level_1": features, ..., "code": (B, M)} -> slice (B, H, W, 1) in [-1, 1]."""
+    settings = {
+        "code_dim": config.num_modalities,
+        "filters": config.filters,
+        "upsampling": config.upsampling,
+        "initializer": INITIALIZERS[config.initializer],
+    }
+    if not config.skips:
+        return residual_decoder(config.image_shape, **settings)
+    return unet_decoder(
+        config.image_shape, num_levels=_num_levels(config), merge=config.merge, **settings
+    )
+
+
+def discriminator(config: UnifiedConfig) -> keras.Model:
+    """Dis: slice (B, H, W, 1) -> scores (B, h, w, 1), and logits of the modality (B, M)."""
+    height, width, _ = config.image_shape
+    return patch_discriminator(
+        config.image_shape,
+        filters=config.discriminator_filters,
+        num_levels=num_halvings(height, width, at_most=5, smallest=4),
+        num_classes=config.num_modalities,
+    )
+
+
+def _num_levels(config):
+    height, width, _ = config.image_shape
+    return num_halvings(height, width, at_most=7)
