@@ -20,7 +20,7 @@ from absl import app, flags
 from benchmarks import machine
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BENCHMARKS = ("help_time", "fid", "preparation", "pipeline", "step")
+BENCHMARKS = ("help_time", "fid", "preparation", "pipeline", "translation", "step")
 PAPER = {"steps": 2, "seconds": 20.0, "train_twice": False}
 
 FLAGS = flags.FLAGS
@@ -74,6 +74,11 @@ def cases(folder: str) -> list[Case]:
     for augment in ("symmetry", "flip,crop"):
         name = f"load, 64 x 64, batch 32, {augment}"
         found.append(Case("pipeline", name, "pipeline:measure", 90, here | {"augment": augment}))
+    for model in ("tcmgan", "unified"):
+        for dtype in ("float32", "bfloat16"):
+            name = f"{model}, 128 x 128, batch 8, {dtype}"
+            arguments = {"model": model, "dtype": dtype}
+            found.append(Case("translation", name, "translation:measure", 120, arguments))
     found.append(Case("step", "quick, engine, float32", "engine:measure", 90, {}))
     for words, limit, settings in (
         ("quick", 90, {"preset": "quick"}),

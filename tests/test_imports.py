@@ -54,6 +54,7 @@ BACKEND_USERS = {
     "tfdisent/metrics/_tfgan.py": "tensorflow",
     "tfdisent/data/": "tensorflow",
     "tfdisent/export.py": "tensorflow",
+    "tfdisent/apply.py": "tensorflow",
     "datasets/": "tensorflow",
     "train/": "tensorflow",
 }

@@ -8,8 +8,10 @@ from keras import ops
 from tfdisent.losses import (
     absolute_error,
     binary_cross_entropy,
+    dice_loss,
     gaussian_kl,
     least_squares,
+    soft_dice,
     softmax_cross_entropy,
 )
 
@@ -19,6 +21,7 @@ EVERY_LOSS = {
     "least_squares": lambda a, b: least_squares(a, 1.0),
     "absolute_error": absolute_error,
     "gaussian_kl": gaussian_kl,
+    "dice_loss": lambda a, b: dice_loss(*(abs(x)[:, :, None, None] for x in (a, b))),
 }
 
 
@@ -101,6 +104,47 @@ def test_gaussian_kl_is_the_integral_that_defines_it(mean, log_variance):
         gaussian_kl(np.full((1, 3), mean), np.full((1, 3), log_variance))
     )
     np.testing.assert_allclose(received, [expected], rtol=1e-5)
+
+
+def boxes(*sizes):
+    """Masks (B, 4, 4, 1), each with so many pixels from the first on."""
+    masks = np.arange(16) < np.array(sizes)[:, None]
+    return masks.reshape(-1, 4, 4, 1).astype("float32")
+
+
+@pytest.mark.parametrize("smooth", [1.0, 0.1])
+def test_soft_dice_of_masks_is_twice_the_intersection_over_both_sizes(smooth):
+    predicted, target = boxes(4, 16, 0, 0, 5), boxes(8, 16, 0, 9, 0)
+    intersection, sizes = np.array([4, 16, 0, 0, 0]), np.array([12, 32, 0, 9, 5])
+    expected = (2 * intersection + smooth) / (sizes + smooth)
+    received = ops.convert_to_numpy(soft_dice(predicted, target, smooth=smooth))
+    np.testing.assert_allclose(received, expected[:, None], rtol=1e-6)
+    assert received[1] == received[2] == 1  # equal masks, and both empty
+    loss = ops.convert_to_numpy(dice_loss(predicted, target, smooth=smooth))
+    np.testing.assert_allclose(loss, 1 - expected, rtol=1e-6, atol=1e-7)
+
+
+def test_soft_dice_of_probabilities_is_that_of_their_sums():
+    # A half everywhere against 8 of 16 pixels: 2 * 4 + 1 over 8 + 8 + 1.
+    received = soft_dice(np.full((1, 4, 4, 1), 0.5), boxes(8))
+    np.testing.assert_allclose(ops.convert_to_numpy(received), [[9 / 17]], rtol=1e-6)
+
+
+def test_labels_have_a_dice_each_and_share_one_loss():
+    predicted = np.concatenate([boxes(4), boxes(8)], axis=-1)
+    target = np.concatenate([boxes(4), boxes(0)], axis=-1)
+    dice = ops.convert_to_numpy(soft_dice(predicted, target))
+    np.testing.assert_allclose(dice, [[1, 1 / 9]], rtol=1e-6)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(dice_loss(predicted, target)), [(0 + 8 / 9) / 2], rtol=1e-6
+    )
+
+
+def test_binary_cross_entropy_takes_a_target_for_each_logit():
+    logits, targets = np.array([[2.0, -1.0]]), np.array([[1.0, 0.0]])
+    expected = np.mean([np.log1p(np.exp(-2.0)), np.log1p(np.exp(-1.0))])
+    received = ops.convert_to_numpy(binary_cross_entropy(logits, targets))
+    np.testing.assert_allclose(received, [expected], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", EVERY_LOSS)

@@ -41,6 +41,7 @@ VALUES = {
     "condition": "one-hot class or attributes, as in training",
     "content": "code of what the condition describes; posterior mean of an image",
     "style": "code of the rest; N(0, 1) where it is drawn, posterior mean of an image",
+    "target": "the modality wanted, one-hot",
     "content_noise": "N(0, 1); 0 gives the condition's mean content",
 }
 # Of these lists, which a manifest holds, a published card says only how long they are.

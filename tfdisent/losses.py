@@ -1,6 +1,6 @@
 """Loss terms as pure functions of arrays.
 
-Every function returns one value per example, shape (B,): the caller takes the mean, weights the term and names it. They
+Every loss returns one value per example, shape (B,): the caller takes the mean, weights the term and names it. They
 compute in float32 whatever the networks' precision, because sums over pixels lose the small terms in bfloat16.
 """
 
@@ -25,21 +25,21 @@ def least_squares(scores, target: float):
     return _mean_per_example(ops.square(_float32(scores) - target))
 
 
-def binary_cross_entropy(logits, target: float):
-    """Binary cross entropy of sigmoid(logits) against one target for all, in nats.
+def binary_cross_entropy(logits, target):
+    """Binary cross entropy of sigmoid(logits), in nats.
 
     Formula: softplus(logit) - target * logit, which does not overflow. With target 1 the non-saturating generator loss.
     Source: Goodfellow et al., Generative Adversarial Nets, Sec. 3, https://arxiv.org/abs/1406.2661.
 
     Args:
         logits: unbounded discriminator outputs, shape (B, ...).
-        target: 1.0 for "real", 0.0 for "generated".
+        target: 1.0 for "real", 0.0 for "generated"; or probabilities of logits' shape.
 
     Returns:
         Mean over all but the first axis, shape (B,).
     """
     logits = _float32(logits)
-    return _mean_per_example(ops.softplus(logits) - target * logits)
+    return _mean_per_example(ops.softplus(logits) - _float32(target) * logits)
 
 
 def softmax_cross_entropy(logits, target):
@@ -92,6 +92,43 @@ def gaussian_kl(mean, log_variance):
     mean, log_variance = _float32(mean), _float32(log_variance)
     divergence = 0.5 * (ops.square(mean) + ops.exp(log_variance) - 1.0 - log_variance)
     return _mean_per_example(divergence)
+
+
+def dice_loss(predicted, target, *, smooth: float = 1.0):
+    """One minus `soft_dice`, as a mean over labels.
+
+    Source: Milletari et al., V-Net, 3DV 2016, Sec. 3, https://arxiv.org/abs/1606.04797.
+
+    Args:
+        predicted: probabilities, shape (B, H, W, K).
+        target: probabilities or masks of 0 and 1, same shape.
+        smooth: as of `soft_dice`.
+
+    Returns:
+        In [0, 1), shape (B,).
+    """
+    return _mean_per_example(1.0 - soft_dice(predicted, target, smooth=smooth))
+
+
+def soft_dice(predicted, target, *, smooth: float = 1.0):
+    """Dice overlap of probabilities, in each image and of each label.
+
+    Formula: (2 sum(p t) + smooth) / (sum(p) + sum(t) + smooth), sums over pixels; 1 where both are empty.
+    Source: Milletari et al., V-Net, 3DV 2016, Sec. 3, https://arxiv.org/abs/1606.04797, with p and t in place of their
+    squares and with `smooth`, as the public code of TC-MGAN has it.
+
+    Args:
+        predicted: probabilities, shape (B, H, W, K).
+        target: probabilities or masks of 0 and 1, same shape.
+        smooth: above 0; the larger, the less an image with few pixels of a label costs.
+
+    Returns:
+        In (0, 1], shape (B, K).
+    """
+    predicted, target = _float32(predicted), _float32(target)
+    intersection = ops.sum(predicted * target, axis=(1, 2))
+    sizes = ops.sum(predicted, axis=(1, 2)) + ops.sum(target, axis=(1, 2))
+    return (2.0 * intersection + smooth) / (sizes + smooth)
 
 
 def _float32(values):

@@ -24,8 +24,8 @@ from absl import app, flags
 from train import run
 
 FLAGS = flags.FLAGS
-PAPERS = {"drai": "tfdisent.evaluation.drai"}
-flags.DEFINE_enum("paper", "drai", list(PAPERS), "Whose tables and figures.")
+EVALUATIONS = {"drai": "tfdisent.evaluation.drai", "unified": "tfdisent.evaluation.unified"}
+flags.DEFINE_enum("paper", "drai", list(EVALUATIONS), "Whose tables and figures.")
 flags.DEFINE_integer("table", None, "Number of the table.")
 flags.DEFINE_integer("figure", None, "Number of the figure.")
 flags.DEFINE_string(
@@ -65,7 +65,7 @@ def reproduce() -> int:
         if FLAGS[name].present:
             raise ValueError(f"--{name} is of a single run; {instead}.")
     seeds = parse_seeds(FLAGS.seeds or ("3" if FLAGS.table is not None else "1"))
-    evaluation = importlib.import_module(PAPERS[FLAGS.paper])
+    evaluation = importlib.import_module(EVALUATIONS[FLAGS.paper])
     if FLAGS.table is not None:
         result = Table(evaluation, _known(evaluation.TABLES, FLAGS.table, "table"))
     else:
@@ -188,6 +188,19 @@ def train(case: Case) -> bool:
     return status == 0
 
 
+def averaged(metrics: list[dict[str, list[float]]]) -> dict[str, list[float]]:
+    """{metric: mean over models of each seed's values}, of the metrics and seeds that all of them have."""
+    first, *others = metrics
+    return {
+        # Seeds are run in order: what a model has not reached yet is left out.
+        name: [
+            sum(values) / len(metrics) for values in zip(*(m[name] for m in metrics), strict=False)
+        ]
+        for name in first
+        if all(name in m for m in others)
+    }
+
+
 def metrics_of(cases: list[Case], model: str, dataset: str) -> dict[str, list[float]]:
     """{metric: values of the finished seeds}; NaN where a run could not compute it."""
     runs = [
@@ -205,21 +218,27 @@ class Table:
     """A table of the paper: which models on which data, and how it is written."""
 
     def __init__(self, evaluation: Any, keys: tuple[str, ...]):
-        from tfdisent.report import PAPER
+        from tfdisent.report import PAPERS
 
         self.evaluation = evaluation
-        tables = {PAPER[key].dataset: PAPER[key] for key in keys}
+        tables = {table.dataset: table for table in map(PAPERS[FLAGS.paper].get, keys)}
         self.tables = {  # by data set
             name: tables[data] for name, data in datasets_of(evaluation, tuple(tables)).items()
         }
 
     def compared(self) -> dict[str, list[str]]:
         """Models by data set, each once, in the table's order."""
-        rows = self.evaluation.MODEL_OF_ROW
         return {
-            dataset: list(dict.fromkeys(rows[row][0] for row in table.rows))
+            dataset: list(
+                dict.fromkeys(model for row in table.rows for model in self.models_of(row)[0])
+            )
             for dataset, table in self.tables.items()
         }
+
+    def models_of(self, row: str) -> tuple[tuple[str, ...], str]:
+        """The models that make a row, one or several whose values are averaged, and their metrics' ending."""
+        models, ending = self.evaluation.MODEL_OF_ROW[row]
+        return ((models,) if isinstance(models, str) else models), ending
 
     def write(self, out: pathlib.Path, cases: list[Case], failed: list[Case]) -> str:
         """Writes Markdown and HTML of what is done so far; returns it as text for a terminal."""
@@ -263,8 +282,8 @@ class Table:
         """{row: {metric: values over seeds}} of the rows of which a run is done."""
         results = {}
         for row in table.rows:
-            model, ending = self.evaluation.MODEL_OF_ROW[row]
-            found = metrics_of(cases, model, dataset)
+            models, ending = self.models_of(row)
+            found = averaged([metrics_of(cases, model, dataset) for model in models])
             if not found:
                 continue
             results[row] = {

@@ -147,6 +147,10 @@ def train(
     import keras  # before TensorFlow: with the torch backend it must load torch first
 
     parts = parts(name)
+    if FLAGS.mode == "augment" and not hasattr(parts.model, "generate"):
+        raise ValueError(
+            f"--mode=augment writes images of classes, and {parts.title} does not generate any."
+        )
     chosen = parse_settings(parts.config, FLAGS.set)
     for field in chosen.keys() & parts.changes.keys():
         raise ValueError(
@@ -187,7 +191,7 @@ def train(
         return
     metrics = evaluate(system, parts, model, folder, manifest, run_dir, state)
     if FLAGS.export:
-        export(parts, model, manifest, metrics, run_dir, state)
+        export(parts, model, folder, manifest, metrics, run_dir, state)
 
 
 def parse_settings(config_class: type, assignments: list[str]) -> dict[str, Any]:
@@ -336,9 +340,9 @@ def fit(
         repeat=True,
         start_step=start,
         balance=getattr(config, "balance_classes", False),  # where there are classes
-        image_size=config.image_size,
+        **loading(config),
     )
-    shown = data.as_arrays(folder, "test", limit=12, image_size=config.image_size)
+    shown = data.as_arrays(folder, "test", limit=12, **loading(config))
 
     def save_sample(step):
         from PIL import Image
@@ -371,6 +375,14 @@ def fit(
     return {"step": saver.step, "seconds": saver.seconds}
 
 
+def loading(config: Any) -> dict[str, Any]:
+    """How a system wants its images: arguments of `tfdisent.data.load`."""
+    return {
+        "image_size": config.image_size,
+        "normalize": getattr(config, "normalize", "volume"),  # DRAI's images are not of volumes
+    }
+
+
 def tensorboard_writer(directory: pathlib.Path) -> Callable:
     """(step, {name: value}) -> None, writing scalars for TensorBoard."""
     import tensorflow as tf
@@ -395,9 +407,7 @@ def evaluate(system, parts, model, folder, manifest, run_dir, state) -> dict:
     is_paper = FLAGS.preset == "paper"
     metrics, figures = evaluation.evaluate_run(
         model,
-        lambda split: data.as_arrays(
-            folder, split, image_size=model.config.image_size, metadata=True
-        ),
+        lambda split: data.as_arrays(folder, split, metadata=True, **loading(model.config)),
         manifest,
         judge_directory=FLAGS.judge_dir or run_dir / "judges",
         judge_kind=FLAGS.judge or ("inception" if is_paper else "convnet"),
@@ -453,7 +463,29 @@ def figure_file(heading: str) -> str:
     return re.sub("[^a-z0-9]+", "-", heading.lower()).strip("-")
 
 
-def export(parts, model, manifest, metrics, run_dir, state) -> None:
+def volume_settings(folder: pathlib.Path, model: Any) -> dict[str, Any]:
+    """What `tfdisent.apply` has to know to give the model slices of volumes as it saw them; {} of other images."""
+    import numpy as np
+
+    from tfdisent import data
+
+    batches = data.load(folder, "train", batch_size=64, shuffle=False, cache=False, metadata=True)
+    found, shape = [], None
+    for batch in batches.take(20).as_numpy_iterator():
+        found.append(batch["spacing"][:, :2])  # y, x
+        shape = batch["image"].shape[1:3]
+    spacing = np.concatenate(found)
+    if not (spacing > 0).all():
+        return {}
+    size = model.config.image_size
+    scale = np.array(shape) / (size if isinstance(size, tuple) else (size, size))
+    settings = {"planes": ["axial"], "foreground": data_options().get("foreground", "nonzero")}
+    if np.ptp(spacing, axis=0).max() < 1e-3:  # else slices of unlike pixels were learnt alike
+        settings["pixel_spacing"] = [round(float(step), 4) for step in spacing[0] * scale]
+    return settings
+
+
+def export(parts, model, folder, manifest, metrics, run_dir, state) -> None:
     """Writes the next version of the SavedModel, unless the state trained so far is exported already."""
     from tfdisent import report
     from tfdisent.export import export as export_model
@@ -471,7 +503,7 @@ def export(parts, model, manifest, metrics, run_dir, state) -> None:
         "licence": manifest.licence,
         "citation": manifest.citation,
         "values": parts.evaluation.card_values(manifest),
-        "data": report.data_summary(dataclasses.asdict(manifest)),
+        "data": report.data_summary(dataclasses.asdict(manifest)) | volume_settings(folder, model),
         "training": {
             "steps": state["step"],
             "minutes": round(state["seconds"] / 60, 1),

@@ -7,7 +7,7 @@ import pytest
 from tfdisent.baselines.drai import MODELS, CInfoGAN
 from tfdisent.evaluation import drai
 from tfdisent.phantoms import skin
-from tfdisent.report import PAPER
+from tfdisent.report import PAPERS
 from tfdisent.systems.drai import DRAI, DRAIConfig
 
 pytestmark = pytest.mark.skipif(
@@ -238,12 +238,12 @@ def test_codes_that_are_the_factors_score_higher_than_noise_and_too_few_images_s
 
 
 def test_every_method_of_the_papers_tables_is_a_model_and_every_figure_has_its_picture(evaluated):
-    rows = {row for table in PAPER.values() for row in table.rows}
+    rows = {row for table in PAPERS["drai"].values() for row in table.rows}
     assert rows == drai.MODEL_OF_ROW.keys()
     assert {model for model, _ in drai.MODEL_OF_ROW.values()} <= MODELS.keys()
-    assert {key for keys in drai.TABLES.values() for key in keys} == PAPER.keys()
+    assert {key for keys in drai.TABLES.values() for key in keys} == PAPERS["drai"].keys()
     measured = evaluated[0]
-    for key, table in PAPER.items():
+    for key, table in PAPERS["drai"].items():
         for row in table.rows:
             ending = drai.MODEL_OF_ROW[row][1]
             assert all(metric + ending in measured for metric in table.metrics), (key, row)

@@ -11,6 +11,7 @@ from tfdisent.networks import (
     residual_decoder,
     residual_encoder,
     small_normal,
+    strided_unet,
     unet_decoder,
     unet_encoder,
 )
@@ -59,6 +60,12 @@ def test_the_discriminator_of_tc_mgan_has_its_11_203_520_parameters():
     discriminator = patch_discriminator((128, 128, 2), num_classes=3)
     assert discriminator.count_params() == 11_203_520
     assert [tuple(output.shape) for output in discriminator.outputs] == [(None, 4, 4, 1), (None, 3)]
+
+
+@pytest.mark.parametrize("channels, code_dim", [(4, 0), (1, 3)])
+def test_the_segmentor_of_tc_mgan_has_its_6_129_025_parameters(channels, code_dim):
+    segmentor = strided_unet((128, 128, channels), code_dim=code_dim)
+    assert sum(int(np.prod(v.shape)) for v in segmentor.trainable_variables) == 6_129_025
 
 
 def test_nearest_upsampling_needs_nine_sixteenths_of_the_decoders_kernels():
@@ -174,12 +181,13 @@ def test_bfloat16_networks_still_give_float32_images_and_scores():
         discriminator = patch_discriminator(
             (32, 48, 1), filters=2, num_levels=2, num_classes=2, initializer=small_normal
         )
+        segmentor = strided_unet((32, 48, 1), filters=2, num_levels=2)
     finally:
         keras.config.set_dtype_policy("float32")
     features = encoder(images(2, 32, 48, 2))
     image = decoder({**features, "code": ops.eye(2)})
     assert keras.backend.standardize_dtype(features["level_1"].dtype) == "bfloat16"
-    for output in (image, *discriminator(image)):
+    for output in (image, *discriminator(image), segmentor(image)):
         assert keras.backend.standardize_dtype(output.dtype) == "float32"
 
 
@@ -213,6 +221,31 @@ def test_a_change_in_a_corner_leaves_the_score_of_the_opposite_patch():
     assert not difference[8:, 8:].any()
 
 
+# --- segmentor ---
+
+
+@pytest.mark.parametrize("num_outputs", [1, 3])
+def test_a_segmentor_gives_a_probability_for_each_pixel(num_outputs):
+    segmentor = strided_unet((32, 48, 2), num_outputs=num_outputs, filters=2, num_levels=3)
+    found = array(segmentor(images(2, 32, 48, 2)))
+    assert found.shape == (2, 32, 48, num_outputs)
+    assert 0 < found.min() and found.max() < 1
+    if num_outputs > 1:
+        np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_a_segmentor_hears_its_code_and_the_scale_only_if_it_does_not_standardise(standardize):
+    segmentor = strided_unet(
+        (32, 32, 1), code_dim=2, filters=4, num_levels=2, standardize=standardize
+    )
+    image = ops.convert_to_tensor(np.repeat(images(1, 32, 32, 1), 2, axis=0))
+    one = array(segmentor({"image": image, "code": ops.eye(2)}))
+    scaled = array(segmentor({"image": 3 * image + 1, "code": ops.eye(2)}))
+    assert np.abs(one[0] - one[1]).max() > 1e-4
+    assert (np.abs(one - scaled).max() < 1e-4) == standardize
+
+
 # --- sizes ---
 
 
@@ -234,7 +267,7 @@ def test_a_size_is_halved_while_nothing_remains(size, settings, expected):
     assert num_halvings(*size, **settings) == expected
 
 
-@pytest.mark.parametrize("make", [unet_encoder, unet_decoder, patch_discriminator])
+@pytest.mark.parametrize("make", [unet_encoder, unet_decoder, patch_discriminator, strided_unet])
 def test_more_levels_than_halvings_are_refused(make):
     with pytest.raises(ValueError, match="received 5 levels for 240 x 240"):
         make((240, 240, 1), num_levels=5)

@@ -46,7 +46,7 @@ def _full(folder) -> _Page:
             Figure("Hybrids", "More of them.", PIXELS),
             Figure("Samples", "", PIXELS),
         ],
-        paper=paper_column("HAM10000"),
+        paper=paper_column("drai", "HAM10000", "DRAI"),
         curves=folder / "metrics.csv",
         config={"steps": 3, "nested": {"rates": (1, 2)}},
         environment={"keras": "3.15"},

@@ -8,28 +8,33 @@ from tfdisent.report import tables
 
 
 def test_tables_hold_what_the_paper_prints():
-    value = tables.PAPER["II"].rows["DRAI"]["frechet_distance"]
+    value = tables.PAPERS["drai"]["II"].rows["DRAI"]["frechet_distance"]
     assert value == ("1.224 ± 0.05", 1.224, 0.05, "Table II")
-    assert tables.PAPER["I"].rows["cAAVE"]["conditional_generation_accuracy"].value == 0.809
-    assert tables.PAPER["III-LIDC"].rows["D-cVAE"]["cross_image_feature_consistency"].std == 0.02
-    assert tables.PAPER["IV"].rows["Pixel Matched"]["label_overlap"] == (
+    assert (
+        tables.PAPERS["drai"]["I"].rows["cAAVE"]["conditional_generation_accuracy"].value == 0.809
+    )
+    assert (
+        tables.PAPERS["drai"]["III-LIDC"].rows["D-cVAE"]["cross_image_feature_consistency"].std
+        == 0.02
+    )
+    assert tables.PAPERS["drai"]["IV"].rows["Pixel Matched"]["label_overlap"] == (
         "35.27",
         35.27,
         None,
         "Table IV",
     )
-    assert [len(table.rows) for table in tables.PAPER.values()] == [6, 6, 4, 4, 9, 6, 6]
+    assert [len(table.rows) for table in tables.PAPERS["drai"].values()] == [6, 6, 4, 4, 9, 6, 6]
 
 
 def test_swapped_columns_of_table_six_are_put_right():
-    for row in tables.PAPER["VI"].rows.values():
+    for row in tables.PAPERS["drai"]["VI"].rows.values():
         assert row["inception_score"].value >= 1
         assert row["conditional_generation_accuracy"].value < 1
-    assert "swapped" in tables.PAPER["VI"].note
+    assert "swapped" in tables.PAPERS["drai"]["VI"].note
 
 
 def test_paper_column_gathers_the_main_tables_first():
-    column = tables.paper_column("HAM10000")
+    column = tables.paper_column("drai", "HAM10000", "DRAI")
     assert {name: value.printed for name, value in column.values.items()} == {
         "frechet_distance": "1.224 ± 0.05",
         "inception_score": "1.300 ± 0.01",
@@ -37,13 +42,16 @@ def test_paper_column_gathers_the_main_tables_first():
         "cross_image_feature_consistency": "0.210 ± 0.01",
     }
     assert any("0.618" in note for note in column.notes)
-    assert "disagreement_divergence" in tables.paper_column("LIDC").values
-    assert tables.paper_column("LIDC", "DAI+selfReg").values["inception_score"].source == "Table V"
+    assert "disagreement_divergence" in tables.paper_column("drai", "LIDC", "DRAI").values
+    assert (
+        tables.paper_column("drai", "LIDC", "DAI+selfReg").values["inception_score"].source
+        == "Table V"
+    )
 
 
 def test_paper_column_lists_what_the_paper_has():
     with pytest.raises(ValueError, match="'HAM10000', 'DRAI'.*received \\('HAM10000', 'VAE'\\)"):
-        tables.paper_column("HAM10000", "VAE")
+        tables.paper_column("drai", "HAM10000", "VAE")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +88,7 @@ def test_metric_table_stands_beside_the_paper_and_ends_with_what_is_missing():
         "inception_score": {"value": 2.5, "std": None, "n": 10, "extractor": "e", "protocol": "p"},
         "hybrid_accuracy": {"value": 0.5, "std": None, "n": 4, "extractor": "", "protocol": ""},
     }
-    rows = tables.metric_table(ours, tables.paper_column("HAM10000"))
+    rows = tables.metric_table(ours, tables.paper_column("drai", "HAM10000", "DRAI"))
     assert [row.name for row in rows[:2]] == list(ours)
     assert rows[0].label == "Inception score (IS) ↑"
     assert (rows[0].value, rows[0].paper, rows[0].source) == ("2.5", "1.300 ± 0.01", "Table II")

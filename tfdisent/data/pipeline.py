@@ -172,9 +172,10 @@ def as_arrays(
     limit: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     metadata: bool = False,
+    normalize: str = "volume",
 ) -> dict[str, np.ndarray]:
     """The first `limit` examples of a split, or all, in the stored order: the keys of `load`, each
-    one array. `image_size` and `metadata` as in `load`.
+    one array. `image_size`, `metadata` and `normalize` as in `load`.
     """
     batches = load(
         directory,
@@ -185,6 +186,7 @@ def as_arrays(
         cache=False,
         image_size=image_size,
         metadata=metadata,
+        normalize=normalize,
     )
     if limit is not None:
         if limit < 1:

@@ -174,7 +174,8 @@ def write_nifti(
         volume: what to write.
         path: the file to write.
         like: the file that the volume came from. The new one then has its axes in the order of that
-            file, and its header but for the type of the values.
+            file, and its header but for the type of the values, texts and extensions, which may
+            name the patient.
 
     Raises:
         ValueError: the volume does not lie on the grid of `like`.
@@ -200,6 +201,11 @@ def write_nifti(
         header.set_data_shape(array.shape)
         header["scl_slope"], header["scl_inter"] = np.nan, np.nan
         header["cal_min"], header["cal_max"] = 0, 0
+        header.extensions.clear()  # DICOM headers and comments
+        header.set_data_offset(0)
+        for text in ("descrip", "aux_file", "intent_name", "db_name"):
+            if text in header:
+                header[text] = b""
     kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
     image = kind(array, affine, header, dtype=array.dtype)
     if header is None:

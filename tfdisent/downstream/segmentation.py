@@ -1,19 +1,12 @@
 """Segmentor of 2-D slices: a judge of what synthesised contrasts are good for.
 
 Xin et al. (TC-MGAN, ISBI 2020, https://arxiv.org/abs/2005.00925), whose segmentor Liu et al. (ISBI 2021), Table 2, use
-too: four contrasts of a slice as channels, the whole tumour as mask. Convolutions and transposed ones are 3 x 3 with
-stride 2, and have batch norm and ReLU:
+too: four contrasts of a slice as channels, the whole tumour as mask. The network is
+`tfdisent.networks.strided_unet`, trained with the Dice loss, smooth 1, Adam 1e-3, 30 epochs of batches of 64.
 
-    down  64, 128, 256, 512
-    up    512, 256, 128, each concatenated with what came down at its size, then 1 with a sigmoid
-
-trained with the Dice loss, smooth 1, Adam 1e-3, 30 epochs of batches of 64. With four channels these are 6,129,025
-parameters, as the public code has.
-
-Different from that code: each channel of each slice is standardised (mean 0, variance 1) in the network itself. There,
-real contrasts come in [0, 1] and synthesised ones in [-1, 1], and what is trained on the first is not fair to the
-second; here both, and any other linear scale, are the same. And the last layer starts small, not at He's scale, with
-which the sigmoid starts out saturated.
+Different from the public code: each channel of each slice is standardised (mean 0, variance 1) in the network itself.
+There, real contrasts come in [0, 1] and synthesised ones in [-1, 1], and what is trained on the first is not fair to
+the second; here both, and any other linear scale, are the same.
 """
 
 import json
@@ -25,7 +18,8 @@ import numpy as np
 from keras import ops
 
 from tfdisent.downstream.classifier import _float32_from
-from tfdisent.layers import InstanceNormalization
+from tfdisent.losses import dice_loss, soft_dice
+from tfdisent.networks import strided_unet
 
 
 class Segmentor:
@@ -70,10 +64,12 @@ class Segmentor:
         self.num_labels = int(num_labels)
         self.filters, self.num_levels = int(filters), int(num_levels)
         with _float32_from(seed):
-            self.network = _strided_unet(
+            self.network = strided_unet(
                 self.image_shape,
-                1 if num_labels == 1 else 1 + self.num_labels,
-                [self.filters * 2**level for level in range(self.num_levels)],
+                num_outputs=1 if num_labels == 1 else 1 + self.num_labels,
+                filters=self.filters,
+                num_levels=self.num_levels,
+                standardize=True,
             )
 
     def fit(
@@ -121,7 +117,7 @@ class Segmentor:
             )
 
         def loss(targets, outputs):
-            return 1 - ops.mean(_dice(targets, self._foreground(outputs), smooth), axis=-1)
+            return dice_loss(self._foreground(outputs), targets, smooth=smooth)
 
         model = self.network
         model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss=loss)
@@ -165,7 +161,7 @@ class Segmentor:
             raise ValueError(f"smooth must be above 0; got {smooth}.")
         predicted = self.predict(images, batch_size)
         masks = self._masks(masks, len(predicted))
-        scores = _dice(self._one_hot(masks), self._one_hot(predicted), smooth)
+        scores = soft_dice(self._one_hot(predicted), self._one_hot(masks), smooth=smooth)
         return ops.convert_to_numpy(scores).astype("float64")
 
     def save(self, directory) -> None:
@@ -241,45 +237,3 @@ class Segmentor:
                 f"foreground: masks > 0."
             )
         return masks
-
-
-def _dice(targets, predicted, smooth: float):
-    """(2 I + smooth) / (A + B + smooth), (B, H, W, K) twice -> (B, K)."""
-    intersection = ops.sum(targets * predicted, axis=(1, 2))
-    sizes = ops.sum(targets, axis=(1, 2)) + ops.sum(predicted, axis=(1, 2))
-    return (2 * intersection + smooth) / (sizes + smooth)
-
-
-def _strided_unet(image_shape: Sequence[int], num_outputs: int, widths: Sequence[int]):
-    """(B, H, W, C) -> probabilities (B, H, W, num_outputs); `widths` on the way down."""
-    images = keras.Input(image_shape)
-    h = InstanceNormalization(epsilon=1e-6, center=False, scale=False)(images)
-    levels = []
-    for width in widths:
-        h = _batch_norm_relu(_halved(h, width))
-        levels.append(h)
-    for width, level in zip(widths[:0:-1], levels[-2::-1], strict=True):
-        h = _batch_norm_relu(_doubled(h, width))
-        h = keras.layers.Concatenate()([h, level])
-    logits = _doubled(h, num_outputs, "glorot_uniform")
-    outputs = keras.layers.Activation("sigmoid" if num_outputs == 1 else "softmax")(logits)
-    return keras.Model(images, outputs)
-
-
-# Padding and cropping of the first row and column, on every backend as PyTorch's `padding=1, output_padding=1`: what
-# "same" means for these kernels differs between backends.
-
-
-def _halved(features, filters: int):
-    padded = keras.layers.ZeroPadding2D(((1, 0), (1, 0)))(features)
-    return keras.layers.Conv2D(filters, 3, 2, kernel_initializer="he_normal")(padded)
-
-
-def _doubled(features, filters: int, initializer: str = "he_normal"):
-    layer = keras.layers.Conv2DTranspose(filters, 3, 2, kernel_initializer=initializer)
-    return keras.layers.Cropping2D(((1, 0), (1, 0)))(layer(features))
-
-
-def _batch_norm_relu(features):
-    h = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(features)
-    return keras.layers.Activation("relu")(h)

@@ -22,7 +22,7 @@ from tfdisent.evaluation import retrieval
 from tfdisent.evaluation.arrays import in_batches
 from tfdisent.evaluation.entries import entry
 from tfdisent.metrics import features
-from tfdisent.report import PAPER, Figure, figures, paper_column
+from tfdisent.report import PAPERS, Figure, figures, paper_column
 from tfdisent.report.tables import Column
 from tfdisent.systems.drai import ContentStyleModel
 
@@ -57,7 +57,7 @@ MODEL_OF_ROW = {
     "DRAI": ("drai", ""),
     "Pixel Matched": ("drai", "_pixels"),
 }
-# The paper's tables by number: keys of `tfdisent.report.PAPER`, one for each of its data.
+# The paper's tables by number: keys of `PAPERS`, one for each of its data.
 TABLES = {
     1: ("I",),
     2: ("II",),
@@ -586,9 +586,9 @@ def headline(metrics: dict) -> str:
 def paper(dataset: str, method: str = "DRAI") -> Column | None:
     """The paper's figures of a method to stand beside a run's; None where it has none."""
     data, rows = PAPER_DATA.get(dataset), PAPER_ROWS.get(method, [method])
-    if data is None or not any(rows[0] in table.rows for table in PAPER.values()):
+    if data is None or not any(rows[0] in table.rows for table in PAPERS["drai"].values()):
         return None
-    columns = [paper_column(data, row) for row in rows]
+    columns = [paper_column("drai", data, row) for row in rows]
     return Column(
         heading=f"{method} on {data}, paper",
         values={k: v for column in columns for k, v in column.values.items()},

@@ -15,9 +15,11 @@ from tfdisent.networks.blocks import (
     instance_norm,
     num_halvings,
     small_normal,
+    with_code,
 )
 from tfdisent.networks.patch import patch_discriminator
 from tfdisent.networks.residual import residual_decoder, residual_encoder
+from tfdisent.networks.strided_unet import strided_unet
 from tfdisent.networks.unet import unet_decoder, unet_encoder
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "residual_decoder",
     "residual_encoder",
     "small_normal",
+    "strided_unet",
     "unet_decoder",
     "unet_encoder",
+    "with_code",
 ]

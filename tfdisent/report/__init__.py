@@ -2,10 +2,10 @@
 
 from tfdisent.report.comparison import Section, write_comparison
 from tfdisent.report.page import Figure, data_summary, write_report
-from tfdisent.report.tables import PAPER, metric_table, paper_column
+from tfdisent.report.tables import PAPERS, metric_table, paper_column
 
 __all__ = [
-    "PAPER",
+    "PAPERS",
     "Figure",
     "Section",
     "data_summary",

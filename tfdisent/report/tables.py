@@ -34,6 +34,7 @@ METRICS = {
     "psnr": ("PSNR", "higher"),
     "ssim": ("SSIM", "higher"),
     "mean_absolute_error": ("Mean absolute error", "lower"),
+    "absolute_error_sum": ("Sum of absolute errors (L1)", "lower"),
     "dice": ("Dice", "higher"),
     "iou": ("Intersection over union", "higher"),
     "distance_correlation": ("Distance correlation", ""),
@@ -51,7 +52,7 @@ class PaperValue(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table of a paper: `rows[method][metric]` is a `PaperValue`."""
+    """A table of a paper: `rows[method][metric]` is a `PaperValue`, if it prints one."""
 
     name: str
     dataset: str
@@ -99,6 +100,8 @@ def _transcribed(
         method, *cells = re.split(r"\s{2,}", line.strip())
         rows[method] = {}
         for metric, printed in zip(metrics, cells, strict=True):
+            if printed == "–":
+                continue
             value, _, std = printed.partition(" ± ")
             parsed = (float(value), float(std) if std else None)
             rows[method][metric] = PaperValue(printed, *parsed, name)
@@ -108,157 +111,207 @@ def _transcribed(
 _FID_IS_CGACC = ("frechet_distance", "inception_score", "conditional_generation_accuracy")
 _CIFC = ("cross_image_feature_consistency",)
 
-# Havaei et al.: Conditional generation of medical images via disentangled adversarial inference,
-# Medical Image Analysis 2021, https://arxiv.org/abs/2012.04764. Methods and digits as printed, but
-# for "DRAI=DAI+selfReg+MIReg+featureCycle", which is DRAI here as in the other tables. Table III,
-# which has a column for each data set, is split in two.
-PAPER = {
-    "I": _transcribed(
-        "Table I",
-        "LIDC",
-        _FID_IS_CGACC,
-        """
-        cInfoGAN     0.283 ± 0.06   1.366 ± 0.02   0.740 ± 0.02
-        cAAVE        0.181 ± 0.03   1.424 ± 0.01   0.809 ± 0.02
-        D-cInfoGAN   0.333 ± 0.06   1.342 ± 0.09   0.645 ± 0.04
-        D-cAAVE      0.378 ± 0.03   1.371 ± 0.04   0.597 ± 0.07
-        DAI          0.106 ± 0.02   1.423 ± 0.05   0.773 ± 0.03
-        DRAI         0.089 ± 0.02   1.422 ± 0.03   0.773 ± 0.02
-        """,
-    ),
-    "II": _transcribed(
-        "Table II",
-        "HAM10000",
-        _FID_IS_CGACC,
-        """
-        cInfoGAN     1.351 ± 0.33   1.326 ± 0.03   0.647 ± 0.04
-        cAAVE        3.566 ± 0.56   1.371 ± 0.01   0.651 ± 0.02
-        D-cInfoGAN   1.684 ± 0.42   1.449 ± 0.03   0.654 ± 0.06
-        D-cAAVE      4.893 ± 0.99   1.321 ± 0.01   0.578 ± 0.01
-        DAI          1.327 ± 0.06   1.304 ± 0.01   0.656 ± 0.02
-        DRAI         1.224 ± 0.05   1.300 ± 0.01   0.630 ± 0.02
-        """,
-        "Table VI prints another CGAcc for the same DRAI, 0.618 ± 0.011.",
-    ),
-    "III-HAM10000": _transcribed(
-        "Table III",
-        "HAM10000",
-        _CIFC,
-        """
-        D-cInfoGAN   1.201 ± 0.17
-        D-cVAE       1.354 ± 0.03
-        DAI          0.256 ± 0.01
-        DRAI         0.210 ± 0.01
-        """,
-    ),
-    "III-LIDC": _transcribed(
-        "Table III",
-        "LIDC",
-        _CIFC,
-        """
-        D-cInfoGAN   1.625 ± 0.11
-        D-cVAE       1.944 ± 0.02
-        DAI          1.096 ± 0.28
-        DRAI         0.456 ± 0.06
-        """,
-        "Table V prints 0.456 ± 0.069 for DRAI.",
-    ),
-    "IV": _transcribed(
-        "Table IV",
-        "LIDC",
-        ("disagreement_divergence", "label_overlap"),
-        """
-        Pixel Matched      2.42           35.27
-        D-cInfoGAN         2.566 ± 0.04   33.850 ± 1.19
-        D-cVAE             2.961 ± 0.08   35.010 ± 0.96
-        DAI+selfReg+MIReg  1.826 ± 0.05   52.325 ± 3.87
-        DAI+featureCycle   1.458 ± 0.11   59.173 ± 3.16
-        DAI+MIReg          1.928 ± 0.26   54.909 ± 1.82
-        DAI+selfReg        1.791 ± 0.26   56.589 ± 3.59
-        DAI                1.687 ± 0.32   54.780 ± 5.02
-        DRAI               1.575 ± 0.04   53.359 ± 2.94
-        """,
-        "Label overlap in percent; top 3 by content code.",
-    ),
-    "V": _transcribed(
-        "Table V",
-        "LIDC",
-        _FID_IS_CGACC + _CIFC,
-        """
-        DAI                0.106 ± 0.02   1.423 ± 0.052   0.773 ± 0.031   1.096 ± 0.284
-        DRAI               0.089 ± 0.02   1.422 ± 0.030   0.773 ± 0.016   0.456 ± 0.069
-        DAI+selfReg+MIReg  0.176 ± 0.06   1.433 ± 0.018   0.760 ± 0.015   0.554 ± 0.185
-        DAI+featureCycle   0.221 ± 0.07   1.383 ± 0.039   0.708 ± 0.037   0.913 ± 0.074
-        DAI+MIReg          0.154 ± 0.04   1.411 ± 0.028   0.746 ± 0.041   0.747 ± 0.226
-        DAI+selfReg        0.208 ± 0.05   1.433 ± 0.033   0.780 ± 0.014   0.781 ± 0.203
-        """,
-    ),
-    "VI": _transcribed(
-        "Table VI",
-        "HAM10000",
-        (  # as the numbers show, not as the heading says; see the note
-            "frechet_distance",
-            "conditional_generation_accuracy",
-            "inception_score",
-            "cross_image_feature_consistency",
+PAPERS = {
+    # Havaei et al.: Conditional generation of medical images via disentangled adversarial inference,
+    # Medical Image Analysis 2021, https://arxiv.org/abs/2012.04764. Methods and digits as printed, but
+    # for "DRAI=DAI+selfReg+MIReg+featureCycle", which is DRAI here as in the other tables. Table III,
+    # which has a column for each data set, is split in two.
+    "drai": {
+        "I": _transcribed(
+            "Table I",
+            "LIDC",
+            _FID_IS_CGACC,
+            """
+            cInfoGAN     0.283 ± 0.06   1.366 ± 0.02   0.740 ± 0.02
+            cAAVE        0.181 ± 0.03   1.424 ± 0.01   0.809 ± 0.02
+            D-cInfoGAN   0.333 ± 0.06   1.342 ± 0.09   0.645 ± 0.04
+            D-cAAVE      0.378 ± 0.03   1.371 ± 0.04   0.597 ± 0.07
+            DAI          0.106 ± 0.02   1.423 ± 0.05   0.773 ± 0.03
+            DRAI         0.089 ± 0.02   1.422 ± 0.03   0.773 ± 0.02
+            """,
         ),
-        """
-        DAI                1.327 ± 0.06    0.656 ± 0.02    1.304 ± 0.01   0.256 ± 0.01
-        DRAI               1.224 ± 0.050   0.618 ± 0.011   1.300 ± 0.01   0.210 ± 0.01
-        DAI+selfReg+MIReg  1.350 ± 0.12    0.683 ± 0.02    1.299 ± 0.01   0.233 ± 0.01
-        DAI+featureCycle   1.367 ± 0.12    0.690 ± 0.01    1.296 ± 0.01   0.311 ± 0.01
-        DAI+MIReg          1.298 ± 0.12    0.647 ± 0.04    1.290 ± 0.02   0.228 ± 0.01
-        DAI+selfReg        1.347 ± 0.14    0.653 ± 0.03    1.295 ± 0.01   0.219 ± 0.04
-        """,
-        "The paper's heading has IS and CGAcc the other way round: the columns are swapped "
-        "relative to Table II, and no Inception score is below 1.",
-    ),
+        "II": _transcribed(
+            "Table II",
+            "HAM10000",
+            _FID_IS_CGACC,
+            """
+            cInfoGAN     1.351 ± 0.33   1.326 ± 0.03   0.647 ± 0.04
+            cAAVE        3.566 ± 0.56   1.371 ± 0.01   0.651 ± 0.02
+            D-cInfoGAN   1.684 ± 0.42   1.449 ± 0.03   0.654 ± 0.06
+            D-cAAVE      4.893 ± 0.99   1.321 ± 0.01   0.578 ± 0.01
+            DAI          1.327 ± 0.06   1.304 ± 0.01   0.656 ± 0.02
+            DRAI         1.224 ± 0.05   1.300 ± 0.01   0.630 ± 0.02
+            """,
+            "Table VI prints another CGAcc for the same DRAI, 0.618 ± 0.011.",
+        ),
+        "III-HAM10000": _transcribed(
+            "Table III",
+            "HAM10000",
+            _CIFC,
+            """
+            D-cInfoGAN   1.201 ± 0.17
+            D-cVAE       1.354 ± 0.03
+            DAI          0.256 ± 0.01
+            DRAI         0.210 ± 0.01
+            """,
+        ),
+        "III-LIDC": _transcribed(
+            "Table III",
+            "LIDC",
+            _CIFC,
+            """
+            D-cInfoGAN   1.625 ± 0.11
+            D-cVAE       1.944 ± 0.02
+            DAI          1.096 ± 0.28
+            DRAI         0.456 ± 0.06
+            """,
+            "Table V prints 0.456 ± 0.069 for DRAI.",
+        ),
+        "IV": _transcribed(
+            "Table IV",
+            "LIDC",
+            ("disagreement_divergence", "label_overlap"),
+            """
+            Pixel Matched      2.42           35.27
+            D-cInfoGAN         2.566 ± 0.04   33.850 ± 1.19
+            D-cVAE             2.961 ± 0.08   35.010 ± 0.96
+            DAI+selfReg+MIReg  1.826 ± 0.05   52.325 ± 3.87
+            DAI+featureCycle   1.458 ± 0.11   59.173 ± 3.16
+            DAI+MIReg          1.928 ± 0.26   54.909 ± 1.82
+            DAI+selfReg        1.791 ± 0.26   56.589 ± 3.59
+            DAI                1.687 ± 0.32   54.780 ± 5.02
+            DRAI               1.575 ± 0.04   53.359 ± 2.94
+            """,
+            "Label overlap in percent; top 3 by content code.",
+        ),
+        "V": _transcribed(
+            "Table V",
+            "LIDC",
+            _FID_IS_CGACC + _CIFC,
+            """
+            DAI                0.106 ± 0.02   1.423 ± 0.052   0.773 ± 0.031   1.096 ± 0.284
+            DRAI               0.089 ± 0.02   1.422 ± 0.030   0.773 ± 0.016   0.456 ± 0.069
+            DAI+selfReg+MIReg  0.176 ± 0.06   1.433 ± 0.018   0.760 ± 0.015   0.554 ± 0.185
+            DAI+featureCycle   0.221 ± 0.07   1.383 ± 0.039   0.708 ± 0.037   0.913 ± 0.074
+            DAI+MIReg          0.154 ± 0.04   1.411 ± 0.028   0.746 ± 0.041   0.747 ± 0.226
+            DAI+selfReg        0.208 ± 0.05   1.433 ± 0.033   0.780 ± 0.014   0.781 ± 0.203
+            """,
+        ),
+        "VI": _transcribed(
+            "Table VI",
+            "HAM10000",
+            (  # as the numbers show, not as the heading says; see the note
+                "frechet_distance",
+                "conditional_generation_accuracy",
+                "inception_score",
+                "cross_image_feature_consistency",
+            ),
+            """
+            DAI                1.327 ± 0.06    0.656 ± 0.02    1.304 ± 0.01   0.256 ± 0.01
+            DRAI               1.224 ± 0.050   0.618 ± 0.011   1.300 ± 0.01   0.210 ± 0.01
+            DAI+selfReg+MIReg  1.350 ± 0.12    0.683 ± 0.02    1.299 ± 0.01   0.233 ± 0.01
+            DAI+featureCycle   1.367 ± 0.12    0.690 ± 0.01    1.296 ± 0.01   0.311 ± 0.01
+            DAI+MIReg          1.298 ± 0.12    0.647 ± 0.04    1.290 ± 0.02   0.228 ± 0.01
+            DAI+selfReg        1.347 ± 0.14    0.653 ± 0.03    1.295 ± 0.01   0.219 ± 0.04
+            """,
+            "The paper's heading has IS and CGAcc the other way round: the columns are swapped "
+            "relative to Table II, and no Inception score is below 1.",
+        ),
+    },
+    # Liu et al.: A unified conditional disentanglement framework for multimodal brain MR image translation, ISBI 2021,
+    # https://arxiv.org/abs/2101.05434. "Proposed" is the unified framework, "- disen" it without Eq. 5.
+    "unified": {
+        "1": _transcribed(
+            "Table 1",
+            "BraTS'18",
+            ("absolute_error_sum", "ssim", "psnr", "inception_score"),
+            """
+            12xPix2Pix        171.3 ± 0.4   0.9206 ± 0.0013   24.12 ± 0.02   15.65 ± 0.16
+            4xTCMGAN          –             –                 –              –
+            Proposed - disen  159.8 ± 0.3   0.9594 ± 0.0016   25.21 ± 0.02   18.10 ± 0.13
+            Proposed          157.2 ± 0.2   0.9625 ± 0.0012   25.92 ± 0.01   18.54 ± 0.15
+            """,
+            "What is summed in L1 is not said; its size fits a sum over the 128 x 128 pixels of a slice in [0, 1]. "
+            "The figures of 4xTCMGAN are not legible in the copy at hand.",
+        ),
+        "2": _transcribed(
+            "Table 2",
+            "BraTS'18",
+            ("dice",),
+            """
+            12xPix2Pix            0.7436 ± 0.0017
+            4xTCMGAN              0.7673 ± 0.0014
+            Proposed - disen      0.7791 ± 0.0013
+            Proposed              0.7862 ± 0.0015
+            Original 4 modalities  0.8142 ± 0.0012
+            """,
+            "From one real slice of any modality and three synthesised ones. From one real T2 slice alone: 0.7404.",
+        ),
+    },
 }
 
+# How the papers measured, by metric, and what a reader has to know before comparing.
 _CLASSIFIER = (
-    "InceptionV3 to mixed3, average pooling and a dense layer, fine-tuned on the data set "
-    "(Sec. III-C says on the label, III-G on {task})"
+    "InceptionV3 to mixed3, average pooling and a dense layer, fine-tuned on the data set (Sec. III-C says on the "
+    "label, III-G on 7 lesion types, or 5 nodule sizes of LIDC)"
 )
-_TASK = {"HAM10000": "7 lesion types", "LIDC": "5 nodule sizes"}
-
-
-def paper_column(dataset: str, method: str = "DRAI") -> Column:
-    """Returns all that DRAI's Tables I to VI print for one method on one dataset.
-
-    Where two tables print the same number differently, the main one (I to III) counts.
-
-    Args:
-        dataset: "HAM10000" or "LIDC".
-        method: as in the tables, e.g. "DRAI", "DAI", "DAI+selfReg".
-
-    Raises:
-        ValueError: the paper has no such method on that dataset.
-    """
-    tables = [table for table in PAPER.values() if table.dataset == dataset]
-    found = [table for table in tables if method in table.rows]
-    if not found:
-        known = sorted({(table.dataset, name) for table in PAPER.values() for name in table.rows})
-        raise ValueError(f"Expected one of {known}, received {(dataset, method)}.")
-    values = {}
-    for table in reversed(found):
-        values |= table.rows[method]
-    classifier = _CLASSIFIER.format(task=_TASK[dataset])
-    protocols = {
-        "frechet_distance": f"5000 generated images; {classifier}",
+PROTOCOLS = {
+    "drai": {
+        "frechet_distance": f"5000 generated images; {_CLASSIFIER}",
         "inception_score": "5000 generated images; the classifier of the FID",
         "conditional_generation_accuracy": "the classifier of the FID on generated images",
         "cross_image_feature_consistency": "test pairs, Eq. 19; norm and scale are not stated",
         "disagreement_divergence": "nodules of median malignancy 3 as queries, top 3",
         "label_overlap": "nodules of median malignancy 3 as queries, top 3, in percent",
-    }
+    },
+    "unified": {
+        "absolute_error_sum": "85 test subjects; range and what is summed are not stated",
+        "ssim": "85 test subjects; range, window and region are not stated",
+        "psnr": "85 test subjects; range and region are not stated",
+        "inception_score": "the network is not stated; 15 to 18 is more than the modalities allow to expect",
+        "dice": "whole tumour, one real slice and three synthesised",
+    },
+}
+NOTES = {
+    "drai": (
+        "The paper's ± is the standard deviation over 4 training seeds.",
+        "Fréchet distances and Inception scores compare only when data, extractor and number "
+        "of images are the same.",
+    ),
+    "unified": (
+        "What the paper's ± is over is not said.",
+        "Errors and likeness compare only when data, image size, range and region are the same.",
+    ),
+}
+
+
+def paper_column(paper: str, dataset: str, method: str) -> Column:
+    """Returns all that a paper's tables print for one method on one dataset.
+
+    Where two tables print the same number differently, the first counts.
+
+    Args:
+        paper: a key of `PAPERS`.
+        dataset: as in its tables, e.g. "HAM10000".
+        method: as in its tables, e.g. "DRAI", "DAI+selfReg".
+
+    Raises:
+        ValueError: the paper has no such method on that dataset.
+    """
+    tables = PAPERS[paper].values()
+    found = [table for table in tables if table.dataset == dataset and method in table.rows]
+    if not found:
+        known = sorted({(table.dataset, name) for table in tables for name in table.rows})
+        raise ValueError(f"Expected one of {known}, received {(dataset, method)}.")
+    values = {}
+    for table in reversed(found):
+        values |= table.rows[method]
     return Column(
         heading=f"{method} on {dataset}, paper",
         values={name: values[name] for name in METRICS if name in values},
-        protocols={name: text for name, text in protocols.items() if name in values},
+        protocols={name: text for name, text in PROTOCOLS[paper].items() if name in values},
         notes=(
-            "The paper's ± is the standard deviation over 4 training seeds.",
-            "Fréchet distances and Inception scores compare only when data, extractor and number "
-            "of images are the same.",
+            *NOTES[paper],
             *(f"{table.name}: {table.note}" for table in found if table.note),
         ),
     )
@@ -356,7 +409,8 @@ def comparison(
         ours = results.get(row, {})
         line = [row]
         for metric in table.metrics:
-            line += [spread(ours.get(metric, ())), printed[metric].printed]
+            paper = printed.get(metric)
+            line += [spread(ours.get(metric, ())), paper.printed if paper else "–"]
         line += [spread(ours.get(metric, ())) for metric in also]
         lines.append([*line, str(max(map(len, ours.values()), default=0))])
     return lines
@@ -367,7 +421,7 @@ def order(table: Table, results: Mapping[str, Mapping[str, Sequence[float]]], me
     ours = {
         row: float(np.mean(values[metric]))
         for row, values in results.items()
-        if row in table.rows and np.isfinite(values.get(metric, np.nan)).all()
+        if metric in table.rows.get(row, ()) and np.isfinite(values.get(metric, np.nan)).all()
     }
     sign = -1 if METRICS[metric][1] == "higher" else 1
     here = sorted(ours, key=lambda row: sign * ours[row])

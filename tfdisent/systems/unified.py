@@ -47,6 +47,7 @@ convolutions, whose checkerboards are known.
 """
 
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
@@ -70,6 +71,7 @@ from tfdisent.networks import (
 )
 from tfdisent.training.adversarial import AdversarialModel, Phase, ReplicaSeedGenerator
 
+NORMALIZATIONS = ("slice", "volume", "percentile")
 COUNTS = ("filters", "discriminator_filters", "batch_size", "steps")
 INITIALIZERS = {"normal": small_normal, "he_normal": keras.initializers.HeNormal}
 ADVERSARIAL_LOSSES = {"cross_entropy": binary_cross_entropy, "least_squares": least_squares}
@@ -82,6 +84,8 @@ class UnifiedConfig:
     Attributes:
         image_size: height and width in pixels, one number or two, multiples of 16 from 32.
         modalities: their names, in the order of the channels; two or more.
+        normalize: what becomes [-1, 1], see `tfdisent.data.load`: the minimum and maximum of each "slice", as in the
+            paper, or of the "volume", or its "percentile"s.
         filters: channels of the encoder's first stage; doubled at each coarser one, up to eight times.
         discriminator_filters: likewise, without bound.
         skips: a U-Net, whose decoder gets the features of all levels; or else a residual network with one level.
@@ -104,6 +108,7 @@ class UnifiedConfig:
 
     image_size: int | tuple[int, int] = 128
     modalities: tuple[str, ...] = ("T1", "T1ce", "T2", "FLAIR")
+    normalize: str = "slice"
     filters: int = 64
     discriminator_filters: int = 64
     skips: bool = True
@@ -145,6 +150,7 @@ class UnifiedConfig:
                 "to translate otherwise."
             )
         for name, known in (
+            ("normalize", NORMALIZATIONS),
             ("upsampling", UPSAMPLING),
             ("initializer", INITIALIZERS),
             ("adversarial_loss", ADVERSARIAL_LOSSES),
@@ -193,6 +199,8 @@ class Unified(AdversarialModel):
         config: its settings; the paper's by default.
         seed: of what is drawn in training.
     """
+
+    needs_source = False  # `translate` does not ask which modality an image is in
 
     def __init__(self, config: UnifiedConfig | None = None, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
@@ -330,6 +338,11 @@ class Unified(AdversarialModel):
 
     # --- verbs ---
 
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """(source, target) that `translate` knows, as indices: all, each modality to itself too."""
+        return list(itertools.product(range(self.config.num_modalities), repeat=2))
+
     def translate(self, image, target):
         """Slices in another modality; which one they are in is not asked for.
 
@@ -362,6 +375,7 @@ class Unified(AdversarialModel):
     def decode(self, anatomy: dict, target):
         """Slices (B, H, W, 1) in [-1, 1] from the anatomy that `encode` gives, and a target as in `translate`."""
         code = self._target_code(target, ops.shape(anatomy["level_1"])[0])
+        anatomy = {level: ops.convert_to_tensor(values) for level, values in anatomy.items()}
         return self.decoder({**anatomy, "code": code}, training=False)
 
     def signatures(self) -> dict:
@@ -382,27 +396,54 @@ class Unified(AdversarialModel):
     def _target_code(self, target, size):
         """One-hot codes (B, M) of what `translate` takes for a target."""
         names = self.config.modalities
-        if len(getattr(target, "shape", ())) == 2:
-            if target.shape[1] != len(names):
-                raise ValueError(
-                    f"Expected codes of shape (B, {len(names)}), received {tuple(target.shape)}."
-                )
-            return ops.cast(target, "float32")
-        index = []
-        for wanted in np.atleast_1d(target).tolist():
-            if wanted in names:
-                index.append(names.index(wanted))
-            elif type(wanted) is int and 0 <= wanted < len(names):
-                index.append(wanted)
-            else:
-                raise ValueError(
-                    f"Expected a target among {', '.join(names)}, or an index from 0 to {len(names) - 1}; received "
-                    f"{wanted!r}."
-                )
-        if len(index) not in (1, size):
-            raise ValueError(f"Expected 1 target or {size}, one an image; received {len(index)}.")
-        code = np.eye(len(names), dtype="float32")[index]
-        return ops.broadcast_to(ops.convert_to_tensor(code), (size, len(names)))
+        if is_code(target):  # may be a symbolic tensor, as in an export
+            return ops.cast(checked_code(target, names), "float32")
+        code = np.eye(len(names), dtype="float32")[modality_indices(target, names, size, "target")]
+        return ops.convert_to_tensor(code)
+
+
+def is_code(modality) -> bool:
+    """Whether modalities are given as codes (B, M), and not by name or index."""
+    return len(getattr(modality, "shape", ())) == 2
+
+
+def checked_code(code, names: tuple[str, ...]):
+    """The codes; a ValueError unless they are (B, M)."""
+    if code.shape[1] != len(names):
+        raise ValueError(
+            f"Expected codes of shape (B, {len(names)}), received {tuple(code.shape)}."
+        )
+    return code
+
+
+def modality_indices(wanted, names: tuple[str, ...], size: int, role: str) -> list[int]:
+    """Indices of modalities, one for each of `size` images.
+
+    Args:
+        wanted: names, indices or one-hot codes (B, M); one name or index stands for all.
+        names: of the modalities, M.
+        size: B.
+        role: what they are, for errors: "source" or "target".
+
+    Raises:
+        ValueError: for a modality that is not among them, or another number of them than 1 or B.
+    """
+    if is_code(wanted):
+        wanted = ops.convert_to_numpy(checked_code(wanted, names)).argmax(axis=1)
+    index = []
+    for one in np.atleast_1d(wanted).tolist():
+        if one in names:
+            index.append(names.index(one))
+        elif type(one) is int and 0 <= one < len(names):
+            index.append(one)
+        else:
+            raise ValueError(
+                f"Expected a {role} among {', '.join(names)}, or an index from 0 to {len(names) - 1}; received "
+                f"{one!r}."
+            )
+    if len(index) not in (1, size):
+        raise ValueError(f"Expected 1 {role} or {size}, one an image; received {len(index)}.")
+    return index * size if len(index) == 1 else index
 
 
 def anatomy_distance(anatomy: dict, other: dict, all_levels: bool = True):

@@ -1,0 +1,252 @@
+"""Evaluation of translation: an oracle gets the best of every figure, a model that shows nothing the worst."""
+
+import contextlib
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from tfdisent.evaluation import unified
+from tfdisent.report import PAPERS
+from tfdisent.systems.unified import Unified, UnifiedConfig
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TF-GAN's Inception score is computed once"
+)
+
+NAMES = ("T1", "T2", "FLAIR")
+CONFIG = UnifiedConfig(image_size=32, modalities=NAMES, filters=2, discriminator_filters=2)
+
+
+class Manifest:
+    mask_labels = ("background", "tumour")
+    modalities = NAMES
+
+
+def subjects(num, seed, slices=2):
+    """Ellipses of two tissues with a square lesion; modalities differ in the tissues' order of brightness."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[-1:1:32j, -1:1:32j]
+    tissue = np.zeros((num * slices, 32, 32), int)
+    for k in range(len(tissue)):
+        wide, inner = random.uniform(0.7, 0.9), random.uniform(0.3, 0.5)
+        tissue[k][x**2 + (y / wide) ** 2 < 0.8] = 1
+        tissue[k][x**2 + (y / wide) ** 2 < inner] = 2
+        top, left = random.integers(12, 18, 2)
+        tissue[k, top : top + 4, left : left + 4] = 3
+    shades = np.array([[0, 0.4, 0.9, 0.2], [0, 0.8, 0.3, 1.0], [0, 0.6, 0.5, 0.9]])
+    image = np.stack([shade[tissue] for shade in shades], axis=-1) * 2 - 1
+    return {
+        "image": image.astype("float32"),
+        "available": np.ones((len(image), 3), "float32"),
+        "mask": (tissue == 3)[..., None].astype("uint8"),
+        "subject": np.repeat(np.arange(num), slices).astype(bytes),
+        "slice_index": np.tile(np.arange(slices), num),
+    }
+
+
+TRAIN, TEST = subjects(12, seed=0), subjects(4, seed=1)
+
+
+def rows_of(images):
+    """Which test slices these are, in whatever modality."""
+    truth = np.moveaxis(TEST["image"], -1, 1)[..., None]  # (N, M, H, W, 1)
+    return [
+        int(np.argmin(np.abs(truth - image).mean(axis=(2, 3, 4)).min(axis=1)))
+        for image in np.asarray(images)
+    ]
+
+
+class Oracle:
+    """Knows the truth of every test image, and its anatomy is the same in all modalities."""
+
+    needs_source = False
+    config = CONFIG
+    pairs = Unified(CONFIG).pairs
+    averaged = contextlib.nullcontext
+
+    def translate(self, image, target):
+        return TEST["image"][rows_of(image)][..., target, None]
+
+    def encode(self, image):
+        return {"level_1": TEST["mask"][rows_of(image)].astype("float32")}
+
+
+class Grey(Oracle):
+    """Whatever it is given, it shows the same grey; its anatomy is the image itself."""
+
+    def translate(self, image, target):
+        return np.zeros_like(image)
+
+    def encode(self, image):
+        return {"level_1": np.asarray(image)}
+
+
+def evaluate(model, tmp_path, train=TRAIN, test=TEST, manifest=Manifest):
+    arrays = {"train": train, "test": test}
+    return unified.evaluate_run(model, arrays.__getitem__, manifest, judge_directory=tmp_path)
+
+
+@pytest.fixture
+def quick_segmentor(monkeypatch):
+    """A segmentor that needs no training: every slice scores a quarter."""
+
+    class Quarter:
+        def __init__(self, *arguments, **settings):
+            pass
+
+        def fit(self, *arguments, **settings):
+            pass
+
+        def score(self, images, masks):
+            return np.full((len(images), 1), 0.25)
+
+    monkeypatch.setattr(unified, "Segmentor", Quarter)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("judges")
+
+
+@pytest.fixture(scope="module")
+def of_oracle(directory):
+    return evaluate(Oracle(), directory)
+
+
+@pytest.fixture
+def of_grey(directory, quick_segmentor):
+    return evaluate(Grey(), directory)
+
+
+def test_perfect_translations_have_no_error(of_oracle):
+    metrics, _ = of_oracle
+    for ending in ("", "_brain"):
+        assert metrics[f"ssim{ending}"]["value"] == pytest.approx(1)
+        assert metrics[f"mean_absolute_error{ending}"]["value"] == 0
+        assert metrics[f"psnr{ending}"]["value"] is None  # infinite
+    assert metrics["absolute_error_sum"]["value"] == 0
+    assert metrics["mean_absolute_error_lesion"]["value"] == 0
+    assert metrics["mean_absolute_error_elsewhere"]["value"] == 0
+
+
+def test_perfect_translations_are_segmented_as_the_real_slices(of_oracle):
+    metrics, _ = of_oracle
+    assert metrics["dice_real"]["value"] > 0.5
+    assert metrics["dice"]["value"] == pytest.approx(metrics["dice_real"]["value"])
+    assert set(metrics["dice"]["per_modality"]) == set(NAMES)
+    assert "T2" in metrics["dice_alone"]["protocol"]
+
+
+def test_an_anatomy_without_modality_has_no_distance_between_modalities(of_oracle, of_grey):
+    assert of_oracle[0]["anatomy_distance_ratio"]["value"] == 0
+    assert of_grey[0]["anatomy_distance_ratio"]["value"] > 1  # of the images themselves
+    assert set(of_grey[0]["anatomy_distance_ratio"]["per_pair"]) == {
+        "T1 and T2",
+        "T1 and FLAIR",
+        "T2 and FLAIR",
+    }
+
+
+def test_each_pair_of_different_modalities_is_measured(of_grey):
+    metrics, _ = of_grey
+    pairs = metrics["ssim_brain"]["per_pair"]
+    assert len(pairs) == 6 and "T1 to T1" not in pairs
+    assert metrics["ssim_brain"]["value"] == pytest.approx(np.mean(list(pairs.values())))
+    truth = (TEST["image"][..., 1] + 1) / 2
+    expected = np.abs(truth - 0.5).mean()
+    assert metrics["mean_absolute_error"]["per_pair"]["T1 to T2"] == pytest.approx(expected)
+    total = metrics["absolute_error_sum"]["per_pair"]["T1 to T2"]
+    assert total == pytest.approx(expected * 32 * 32)
+
+
+def test_a_lesion_that_is_not_shown_is_an_error_in_the_lesion(of_grey):
+    metrics, _ = of_grey
+    # Grey is 0.5, lesions are 0.2, 1 and 0.9.
+    assert metrics["mean_absolute_error_lesion"]["value"] == pytest.approx(1.2 / 3, abs=1e-6)
+
+
+def test_the_affine_map_is_exact_where_modalities_are_affine():
+    data = {**TRAIN, "image": TRAIN["image"][..., :1] * np.array([1.0, -0.5, 0.25])}
+    data["image"] = np.where(unified.brain(TRAIN["image"])[..., None], data["image"], -1.0)
+    slope, offset = unified.affine_map(data, 0, 1)
+    # b = -a / 2 in [-1, 1] is (b + 1) / 2 = -(a + 1) / 4 + 3 / 4 in [0, 1].
+    assert (slope, offset) == pytest.approx((-0.5, 0.75), abs=1e-6)
+
+
+def test_missing_modalities_are_left_out(directory, quick_segmentor):
+    available = TEST["available"].copy()
+    available[:4, 2] = 0
+    image = TEST["image"].copy()
+    image[:4, ..., 2] = -1
+    metrics, _ = evaluate(Grey(), directory, test={**TEST, "image": image, "available": available})
+    assert metrics["ssim"]["n"] == 8 + 8 + 4 * 4  # T1 and T2 both ways, and four pairs with FLAIR
+    assert metrics["dice_real"]["n"] == 4
+    assert metrics["anatomy_distance_ratio"]["n"] == 4
+
+
+def test_without_masks_nothing_is_said_of_lesions(directory):
+    class NoMask(Manifest):
+        mask_labels = ()
+
+    data = [{k: v for k, v in part.items() if k != "mask"} for part in (TRAIN, TEST)]
+    metrics, figures = evaluate(Grey(), directory, *data, manifest=NoMask)
+    assert not any("lesion" in name or "dice" in name for name in metrics)
+    assert "lesion" not in unified.headline(metrics)
+    assert [figure.name for figure in figures] == [
+        "Every modality from every other",
+        "Truth and error",
+    ]
+
+
+def test_without_any_lesion_it_is_said(directory):
+    empty = [{**part, "mask": np.zeros_like(part["mask"])} for part in (TRAIN, TEST)]
+    metrics, _ = evaluate(Grey(), directory, *empty)
+    for name in ("dice", "mean_absolute_error_lesion"):
+        assert metrics[name]["value"] is None
+        assert "lesion" in metrics[name]["reason"]
+
+
+def test_a_model_that_knows_some_pairs_is_measured_on_those(directory, quick_segmentor):
+    class OnePair:
+        needs_source = True
+        config = CONFIG
+        pairs = ((1, 0),)
+        averaged = contextlib.nullcontext
+
+        def translate(self, image, target, source):
+            assert source == 1
+            return TEST["image"][rows_of(image)][..., target, None]
+
+    model = OnePair()
+    metrics, figures = evaluate(model, directory)
+    assert set(metrics["ssim"]["per_pair"]) == {"T2 to T1"}
+    assert "dice" not in metrics and metrics["dice_real"]["value"] == 0.25
+    assert "anatomy_distance_ratio" not in metrics
+    assert unified.headline(metrics)
+    assert len(figures) == 2
+    assert unified.sample_grid(model, TEST).dtype == np.uint8
+
+
+def test_partners_are_other_subjects_slices_at_the_same_place():
+    rows = np.arange(len(TEST["image"]))
+    other = unified.partners(TEST, rows)
+    assert (TEST["subject"][other] != TEST["subject"][rows]).all()
+    assert (TEST["slice_index"][other] == TEST["slice_index"][rows]).all()
+
+
+def test_metrics_are_json_and_the_headline_has_their_numbers(of_grey):
+    metrics, _ = of_grey
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+    assert f"SSIM {metrics['ssim_brain']['value']:.3f}" in unified.headline(metrics)
+
+
+def test_the_papers_tables_have_their_models():
+    tables = PAPERS["unified"]
+    rows = {row for table in tables.values() for row in table.rows}
+    assert rows == unified.MODEL_OF_ROW.keys()
+    assert {key for keys in unified.TABLES.values() for key in keys} == tables.keys()
+    column = unified.paper("brain_phantom")
+    assert column.values["ssim"].value == 0.9625 and column.values["dice"].value == 0.7862
+    assert unified.paper("ixi") is None

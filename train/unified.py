@@ -1,0 +1,91 @@
+"""Trains the unified framework for translation between modalities: python -m train.unified --dataset=brain_phantom
+Or what it is compared with: python -m train.unified --model=pix2pix ...
+
+Data sets: brain_phantom (made by itself), brats, manifest, bids (--raw_dir=DIR) with two modalities or more. Volumes
+are prepared at their own size and resized when they are read: --set=image_size=128 or 192,160.
+
+Presets (values of `UnifiedConfig`; two CPU cores):
+
+| preset | slices | what it is for |
+|---|---|---|
+| quick | 64 x 64 | to see the effect in minutes |
+| small | 128 x 128 | the same in half an hour |
+| paper | 128 x 128 | the paper's setting; needs a GPU |
+"""
+
+from absl import app, flags
+
+from train import run
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string(
+    "model",
+    "unified",
+    "unified; or what it is compared with: pix2pix, a network for each pair of modalities; tcmgan_T2 (or another "
+    "source), from one to all others; or unified with fewer terms: no_disentanglement, no_adversarial_cycle, "
+    "translation_only.",
+)
+
+# Of every model, and those of the framework alone.
+QUICK = {
+    "image_size": 64,
+    "normalize": "volume",
+    "filters": 16,
+    "discriminator_filters": 16,
+    "upsampling": "nearest",
+    "initializer": "he_normal",
+    "average_momentum": 0.995,
+    "batch_size": 16,
+    "steps": 2400,
+}
+QUICK_UNIFIED = {
+    "merge": True,
+    "translation_weight": 100.0,
+    "cycle_weight": 10.0,
+    "adversarial_weight": 0.1,
+    "modality_weight": 0.1,
+    "disentanglement_weight": 20.0,
+}
+SMALL = {"image_size": 128}
+
+
+def presets(name: str) -> dict[str, dict]:
+    """Values of a model's config by preset."""
+    is_translator = name == "pix2pix" or name.startswith("tcmgan")
+    quick = QUICK if is_translator else QUICK | QUICK_UNIFIED
+    return {"quick": quick, "small": quick | SMALL, "paper": {}}
+
+
+def parts(name: str) -> run.Parts:
+    """The framework, or what it is compared with, by name; imported when flags are parsed."""
+    from tfdisent.baselines.unified import CONFIGS, MODELS, TITLES
+    from tfdisent.evaluation import unified
+
+    if name not in MODELS:
+        raise ValueError(f"Unknown --model={name}. Known ones are: {', '.join(MODELS)}.")
+    model, changes = MODELS[name]
+    return run.Parts(
+        name,
+        TITLES[name],
+        CONFIGS[name],
+        model,
+        unified,
+        changes,
+        fields=lambda manifest: {"modalities": tuple(manifest.modalities)},
+        # A phantom is drawn at any size; of a volume another size would be another piece.
+        options=lambda dataset, size: {"size": size} if dataset.endswith("_phantom") else {},
+    )
+
+
+def main(argv):
+    """Entry point of the command line."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Expected flags of the form --name=value, received {argv[1:]}.")
+    if not FLAGS["dataset"].present:
+        FLAGS.dataset = "brain_phantom"
+    run.main("unified", FLAGS.model, presets(FLAGS.model), parts)
+
+
+if __name__ == "__main__":
+    flags.adopt_module_key_flags(run)
+    app.run(main)
