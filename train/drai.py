@@ -45,12 +45,13 @@ QUICK = {
     "augmentation": "symmetry",
     "average_momentum": 0.995,
     "learning_rate": 6e-4,
+    "clip_norm": 50.0,
     "batch_size": 32,
     "steps": 3600,
 }
 PRESETS = {
     "quick": QUICK,
-    "small": QUICK | {"image_size": 64, "generator_filters": 12, "steps": 3200, "clip_norm": 50.0},
+    "small": QUICK | {"image_size": 64, "generator_filters": 12, "steps": 3200},
     "paper": {},
 }
 
