@@ -469,7 +469,8 @@ def volume_settings(folder: pathlib.Path, model: Any) -> dict[str, Any]:
 
     from tfdisent import data
 
-    batches = data.load(folder, "train", batch_size=64, shuffle=False, cache=False, metadata=True)
+    once = {"shuffle": False, "drop_remainder": False, "cache": False}
+    batches = data.load(folder, "train", batch_size=64, metadata=True, **once)
     found, shape = [], None
     for batch in batches.take(20).as_numpy_iterator():
         found.append(batch["spacing"][:, :2])  # y, x
