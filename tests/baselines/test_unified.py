@@ -246,7 +246,6 @@ def test_a_few_slices_are_learnt_by_heart(name):
     before = error()
     repeated = {key: np.tile(value, (80, 1, 1, 1)) for key, value in data.items()}
     model.fit(repeated, batch_size=4, shuffle=False, verbose=0)
-    print(f"{name}: mean absolute error {before:.3f} before, {error():.3f} after")
     assert error() < 0.3 * before
     assert error() < 0.3 * np.abs(source - target).mean()
 
