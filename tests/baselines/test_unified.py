@@ -407,9 +407,8 @@ def test_the_gradient_penalty_of_a_linear_critic_is_known(slope):
     np.testing.assert_allclose(array(received), [expected] * B, rtol=1e-4)
 
 
-def test_the_penalty_is_taken_between_real_and_generated_slices_and_not_along_the_source(
-    tcmgan, monkeypatch
-):
+def test_the_penalty_is_taken_between_real_and_generated_slices_and_not_along_the_source():
+    tcmgan = made("tcmgan")
     batch, shown = chosen(tcmgan), []
     made_of = array(tcmgan.generator({"image": batch["source"], "code": batch["code"]}))
 
@@ -418,7 +417,7 @@ def test_the_penalty_is_taken_between_real_and_generated_slices_and_not_along_th
         scores = ops.sum(0.5 * pair[..., :1] ** 2 + 1e3 * pair[..., 1:], axis=(1, 2))
         return scores[:, None, None] * ops.ones((1, 1, 1, 1)), ops.zeros((len(pair), 2))
 
-    monkeypatch.setattr(tcmgan, "discriminator", Judge(judge))
+    tcmgan.discriminator = Judge(judge)
     found = losses(tcmgan, batch)
     share = DRAWN["interpolation"]
     between = share * array(batch["target"]) + (1 - share) * made_of
@@ -428,14 +427,15 @@ def test_the_penalty_is_taken_between_real_and_generated_slices_and_not_along_th
     assert found["gradient_penalty"] == pytest.approx(((norm - 1) ** 2).mean(), rel=1e-4)
 
 
-def test_adversarial_terms_are_sums_over_the_map(tcmgan, monkeypatch):
+def test_adversarial_terms_are_sums_over_the_map():
+    tcmgan = made("tcmgan")
     batch = chosen(tcmgan)
 
     def judge(pair):
         both = ops.convert_to_tensor(np.arange(len(pair), dtype="float32")) + 0.0 * ops.sum(pair)
         return both[:, None, None, None] * ops.ones((1, 2, 3, 1)), ops.zeros((len(pair), 2))
 
-    monkeypatch.setattr(tcmgan, "discriminator", Judge(judge))
+    tcmgan.discriminator = Judge(judge)
     found = losses(tcmgan, batch)
     assert found["d_adversarial"] == 6 * (5.5 - 1.5)  # generated slices come after the real ones
     assert found["g_adversarial"] == -6 * 1.5
