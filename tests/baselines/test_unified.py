@@ -44,6 +44,11 @@ TINY = {
     "pix2pix": Pix2PixConfig(**SMALL, pairs=("T1 to T2", "FLAIR to T1")),
     "tcmgan": TCMGANConfig(**SMALL, segmentor_filters=2),
 }
+# The last test compares their steps with the other backends', in processes of their own.
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() == "jax",
+    reason="compiles the operations of many small networks, for minutes",
+)
 ONE_BACKEND = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",
     reason="training of some length: that steps are the same is tested elsewhere",
