@@ -63,6 +63,7 @@ from tfdisent.networks import (
 )
 from tfdisent.systems.unified import (
     INITIALIZERS,
+    ConfigOfSlices,
     Unified,
     UnifiedConfig,
     modality_indices,
@@ -82,7 +83,7 @@ SEGMENTOR_SHARES = (0.7, 0.3)  # of generated slices and of real ones in the seg
 
 
 @dataclasses.dataclass(frozen=True)
-class TranslatorConfig:
+class TranslatorConfig(ConfigOfSlices):
     """What the configs of Pix2Pix and TC-MGAN share: fields of `UnifiedConfig`, which says what they are."""
 
     image_size: int | tuple[int, int] = 128
@@ -110,17 +111,6 @@ class TranslatorConfig:
         for name, value in dataclasses.asdict(self).items():
             if name.endswith("_weight") and not value >= 0:
                 raise ValueError(f"Expected {name} >= 0, received {value}.")
-
-    @property
-    def num_modalities(self) -> int:
-        """M."""
-        return len(self.modalities)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Of a slice in one modality, (H, W, 1)."""
-        size = self.image_size
-        return (*(size if isinstance(size, tuple) else (size, size)), 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,25 +230,11 @@ class Translator(AdversarialModel):
 
     def shown(self, batch: dict):
         """Slices (B, H, W, M), with background in the place of what is not available, and what is (B, M)."""
-        height, width, _ = self.config.image_shape
-        expected, image = (height, width, self.config.num_modalities), batch["image"]
-        if tuple(image.shape[1:]) != expected:
-            raise ValueError(
-                f"Expected images of shape (B, {', '.join(map(str, expected))}), a channel for each of "
-                f"{', '.join(self.config.modalities)}; received {tuple(image.shape)}."
-            )
+        image = batch["image"]
+        self.config.check_batch(image)
         everything = ops.ones((ops.shape(image)[0], self.config.num_modalities))
         available = ops.cast(batch.get("available", everything), "float32")
         return ops.where(available[:, None, None, :] > 0, image, BACKGROUND), available
-
-    def checked_slices(self, image):
-        """The slices (B, H, W, 1) as float32; a ValueError on another shape."""
-        expected = self.config.image_shape
-        if tuple(image.shape[1:]) != expected:
-            raise ValueError(
-                f"Expected images of shape (B, {', '.join(map(str, expected))}), received {tuple(image.shape)}."
-            )
-        return ops.cast(image, "float32")
 
 
 class Pix2Pix(Translator):
@@ -354,7 +330,7 @@ class Pix2Pix(Translator):
         Raises:
             ValueError: for a pair that is not among the config's.
         """
-        image = self.checked_slices(image)
+        image = self.config.checked_slices(image)
         size = image.shape[0]
         sources = modality_indices(source, self.config.modalities, size, "source")
         targets = modality_indices(target, self.config.modalities, size, "target")
@@ -379,7 +355,9 @@ class Pix2Pix(Translator):
         image = (None, *self.config.image_shape)
 
         def of(network):
-            return lambda image: {"image": network(self.checked_slices(image), training=False)}
+            return lambda image: {
+                "image": network(self.config.checked_slices(image), training=False)
+            }
 
         return {
             re.sub(r"\W+", "_", pair): (of(network), {"image": image})
@@ -557,7 +535,7 @@ class TCMGAN(Translator):
         Raises:
             ValueError: for another source, or the source as a target.
         """
-        c, image = self.config, self.checked_slices(image)
+        c, image = self.config, self.config.checked_slices(image)
         size = image.shape[0]
         sources = modality_indices(
             c.source if source is None else source, self.config.modalities, size, "source"
@@ -578,7 +556,7 @@ class TCMGAN(Translator):
         """What is exported: `translate`, with targets as codes (B, M), in which the source's column is ignored."""
 
         def translate(image, target):
-            return {"image": self._translate(self.checked_slices(image), target)}
+            return {"image": self._translate(self.config.checked_slices(image), target)}
 
         shapes = {
             "image": (None, *self.config.image_shape),

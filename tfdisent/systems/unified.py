@@ -77,8 +77,41 @@ INITIALIZERS = {"normal": small_normal, "he_normal": keras.initializers.HeNormal
 ADVERSARIAL_LOSSES = {"cross_entropy": binary_cross_entropy, "least_squares": least_squares}
 
 
+class ConfigOfSlices:
+    """What follows from `image_size` and `modalities`, of all configs that have them."""
+
+    @property
+    def num_modalities(self) -> int:
+        """M."""
+        return len(self.modalities)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Of a slice in one modality, (H, W, 1)."""
+        size = self.image_size
+        return (*(size if isinstance(size, tuple) else (size, size)), 1)
+
+    def check_batch(self, image) -> None:
+        """Raises ValueError unless images are (B, H, W, M)."""
+        expected = (*self.image_shape[:2], self.num_modalities)
+        if tuple(image.shape[1:]) != expected:
+            raise ValueError(
+                f"Expected images of shape (B, {', '.join(map(str, expected))}), a channel for each of "
+                f"{', '.join(self.modalities)}; received {tuple(image.shape)}."
+            )
+
+    def checked_slices(self, image):
+        """The slices (B, H, W, 1) as float32; a ValueError on another shape."""
+        expected = self.image_shape
+        if tuple(image.shape[1:]) != expected:
+            raise ValueError(
+                f"Expected images of shape (B, {', '.join(map(str, expected))}), received {tuple(image.shape)}."
+            )
+        return ops.cast(image, "float32")
+
+
 @dataclasses.dataclass(frozen=True)
-class UnifiedConfig:
+class UnifiedConfig(ConfigOfSlices):
     """Settings of the unified framework; the defaults are the paper's, or, where it is silent, its backbone's.
 
     Attributes:
@@ -172,17 +205,6 @@ class UnifiedConfig:
                 raise ValueError(f"Expected {name} in [0, 1), received {getattr(self, name)}.")
 
     @property
-    def num_modalities(self) -> int:
-        """M."""
-        return len(self.modalities)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Of a slice in one modality, (H, W, 1)."""
-        size = self.image_size
-        return (*(size if isinstance(size, tuple) else (size, size)), 1)
-
-    @property
     def is_adversarial(self) -> bool:
         """Whether encoder and decoder learn anything from the discriminator."""
         return self.adversarial_weight > 0 or self.modality_weight > 0
@@ -253,13 +275,8 @@ class Unified(AdversarialModel):
             [{"source", "target": (B, H, W, 1); "source_code", "target_code": (B, M), one-hot; "weight": (B,)}]; the
             weight is 1, or 0 for a subject without any modality.
         """
-        height, width, _ = self.config.image_shape
-        expected, image = (height, width, self.config.num_modalities), batch["image"]
-        if tuple(image.shape[1:]) != expected:
-            raise ValueError(
-                f"Expected images of shape (B, {', '.join(map(str, expected))}), a channel for each of "
-                f"{', '.join(self.config.modalities)}; received {tuple(image.shape)}."
-            )
+        image = batch["image"]
+        self.config.check_batch(image)
         drawn = self.draw(batch)
         chosen = {"weight": 1.0}
         for name in ("source", "target"):
@@ -365,12 +382,7 @@ class Unified(AdversarialModel):
             {"level_1": (B, H / 2, W / 2, filters), ...}, from the finest to the bottleneck; without skips it
             is {"level_1": (B, H / 4, W / 4, 4 * filters)}.
         """
-        expected = self.config.image_shape
-        if tuple(image.shape[1:]) != expected:
-            raise ValueError(
-                f"Expected images of shape (B, {', '.join(map(str, expected))}), received {tuple(image.shape)}."
-            )
-        return self.encoder(ops.cast(image, "float32"), training=False)
+        return self.encoder(self.config.checked_slices(image), training=False)
 
     def decode(self, anatomy: dict, target):
         """Slices (B, H, W, 1) in [-1, 1] from the anatomy that `encode` gives, and a target as in `translate`."""
