@@ -14,7 +14,7 @@ class Measurement(NamedTuple):
         unit: of `value`: "images/s", or "s".
         seconds: wall time of each repetition, without a first that compiles or opens files.
         first: seconds of that one, or None.
-        against: words for the reference that was measured in the same process, or "".
+        against: words for the reference that was measured at the same time, or "".
         ratio: our time over the reference's, below 1 where ours is faster; None without one.
     """
 

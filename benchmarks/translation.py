@@ -1,6 +1,11 @@
 """One warm training step of the models that translate slices, with what `fit` does around it."""
 
+import importlib.util
+import json
+import pathlib
 import statistics
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -8,6 +13,8 @@ import numpy as np
 from benchmarks import Measurement
 from benchmarks.step import StepTimes
 from tfdisent.baselines.unified import CONFIGS, MODELS
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def measure(
@@ -19,6 +26,9 @@ def measure(
     **settings,
 ) -> Measurement:
     """Seconds of a training step at the paper's widths, 128 x 128 and four modalities.
+
+    Where PyTorch is installed, it is compared with TC-MGAN's step in plain PyTorch and float32, at the same batch size,
+    in a process of its own.
 
     Args:
         model: name from `tfdisent.baselines.unified.MODELS`.
@@ -37,7 +47,23 @@ def measure(
     times = StepTimes(seconds)
     data = examples(config, batch_size * (steps + 1))
     translator.fit(data, batch_size=batch_size, verbose=0, callbacks=[times])
-    return Measurement(statistics.median(times.warm), "s", times.warm, first=times.first)
+    median = statistics.median(times.warm)
+    if importlib.util.find_spec("torch") is None:
+        return Measurement(median, "s", times.warm, times.first)
+    words = "TC-MGAN's step in plain PyTorch, float32"
+    return Measurement(
+        median, "s", times.warm, times.first, words, median / in_torch(batch_size, steps, seconds)
+    )
+
+
+def in_torch(batch_size: int, steps: int, seconds: float) -> float:
+    """Seconds of TC-MGAN's step in plain PyTorch."""
+    arguments = {"batch_size": batch_size, "steps": steps, "seconds": seconds}
+    command = ["-m", "benchmarks.case", "tcmgan_torch:measure", json.dumps(arguments)]
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    return json.loads(done.stdout)["value"]
 
 
 def examples(config, num: int) -> dict[str, np.ndarray]:

@@ -21,8 +21,9 @@ and cutting into slices are here:
             return self.seeded_splits(self.units(raw_dir))
 
 Slices are axial, anterior up and the patient's right on the left, numbered from inferior to
-superior (`tfdisent.data.volumes`). A unit is one session of one subject; splits are made by
-subject.
+superior (`tfdisent.data.volumes`); with `planes` coronal and sagittal ones beside them, superior up
+(`tfdisent.data.planes`), whose keys say so. A unit is one session of one subject; splits are made
+by subject.
 Channels of an image are the modalities in their order, or with `neighbours` all slices of the
 first, then all of the second. `intensity` describes the subject's whole volume inside its
 foreground, as it is stored. Masks hold contiguous ids; `options` of the manifest has the files'
@@ -37,7 +38,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from datasets.builder import Builder, Unit
-from tfdisent.data import preprocess, volumes
+from tfdisent.data import planes, preprocess, volumes
 from tfdisent.data.records import IMAGE_DTYPES, INTENSITY, Feature, Manifest
 from tfdisent.data.volumes import Volume
 
@@ -76,7 +77,11 @@ class VolumeBuilder(Builder):
         size: height and width of the slices as "HxW" or one number; cut and filled up around the
             middle. Empty: as large as the largest, filled up.
         pixel_spacing: resample slices to square pixels of so many millimetres; 0 leaves them.
-        slice_range: first and last slice (from below, counted from 0, both included); empty: all.
+        planes: of "axial", "coronal" and "sagittal": what slices are made of, as a model needs them
+            that is applied in three planes. Others than axial ones are brought to the axial ones'
+            pixels.
+        slice_range: first and last axial slice (from below, counted from 0, both included); empty:
+            all.
         min_foreground: pixels of foreground that a slice must have in every modality.
         foreground: "nonzero" (background was set to 0), or "otsu" (images as scanned); inside the
             brain mask where there is one.
@@ -102,6 +107,7 @@ class VolumeBuilder(Builder):
 
     size: str = ""
     pixel_spacing: float = 0.0
+    planes: tuple[str, ...] = ("axial",)
     slice_range: tuple[str, ...] = ()
     min_foreground: int = 1
     foreground: str = "nonzero"
@@ -140,6 +146,11 @@ class VolumeBuilder(Builder):
                 raise ValueError(
                     f"{name} must be one of {', '.join(choices)}, received {getattr(self, name)!r}."
                 )
+        if not self.planes or sorted(self.planes) != sorted(set(self.planes) & set(planes.PLANES)):
+            raise ValueError(
+                f"planes must be one or more of {', '.join(planes.PLANES)}, each once, received "
+                f"{self.planes}."
+            )
         if len(set(self.modalities)) < len(self.modalities):
             raise ValueError(f"modalities must name each one once, received {self.modalities}.")
 
@@ -263,7 +274,7 @@ class VolumeBuilder(Builder):
     def examples(self, unit: Unit) -> Iterator[dict[str, Any]]:
         scans = unit.source
         session = self.preprocessed(self.load(scans), scans)
-        counts, intensity = [], []
+        foregrounds, intensity = [], []
         for name, path in scans.images.items():
             if name not in session.images:
                 intensity.append(np.zeros(len(INTENSITY), np.float32))
@@ -276,18 +287,28 @@ class VolumeBuilder(Builder):
             )
             if not inside.any():
                 raise ValueError(f"{path} is empty: it has no foreground ({self.foreground}).")
-            counts.append(preprocess.slice_counts(inside))
+            foregrounds.append(inside)
             intensity.append(preprocess.volume_statistics(array, inside))
-        chosen = preprocess.select_slices(
-            np.stack(counts), self.min_foreground, _parsed_range(self.slice_range)
+        for plane in self.planes:
+            chosen = self._chosen(foregrounds, plane)
+            yield from self._slices(
+                unit, _seen_in(session, plane), chosen, np.stack(intensity), plane
+            )
+
+    def _chosen(self, foregrounds: Sequence[np.ndarray], plane: str) -> np.ndarray:
+        """Indices of the slices that are kept."""
+        counts = np.stack(
+            [preprocess.slice_counts(planes.as_slices(inside, plane)) for inside in foregrounds]
         )
+        within = _parsed_range(self.slice_range) if plane == "axial" else None
+        chosen = preprocess.select_slices(counts, self.min_foreground, within)
         if not len(chosen):
             raise ValueError(
-                f"none of its {len(counts[0])} slices has {self.min_foreground} pixels of "
-                f"foreground within slice_range={','.join(self.slice_range) or 'all'} (the most is "
-                f"{np.min(counts, axis=0).max()}). Lower min_foreground, or widen slice_range."
+                f"none of its {counts.shape[1]} {plane} slices has {self.min_foreground} pixels of "
+                f"foreground within slice_range={','.join(map(str, within or ())) or 'all'} (the "
+                f"most is {counts.min(axis=0).max()}). Lower min_foreground, or widen slice_range."
             )
-        yield from self._slices(unit, session, chosen, np.stack(intensity))
+        return chosen
 
     def bias_corrected(self, session: Session, scans: Scans) -> Session:
         """N4, where `n4` asks for it, inside the brain mask if there is one."""
@@ -351,12 +372,18 @@ class VolumeBuilder(Builder):
         return found
 
     def _slices(
-        self, unit: Unit, session: Session, chosen: np.ndarray, intensity: np.ndarray
+        self,
+        unit: Unit,
+        session: Session,
+        chosen: np.ndarray,
+        intensity: np.ndarray,
+        plane: str,
     ) -> Iterator[dict[str, Any]]:
+        key = unit.key if plane == "axial" else f"{unit.key}/{plane}"
         scans, span = unit.source, 2 * self.neighbours + 1
         grid = next(iter(session.images.values()))
         num_slices, (height, width) = len(grid.array), scans.size
-        planes = {
+        stored = {
             name: preprocess.crop_or_pad(
                 _stored(scans.images[name], volume.array, scans.dtype),
                 scans.size,
@@ -365,7 +392,7 @@ class VolumeBuilder(Builder):
             for name, volume in session.images.items()
         }
         common: dict[str, Any] = {
-            "available": np.array([name in planes for name in scans.images], np.uint8),
+            "available": np.array([name in stored for name in scans.images], np.uint8),
             "num_slices": num_slices,
             "spacing": grid.spacing,
             "intensity": intensity.repeat(span, axis=0),
@@ -386,11 +413,11 @@ class VolumeBuilder(Builder):
             image = np.zeros((height, width, len(scans.images), span), scans.dtype)
             around = np.arange(index - self.neighbours, index + self.neighbours + 1)
             for channel, name in enumerate(scans.images):
-                if name in planes:
+                if name in stored:
                     for offset, other in enumerate(around.clip(0, num_slices - 1)):
-                        image[:, :, channel, offset] = planes[name][other]
+                        image[:, :, channel, offset] = stored[name][other]
             example = {
-                "key": f"{unit.key}/{index:03d}",
+                "key": f"{key}/{index:03d}",
                 "image": image.reshape(height, width, -1),
                 "slice_index": index,
                 **common,
@@ -424,11 +451,17 @@ class VolumeBuilder(Builder):
     def _largest(self, headers: Sequence[volumes.Header]) -> tuple[int, int]:
         if not headers:
             return (1, 1)
-        shapes = np.array([header.shape[1:] for header in headers])
-        if self.pixel_spacing:
-            shapes = shapes * [header.spacing[:2] / self.pixel_spacing for header in headers]
+        shapes = [self._shape(header, plane) for header in headers for plane in self.planes]
         height, width = np.rint(shapes).astype(int).max(0).tolist()
         return height, width
+
+    def _shape(self, header: volumes.Header, plane: str) -> np.ndarray:
+        """Height and width of slices in pixels, as fractions."""
+        shape = np.array(planes.extent(header.shape, plane), float)
+        if plane == "axial" and not self.pixel_spacing:
+            return shape
+        y, x, z = header.spacing
+        return shape * planes.extent((z, y, x), plane) / (self.pixel_spacing or min(y, x))
 
     def _code_ids(self) -> dict[int, int]:
         """Id of each code."""
@@ -525,6 +558,24 @@ def first_file(folder: pathlib.Path, *stems: str) -> str:
             if stem.lower() + ending in names:
                 return str(names[stem.lower() + ending])
     return ""
+
+
+def _seen_in(session: Session, plane: str) -> Session:
+    """The session with the slices of a plane, of the axial ones' pixels."""
+    if plane == "axial":
+        return session
+    grid = next(iter(session.images.values()))
+    pixel = float(min(grid.spacing[:2]))
+
+    def turned(volume: Volume, labels: bool = False) -> Volume:
+        return preprocess.resample_in_plane(planes.seen_in(volume, plane), pixel, labels=labels)
+
+    images = {name: turned(volume) for name, volume in session.images.items()}
+    mask, brain = (
+        None if array is None else turned(grid._replace(array=array), labels=True).array
+        for array in (session.mask, session.brain)
+    )
+    return Session(images, mask, brain)
 
 
 def _check_grid(path: str, volume: Volume, other_path: str, other: Volume) -> None:

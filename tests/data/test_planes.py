@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdisent.data.planes import PLANES, as_slices, slice_inconsistency, through_planes
+from tfdisent.data.planes import (
+    PLANES,
+    as_slices,
+    extent,
+    seen_in,
+    slice_inconsistency,
+    through_planes,
+)
+from tfdisent.data.volumes import Volume
 
 
 def identity(images):
@@ -41,6 +49,25 @@ def only_in(plane, order, other, function=identity):
     """`other` in the slices of one plane (planes are gone through in `order`), else `function`."""
     calls = iter(order)
     return lambda images: (other if next(calls) == plane else function)(images)
+
+
+# --- views ---
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_voxel_lies_at_the_same_place_in_every_plane(plane):
+    """The volume holds its own millimetres to the right, to the front and upwards."""
+    affine = np.array(
+        [[-0.9, 0.1, 0.2, 80], [0.1, -1.1, 0.3, 90], [0.0, 0.2, 3.0, -40], [0, 0, 0, 1]]
+    )
+    s, h, w = np.meshgrid(*[np.arange(n) for n in (5, 7, 6)], indexing="ij")
+    places = np.stack([w, h, s, np.ones_like(s)], axis=-1) @ affine.T
+    for axis in range(3):
+        seen = seen_in(Volume(places[..., axis], affine), plane)
+        n, rows, columns = np.meshgrid(*[np.arange(k) for k in seen.array.shape], indexing="ij")
+        index = np.stack([columns, rows, n, np.ones_like(n)], axis=-1)
+        np.testing.assert_allclose((index @ seen.affine.T)[..., axis], seen.array)
+    assert extent((5, 7, 6), plane) == seen.array.shape[1:]
 
 
 # --- there and back ---

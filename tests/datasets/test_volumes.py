@@ -113,7 +113,7 @@ def test_empty_slices_are_left_out_and_a_range_is_kept(heads):
     assert list(raw_examples(Heads(slice_range=(4, 6)), heads)) == [4, 5, 6]
     assert list(raw_examples(Heads(slice_range=("8", "99"), min_foreground=0), heads)) == [8, 9]
     message = broken(Heads(min_foreground=5000), heads)
-    assert "none of its 10 slices has 5000 pixels" in message and str(max(counts)) in message
+    assert "none of its 10 axial slices has 5000 pixels" in message and str(max(counts)) in message
 
 
 def test_a_slice_counts_only_if_every_modality_shows_it(heads):
@@ -149,6 +149,58 @@ def test_slices_are_cut_filled_up_and_resampled(heads):
     np.testing.assert_allclose(example["spacing"], [0.5, 0.5, 1])
     assert set(np.unique(example["mask"])) == {0, 1}
     assert (example["mask"] == 1).sum() == 64  # 4 x 4 mm
+
+
+def in_other_planes(builder, raw):
+    """Examples of one subject by the end of their key: "004", "coronal/004"."""
+    unit = next(unit for unit in builder.units(raw) if unit.subject == "s0")
+    return {example["key"].removeprefix("s0/"): example for example in builder.examples(unit)}
+
+
+def test_coronal_and_sagittal_slices_stand_beside_axial_ones_superior_up(heads):
+    builder = Heads(planes=("axial", "coronal", "sagittal"))
+    found, axial = in_other_planes(builder, heads), raw_examples(Heads(), heads)
+    assert builder.info(heads).image_shape == (20, 24, 2)
+    for index, example in axial.items():
+        for name, value in example.items():
+            np.testing.assert_array_equal(found[f"{index:03d}"][name], value)
+    t2, mask = brain(0, scale=1000), lesion()
+    coronal, sagittal = found["coronal/008"], found["sagittal/013"]  # rows from above
+    np.testing.assert_array_equal(coronal["image"][5:15, :, 1], t2[:, 8, ::-1].T)
+    np.testing.assert_array_equal(sagittal["image"][5:15, 2:22, 1], t2[13, :, ::-1].T)
+    np.testing.assert_array_equal(coronal["mask"][5:15, :, 0], mask[:, 8, ::-1].T)
+    assert coronal["num_slices"] == 20 and sagittal["num_slices"] == 24
+    assert sagittal["slice_index"] == 13
+    np.testing.assert_array_equal(coronal["intensity"], axial[4]["intensity"])
+    kinds = [key.rpartition("/")[0] for key in found]
+    assert kinds == sorted(kinds) and set(kinds) == {"", "coronal", "sagittal"}
+
+
+def test_slices_of_other_planes_have_the_axial_ones_pixels(heads):
+    for index in range(5):  # slices 3 mm thick
+        for name in ("t1", "t2"):
+            affine = np.diag([-1.0, -1.0, 3.0, 1.0])
+            write(heads / f"s{index}/{name}.nii.gz", brain(index)[:, :, :5], affine)
+        (heads / f"s{index}/seg.nii.gz").unlink()
+    builder = Heads(planes=("coronal",))
+    assert builder.info(heads).image_shape == (15, 24, 2)
+    example = in_other_planes(builder, heads)["coronal/010"]
+    np.testing.assert_allclose(example["spacing"], 1)
+    # The middle of each thick slice is one of the voxels.
+    np.testing.assert_array_equal(example["image"][1::3, :, 0], brain(0)[:, 10, 4::-1].T)
+
+
+def test_a_range_of_slices_is_one_of_axial_slices(heads):
+    builder = Heads(planes=("sagittal", "axial"), slice_range=(4, 5))
+    keys = list(in_other_planes(builder, heads))
+    assert [key for key in keys if "/" not in key] == ["004", "005"]
+    assert len(keys) > 12 and keys[0].startswith("sagittal/")
+
+
+def test_all_planes_are_prepared_and_read(heads, tmp_path):
+    found, manifest = records(Heads(planes=("axial", "coronal")), heads, tmp_path)
+    assert manifest.options["planes"] == ["axial", "coronal"]
+    assert {"/coronal/" in key for key in found} == {True, False}
 
 
 def test_slices_are_as_large_as_the_largest_unless_told(heads):
@@ -274,6 +326,9 @@ def test_wrong_options_are_errors():
         ({"nan": "skip"}, "nan must be one of fail, zero"),
         ({"foreground": "mean"}, "foreground must be one of"),
         ({"neighbours": -1}, "neighbours must be 0 to 16"),
+        ({"planes": ()}, "planes must be one or more of axial, coronal, sagittal"),
+        ({"planes": ("axial", "oblique")}, "planes must be one or more of"),
+        ({"planes": ("axial", "axial")}, "each once"),
         ({"test_fraction": 0.6, "val_fraction": 0.4}, "leave nothing to train on"),
         ({"mask_codes": ("0",)}, "must name the same number of things"),
         ({"mask_codes": ("0", "0")}, "each code once"),

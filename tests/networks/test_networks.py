@@ -15,6 +15,7 @@ from tfdisent.networks import (
     unet_decoder,
     unet_encoder,
 )
+from tfdisent.networks.blocks import modulated
 
 
 def array(tensor):
@@ -129,6 +130,25 @@ def test_only_a_decoder_that_merges_can_turn_fine_detail_around():
 
     assert second_difference(merge=False) < 1e-4
     assert second_difference(merge=True) > 1e-2
+
+
+def test_a_modulated_channel_has_the_gain_and_shift_that_it_is_told():
+    features, told = keras.Input((2, 3, 4)), keras.Input((5,))
+    model = keras.Model([features, told], modulated(features, told))
+    x, given = images(2, 2, 3, 4), images(2, 5, seed=1)
+    np.testing.assert_array_equal(array(model([x, given])), x)
+    gain, shift = (layer for layer in model.layers if isinstance(layer, keras.layers.Dense))
+    gain.kernel.assign(images(5, 4, seed=2))
+    shift.kernel.assign(images(5, 4, seed=3))
+    expected = x * (1 + given @ images(5, 4, seed=2))[:, None, None]
+    expected = expected + (given @ images(5, 4, seed=3))[:, None, None]
+    np.testing.assert_allclose(array(model([x, given])), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "nearest"])
+def test_a_decoder_that_merges_needs_no_code(upsampling):
+    encoder, decoder = unet(merge=True, upsampling=upsampling)
+    assert array(decoder(encoder(images(2, 32, 48, 2)))).shape == (2, 32, 48, 1)
 
 
 @pytest.mark.parametrize("network", [unet, residual])

@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tfdisent.data.volumes import Volume
+
 # The volume's axes that a plane's slices, rows and columns run along.
 _AXES = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
 PLANES = tuple(_AXES)
@@ -112,6 +114,24 @@ def as_slices(volume: np.ndarray, plane: str) -> np.ndarray:
     """A view of a volume (S, H, W) as the slices of one of `PLANES`, (N, rows, columns)."""
     slices = volume.transpose(_AXES[plane])
     return slices if plane == "axial" else slices[:, ::-1]
+
+
+def seen_in(volume: Volume, plane: str) -> Volume:
+    """The volume whose slices are those of a plane, and its affine: a view, nothing is interpolated."""
+    if plane == "axial":
+        return volume
+    columns = volume.affine[:3, :3].T[[2, 1, 0]]  # one for each of the array's axes
+    across, rows, along = columns[list(_AXES[plane])]
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack([along, -rows, across], axis=1)
+    affine[:3, 3] = volume.affine[:3, 3] + (len(volume.array) - 1) * rows
+    return Volume(as_slices(volume.array, plane), affine)
+
+
+def extent(values: Sequence[float], plane: str) -> tuple[float, float]:
+    """Of the rows and the columns of a plane's slices, from values of the volume's axes S, H and W."""
+    _, rows, columns = _AXES[plane]
+    return values[rows], values[columns]
 
 
 def slice_inconsistency(

@@ -53,6 +53,21 @@ def with_code(features, code):
     return keras.layers.Concatenate()([features, plane])
 
 
+def modulated(features, told):
+    """Features (B, H, W, C), each channel times a gain and plus a shift that are linear in what is told (B, K).
+
+    Source: Perez et al., FiLM, AAAI 2018, https://arxiv.org/abs/1709.07871. At first the gain is 1 and the shift 0.
+    """
+    channels = features.shape[-1]
+    gain, shift = (
+        keras.layers.Reshape((1, 1, channels))(
+            keras.layers.Dense(channels, kernel_initializer="zeros", bias_initializer=bias)(told)
+        )
+        for bias in ("ones", "zeros")
+    )
+    return keras.layers.Add()([keras.layers.Multiply()([features, gain]), shift])
+
+
 def upsampled(features, filters: int, upsampling: str, initializer: Callable):
     """Features (B, H, W, C) -> (B, 2H, 2W, filters)."""
     if upsampling == "nearest":

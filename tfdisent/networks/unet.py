@@ -14,6 +14,7 @@ from tfdisent.networks.blocks import (
     check_upsampling,
     decoder_inputs,
     instance_norm,
+    modulated,
     small_normal,
     stage_filters,
     upsampled,
@@ -69,7 +70,8 @@ def unet_decoder(
     The code is repeated over the map and stands beside the features of every level. In pix2pix's stages that is little:
     what a constant plane adds to a linear layer is taken out again by the instance normalisation after it, but for the
     border, and the finest skip reaches the image through one linear layer, which no code can turn around. With `merge`
-    a convolution of 3 x 3 with ReLU first merges each level's features with its skip and the code.
+    a convolution of 3 x 3 with ReLU first merges each level's features with its skip and the code, and what the
+    innermost features and the code say together sets the gain and shift of its channels.
 
     Raises:
         ValueError: if H or W cannot be halved `num_levels` times, or on an unknown `upsampling`.
@@ -83,7 +85,9 @@ def unet_decoder(
         for level, depth in enumerate(widths, start=1)
     }
     inputs, code = decoder_inputs(shapes, code_dim)
-    h = with_code(inputs[f"level_{num_levels}"], code)
+    innermost = inputs[f"level_{num_levels}"]
+    told = _what_is_told(innermost, code, 4 * filters) if merge else None
+    h = with_code(innermost, code)
     for level in range(num_levels - 1, 0, -1):
         width = widths[level - 1]
         h = upsampled(keras.layers.ReLU()(h), width, upsampling, initializer)
@@ -91,9 +95,17 @@ def unet_decoder(
         h = keras.layers.Concatenate()([normalization()(h), skip])
         if merge:
             h = keras.layers.Conv2D(width, 3, padding="same", kernel_initializer=initializer())(h)
+            h = modulated(h, told)
     h = upsampled(keras.layers.ReLU()(h), channels, upsampling, initializer)
     image = keras.layers.Activation("tanh", dtype="float32")(h)
     return keras.Model(inputs, image, name=name)
+
+
+def _what_is_told(innermost, code, num_units):
+    """What sets gains and shifts (B, num_units): of the innermost features, mean over the map, and the code."""
+    told = keras.layers.GlobalAveragePooling2D()(innermost)
+    told = told if code is None else keras.layers.Concatenate()([told, code])
+    return keras.layers.Dense(num_units, activation="relu")(told)
 
 
 def _check_levels(image_shape, num_levels):
