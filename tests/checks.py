@@ -76,6 +76,40 @@ def to_numpy(tensor) -> np.ndarray:
     return ops.convert_to_numpy(ops.convert_to_tensor(tensor))
 
 
+def array(tensor) -> np.ndarray:
+    """A tensor that may have a gradient."""
+    return ops.convert_to_numpy(ops.stop_gradient(tensor))
+
+
+def tensors(batch: dict) -> dict:
+    return {name: ops.convert_to_tensor(value) for name, value in batch.items()}
+
+
+def values(terms: dict) -> dict[str, float]:
+    return {name: float(array(value)) for name, value in terms.items()}
+
+
+def weights(networks: Sequence[keras.layers.Layer]) -> list[np.ndarray]:
+    """Copies of all that a player may move."""
+    return [to_numpy(v).copy() for network in networks for v in network.trainable_variables]
+
+
+def kernels(networks: Sequence[keras.layers.Layer]) -> list[np.ndarray]:
+    """Of convolutions: a bias before a normalisation has no effect, and a gradient of rounding errors."""
+    return [value for value in weights(networks) if value.ndim == 4]
+
+
+def moved(before: list[np.ndarray], after: list[np.ndarray]) -> list[bool]:
+    """Of each whether a bit of it has changed."""
+    return [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+
+
+def trained_once(model: keras.Model, batch: dict, batch_size: int) -> dict[str, float]:
+    """Trains on a batch, or on several, in their order; returns the logs."""
+    history = model.fit(batch, batch_size=batch_size, shuffle=False, verbose=0)
+    return {name: values[0] for name, values in history.history.items()}
+
+
 def gradients(loss: Callable, variables: Sequence[keras.Variable]) -> list[np.ndarray]:
     """Gradients of the scalar `loss()` with respect to `variables`."""
     if keras.backend.backend() == "tensorflow":

@@ -13,6 +13,7 @@ from tfdisent._version import __version__
 # name on the command line -> module, class, class of its configuration
 SYSTEMS = {
     "drai": ("tfdisent.systems.drai", "DRAI", "DRAIConfig"),
+    "unified": ("tfdisent.systems.unified", "Unified", "UnifiedConfig"),
 }
 
 _MODULES = ("data", "layers", "losses", "metrics", "phantoms", "training")

@@ -82,9 +82,7 @@ def parts(name: str) -> run.Parts:
 
 def main(argv):
     """Entry point of the command line."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Expected flags of the form --name=value, received {argv[1:]}.")
-    run.main("drai", FLAGS.model, PRESETS, parts)
+    run.main(argv, "drai", FLAGS.model, PRESETS, parts)
 
 
 if __name__ == "__main__":

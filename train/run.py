@@ -16,10 +16,10 @@ import sys
 import time
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from absl import flags, logging
+from absl import app, flags, logging
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", "skin_phantom", "Which data set; `--dataset=help` lists them.")
@@ -116,16 +116,23 @@ class Parts(NamedTuple):
 
 
 def main(
-    system: str, name: str, presets: dict[str, dict[str, Any]], parts: Callable[[str], Parts]
+    argv: Sequence[str],
+    system: str,
+    name: str,
+    presets: dict[str, dict[str, Any]],
+    parts: Callable[[str], Parts],
 ) -> None:
     """Runs a system's command; a mistake of the user's ends in one message and status 1.
 
     Args:
+        argv: the program, and what absl has left of its arguments.
         system: its name.
         name: of the model to train, the system's or that of a method that it is compared with.
         presets: values of its config by preset; {} is the paper's setting.
         parts: gives a model's parts by its name, importing what is heavy; a ValueError if there is none.
     """
+    if len(argv) > 1:
+        raise app.UsageError(f"Expected flags of the form --name=value, received {argv[1:]}.")
     try:
         train(system, name, presets, parts)
     except USER_ERRORS as error:

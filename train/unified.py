@@ -79,11 +79,9 @@ def parts(name: str) -> run.Parts:
 
 def main(argv):
     """Entry point of the command line."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Expected flags of the form --name=value, received {argv[1:]}.")
     if not FLAGS["dataset"].present:
         FLAGS.dataset = "brain_phantom"
-    run.main("unified", FLAGS.model, presets(FLAGS.model), parts)
+    run.main(argv, "unified", FLAGS.model, presets(FLAGS.model), parts)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from tests.checks import array, moved, tensors, trained_once, weights
 from tfdisent.baselines import drai as baselines
 from tfdisent.baselines.drai import ABLATIONS, CAVAE, DCAVAE, MODELS, TITLES, CInfoGAN, DCInfoGAN
 from tfdisent.systems.drai import DRAI, DRAIConfig
@@ -58,30 +59,17 @@ def examples(size=B, seed=0):
 
 
 def step(model, batch=None):
-    history = model.fit(batch or examples(), batch_size=B, shuffle=False, verbose=0)
-    return {name: values[0] for name, values in history.history.items()}
+    return trained_once(model, batch or examples(), B)
 
 
 def drawn(model):
-    return model.draw({name: ops.convert_to_tensor(v) for name, v in examples().items()})
+    return model.draw(tensors(examples()))
 
 
 def made_for(model, batch):
     """What the generators hand to the discriminators."""
     _, _, carried = model.generator_loss(batch, {})
     return {name: ops.stop_gradient(value) for name, value in carried.items()}
-
-
-def array(tensor):
-    return ops.convert_to_numpy(ops.stop_gradient(tensor))
-
-
-def weights(networks):
-    return [ops.convert_to_numpy(v).copy() for n in networks for v in n.trainable_variables]
-
-
-def moved(before, after):
-    return [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
 
 
 def same_state(one, other):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.checks import gradients
+from tests.checks import array, gradients, kernels, moved, tensors, trained_once, values
 from tfdisent.baselines import unified as baselines
 from tfdisent.baselines.unified import (
     ABLATIONS,
@@ -78,20 +78,7 @@ def examples(size=B, seed=0, **more):
 
 
 def step(model, batch=None):
-    history = model.fit(batch or examples(), batch_size=B, shuffle=False, verbose=0)
-    return {name: values[0] for name, values in history.history.items()}
-
-
-def tensors(batch):
-    return {name: ops.convert_to_tensor(value) for name, value in batch.items()}
-
-
-def array(tensor):
-    return ops.convert_to_numpy(ops.stop_gradient(tensor))
-
-
-def values(terms):
-    return {name: float(array(value)) for name, value in terms.items()}
+    return trained_once(model, batch or examples(), B)
 
 
 def chosen(model, **batch):
@@ -108,20 +95,6 @@ def losses(model, batch):
         found |= {f"total of {phase.optimizer}": float(array(total)), **values(terms)}
         carried |= new
     return found
-
-
-def weights(networks):
-    # A bias before a normalisation has no effect, and a gradient of rounding errors.
-    return [
-        ops.convert_to_numpy(v).copy()
-        for network in networks
-        for v in network.trainable_variables
-        if len(v.shape) == 4
-    ]
-
-
-def moved(before, after):
-    return [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
 
 
 class Judge(keras.layers.Layer):
@@ -188,10 +161,10 @@ def test_a_player_moves_all_of_its_networks_and_no_others(name, player):
     model = Alone(TINY[name])
     AdversarialModel.compile(model, {player: keras.optimizers.Adam(1e-3)}, run_eagerly=True)
     networks = {phase.optimizer: phase.networks for phase in CLASSES[name].phases(model)}
-    before = {owner: weights(networks[owner]) for owner in networks}
+    before = {owner: kernels(networks[owner]) for owner in networks}
     step(model)
     for owner in networks:
-        after = moved(before[owner], weights(networks[owner]))
+        after = moved(before[owner], kernels(networks[owner]))
         assert all(after) if owner == player else not any(after)
 
 
@@ -324,7 +297,7 @@ def test_pairs_that_train_together_learn_what_each_would_alone():
             (model.generators[0], together.generators[k]),
             (model.discriminators[0], together.discriminators[k]),
         ):
-            for ours, theirs in zip(weights([one]), weights([other]), strict=True):
+            for ours, theirs in zip(kernels([one]), kernels([other]), strict=True):
                 np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
@@ -344,9 +317,9 @@ def test_a_pair_gets_the_whole_batch_or_its_share_of_it(pix2pix, monkeypatch, sh
 
 def test_with_shares_all_pairs_learn():
     model = made("pix2pix", share_batch=True)
-    before = weights(model.generators)
+    before = kernels(model.generators)
     step(model)
-    assert all(moved(before, weights(model.generators)))
+    assert all(moved(before, kernels(model.generators)))
 
 
 def test_pix2pix_terms_are_those_of_its_paper(pix2pix, monkeypatch):
@@ -546,10 +519,10 @@ def test_a_pass_holds_the_slices_drawn_the_targets_code_and_the_whole_tumour(tcm
 
 def test_without_a_segmentor_no_masks_are_needed():
     model = made("tcmgan", segmentation_weight=0.0)
-    before = weights([model.segmentor])
+    before = kernels([model.segmentor])
     logs = step(model, {"image": examples()["image"]})
     assert set(logs) == documented_terms("tcmgan") - {"tumour_consistency", "segmentor"}
-    assert not any(moved(before, weights([model.segmentor])))
+    assert not any(moved(before, kernels([model.segmentor])))
 
 
 def test_the_learning_rate_falls_at_fractions_of_the_training(tcmgan):

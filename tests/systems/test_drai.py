@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from tests.checks import array, moved, tensors, trained_once, weights
 from tfdisent.systems import drai
 from tfdisent.systems.drai import DRAI, DRAIConfig, mismatched_conditions, transform
 from tfdisent.training.adversarial import AdversarialModel
@@ -50,32 +51,12 @@ def examples(size=B, seed=0):
 
 def step(model, batch=None, steps=1):
     """Trains; returns the logs."""
-    batch = batch or examples(B * steps)
-    history = model.fit(batch, batch_size=B, shuffle=False, verbose=0)
-    return {name: values[0] for name, values in history.history.items()}
-
-
-def tensors(batch):
-    return {name: ops.convert_to_tensor(value) for name, value in batch.items()}
-
-
-def weights(networks):
-    return [
-        ops.convert_to_numpy(v).copy() for network in networks for v in network.trainable_variables
-    ]
+    return trained_once(model, batch or examples(B * steps), B)
 
 
 def players(model):
     """Networks of each player, {"discriminators": ..., "generators": ...}."""
     return {phase.optimizer: list(phase.networks) for phase in model.phases()}
-
-
-def moved(before, after):
-    return [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
-
-
-def array(tensor):
-    return ops.convert_to_numpy(ops.stop_gradient(tensor))
 
 
 @pytest.fixture(scope="module")

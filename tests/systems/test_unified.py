@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from tests.checks import array, kernels, moved, tensors, trained_once, values, weights
 from tfdisent.losses import absolute_error
 from tfdisent.systems import unified
 from tfdisent.systems.unified import Unified, UnifiedConfig, anatomy_distance, weighted_mean
@@ -54,31 +55,7 @@ def examples(size=B, seed=0, **more):
 
 def step(model, batch=None, steps=1):
     """Trains; returns the logs."""
-    batch = batch or examples(B * steps)
-    history = model.fit(batch, batch_size=B, shuffle=False, verbose=0)
-    return {name: values[0] for name, values in history.history.items()}
-
-
-def tensors(batch):
-    return {name: ops.convert_to_tensor(value) for name, value in batch.items()}
-
-
-def array(tensor):
-    return ops.convert_to_numpy(ops.stop_gradient(tensor))
-
-
-def values(terms):
-    return {name: float(array(value)) for name, value in terms.items()}
-
-
-def weights(networks):
-    return [
-        ops.convert_to_numpy(v).copy() for network in networks for v in network.trainable_variables
-    ]
-
-
-def moved(before, after):
-    return [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+    return trained_once(model, batch or examples(B * steps), B)
 
 
 def chosen(model, **batch):
@@ -139,11 +116,6 @@ def test_a_player_moves_all_of_its_networks_and_leaves_the_others_bit_for_bit(pl
     step(model)
     assert all(moved(before[player], kernels(networks[player])))
     assert not any(moved(before[other], kernels(networks[other])))
-
-
-def kernels(networks):
-    # A bias before an instance normalisation has no effect, and a gradient of rounding errors.
-    return [value for value in weights(networks) if value.ndim == 4]
 
 
 def test_every_trainable_variable_belongs_to_one_player(model):
@@ -225,6 +197,37 @@ def test_inside_averaged_the_averages_answer_and_afterwards_the_live_weights_aga
     with model.averaged():
         assert np.abs(array(model.translate(image, "T2")) - before).max() > 0
     np.testing.assert_array_equal(array(model.translate(image, "T2")), before)
+
+
+def test_the_disentanglement_is_delayed_and_then_grows_to_its_weight():
+    model = made(disentanglement_weight=3.0, disentanglement_delay=0.25, steps=8)
+    batch = chosen(model)
+
+    def share():
+        """Of the disentanglement in the total."""
+        total, terms, _, _ = losses(model, batch)
+        c = model.config
+        rest = c.translation_weight * terms["translation"] + c.cycle_weight * terms["cycle"]
+        rest += c.adversarial_weight * terms["g_adversarial"]
+        rest += c.modality_weight * terms["g_modality"]
+        return (total - rest) / terms["disentanglement"]
+
+    found = []
+    for done in (0, 1, 2, 3, 4, 8):
+        model.optimizers["generators"].iterations.assign(done)
+        found.append(share())
+    np.testing.assert_allclose(found, [0, 0, 0, 1.5, 3, 3], atol=1e-3)
+
+
+def test_a_delayed_disentanglement_joins_in_as_training_goes_on():
+    late = made(disentanglement_delay=0.25, steps=8)
+    without = made(disentanglement_delay=0.99, steps=8)
+    networks = (late.encoder, without.encoder)
+    for moves in (False, False, False, True):  # from the fourth of eight steps on
+        for model in (late, without):
+            step(model)
+        one, other = (weights([network]) for network in networks)
+        assert any(moved(one, other)) == moves
 
 
 @pytest.mark.parametrize(
@@ -624,6 +627,8 @@ def test_one_size_is_a_square_and_two_are_height_and_width():
         {"cycle_weight": -1.0},
         {"disentanglement_weight": float("nan")},
         {"average_momentum": 1.0},
+        {"disentanglement_delay": 1.0},
+        {"clip_norm": 0.0},
         {"learning_rate": 0.0},
         {"discriminator_learning_rate": -1e-4},
     ],

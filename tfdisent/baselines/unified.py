@@ -69,12 +69,8 @@ from tfdisent.systems.unified import (
     modality_indices,
     weighted_mean,
 )
-from tfdisent.training.adversarial import (
-    AdversarialModel,
-    Phase,
-    ReplicaSeedGenerator,
-    input_gradient,
-)
+from tfdisent.training.adversarial import Phase, input_gradient
+from tfdisent.training.system import System, check_fields
 
 BACKGROUND = -1.0
 # TC-MGAN's: fraction of all steps after which the learning rate is so many times the first one.
@@ -99,6 +95,7 @@ class TranslatorConfig(ConfigOfSlices):
     learning_rate: float = 2e-4
     beta_1: float = 0.5
     beta_2: float = 0.999
+    clip_norm: float | None = None
     augmentation: str = ""
     batch_size: int = 64
     steps: int = 20_000
@@ -108,9 +105,7 @@ class TranslatorConfig(ConfigOfSlices):
         checked = UnifiedConfig(**{name: getattr(self, name) for name in names})
         for name in ("image_size", "modalities"):  # JSON gives lists
             object.__setattr__(self, name, getattr(checked, name))
-        for name, value in dataclasses.asdict(self).items():
-            if name.endswith("_weight") and not value >= 0:
-                raise ValueError(f"Expected {name} >= 0, received {value}.")
+        check_fields(self, counts=("segmentor_filters",))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,10 +169,6 @@ class TCMGANConfig(TranslatorConfig):
             raise ValueError(
                 f"Expected source to be one of {', '.join(self.modalities)}, received {self.source!r}."
             )
-        if not isinstance(self.segmentor_filters, int) or self.segmentor_filters < 1:
-            raise ValueError(
-                f"Expected segmentor_filters to be a whole number >= 1, received {self.segmentor_filters}."
-            )
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -185,7 +176,7 @@ class TCMGANConfig(TranslatorConfig):
         return tuple(name for name in self.modalities if name != self.source)
 
 
-class Translator(AdversarialModel):
+class Translator(System):
     """A model that must be told in which modality its images are.
 
     `fit` takes batches {"image": (B, H, W, M) in [-1, 1], "available": (B, M) of 0 and 1, by default 1}.
@@ -197,36 +188,6 @@ class Translator(AdversarialModel):
 
     needs_source = True
     config_class: type[TranslatorConfig]
-
-    def __init__(self, config: TranslatorConfig | None = None, seed: int = 0, **kwargs):
-        super().__init__(**kwargs)
-        self.config = config or self.config_class()
-        self.seed_generator = ReplicaSeedGenerator(seed)
-
-    def get_config(self) -> dict:
-        """The config's fields."""
-        return {"config": dataclasses.asdict(self.config)}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "Translator":
-        """A model from `get_config`."""
-        return cls(cls.config_class(**config["config"]))
-
-    def compile(self, optimizers: dict | None = None, **kwargs) -> None:
-        """Configures training; by default an Adam for each player."""
-        c = self.config
-        if optimizers is None:
-            optimizers = {
-                phase.optimizer: keras.optimizers.Adam(
-                    self.learning_rate(), c.beta_1, c.beta_2, name=phase.optimizer
-                )
-                for phase in self.phases()
-            }
-        super().compile(optimizers, **kwargs)
-
-    def learning_rate(self):
-        """A number, or a schedule."""
-        return self.config.learning_rate
 
     def shown(self, batch: dict):
         """Slices (B, H, W, M), with background in the place of what is not available, and what is (B, M)."""
@@ -385,7 +346,7 @@ class TCMGAN(Translator):
 
     # --- training ---
 
-    def learning_rate(self):
+    def learning_rate(self, player: str):
         """Falls in steps, at fractions of the whole training."""
         rate, steps = self.config.learning_rate, self.config.steps
         return keras.optimizers.schedules.PiecewiseConstantDecay(

@@ -45,12 +45,8 @@ from keras import ops
 
 from tfdisent.layers import GradientReversal, UpsampleConv2D
 from tfdisent.losses import absolute_error, gaussian_kl, least_squares
-from tfdisent.training.adversarial import (
-    AdversarialModel,
-    Phase,
-    ReplicaSeedGenerator,
-    num_replicas,
-)
+from tfdisent.training.adversarial import Phase, num_replicas
+from tfdisent.training.system import System, check_fields
 
 COUNTS = (
     "channels num_conditions content_dim style_dim generator_filters encoder_filters discriminator_filters "
@@ -124,22 +120,12 @@ class DRAIConfig:
         size = self.image_size
         if size < 16 or size & (size - 1):
             raise ValueError(f"Expected image_size to be a power of two from 16, received {size}.")
-        if self.initializer not in ("normal", "he_normal"):
-            raise ValueError(
-                f"Expected initializer 'normal' or 'he_normal', received {self.initializer!r}."
-            )
-        for name, value in dataclasses.asdict(self).items():
-            if name.endswith("_weight") and value < 0:
-                raise ValueError(f"Expected {name} >= 0, received {value}.")
-            if name in COUNTS and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"Expected {name} to be a whole number >= 1, received {value}.")
-        for name in ("dropout", "average_momentum", "beta_1", "beta_2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"Expected {name} in [0, 1), received {getattr(self, name)}.")
-        if not self.learning_rate > 0:
-            raise ValueError(f"Expected learning_rate > 0, received {self.learning_rate}.")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ValueError(f"Expected clip_norm > 0 or None, received {self.clip_norm}.")
+        check_fields(
+            self,
+            counts=COUNTS,
+            fractions=("dropout", "average_momentum", "beta_1", "beta_2"),
+            choices={"initializer": ("normal", "he_normal")},
+        )
 
     @property
     def num_stages(self) -> int:
@@ -147,7 +133,7 @@ class DRAIConfig:
         return int(math.log2(self.image_size)) - 2
 
 
-class ContentStyleModel(AdversarialModel):
+class ContentStyleModel(System):
     """What DRAI and the methods that it is compared with have in common: settings, random draws, and the verbs.
 
     A subclass makes `generator`, `style_encoder`, `content_encoder` and `condition_encoder`, and defines `phases`.
@@ -158,37 +144,10 @@ class ContentStyleModel(AdversarialModel):
         seed: of the noise drawn in training.
     """
 
+    config_class = DRAIConfig
     codes = ("content", "style")  # what `encode` infers
 
-    def __init__(self, config: DRAIConfig | None = None, seed: int = 0, **kwargs):
-        super().__init__(**kwargs)
-        self.config = config or DRAIConfig()
-        self.seed_generator = ReplicaSeedGenerator(seed)
-
-    def get_config(self) -> dict:
-        """The config's fields."""
-        return {"config": dataclasses.asdict(self.config)}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "ContentStyleModel":
-        """A model from `get_config`."""
-        return cls(DRAIConfig(**config["config"]))
-
     # --- training: what all of them share ---
-
-    def compile(self, optimizers: dict | None = None, **kwargs) -> None:
-        """Configures training; by default one Adam for the discriminators and one for all other networks."""
-        c = self.config
-        if optimizers is None:
-            # Each device bounds its share of the gradient, so that their sum keeps to the bound.
-            bound = c.clip_norm and c.clip_norm / num_replicas()
-            optimizers = {
-                player: keras.optimizers.Adam(
-                    c.learning_rate, c.beta_1, c.beta_2, global_clipnorm=bound, name=player
-                )
-                for player in ("discriminators", "generators")
-            }
-        super().compile(optimizers, **kwargs)
 
     def passes(self, batch: dict) -> list[dict]:
         """The batch with its random draws, and with `train_twice` its transformed version with draws of its own."""

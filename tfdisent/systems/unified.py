@@ -43,7 +43,8 @@ Where the paper is silent or says two things:
 Deviations, each a config field: `average_momentum` keeps averaged weights for evaluation and export (0 gives the last
 ones); `merge` gives the U-Net's decoder a convolution per level in which features, skip and code meet, without which it
 hardly turns contrast around (see `unet_decoder`); `upsampling="nearest"` takes the place of the backbone's transposed
-convolutions, whose checkerboards are known.
+convolutions, whose checkerboards are known; `disentanglement_delay` lets Eq. 5 begin when Dec shows lesions: it compares
+x with what Dec makes of it, and as long as that lacks them it asks Enc to overlook them; `clip_norm` bounds gradients.
 """
 
 import dataclasses
@@ -69,7 +70,8 @@ from tfdisent.networks import (
     unet_decoder,
     unet_encoder,
 )
-from tfdisent.training.adversarial import AdversarialModel, Phase, ReplicaSeedGenerator
+from tfdisent.training.adversarial import Phase
+from tfdisent.training.system import System, check_fields
 
 NORMALIZATIONS = ("slice", "volume", "percentile")
 COUNTS = ("filters", "discriminator_filters", "batch_size", "steps")
@@ -131,10 +133,13 @@ class UnifiedConfig(ConfigOfSlices):
         adversarial_loss: "cross_entropy" or "least_squares".
         disentangle_skips: Eq. 5 on all levels, or else on the bottleneck alone.
         disentangle_decoder: Eq. 5 moves the decoder too.
+        disentanglement_delay: fraction of `steps` in which Eq. 5 does not count; in as many steps more its weight grows
+            to what it is.
         classify_generated: Dis_mc learns on generated images too.
         average_momentum: momentum of the averaged weights used for evaluation and export.
         learning_rate, discriminator_learning_rate: of encoder and decoder, and of the discriminator.
         beta_1, beta_2: Adam's, for both players.
+        clip_norm: bound of the norm of each player's gradient, all of its weights together, or None.
         augmentation: names from `tfdisent.data.augment.AUGMENTATIONS`, separated by commas.
         batch_size, steps: of training; the paper's 100 epochs are some 20,000 steps.
     """
@@ -157,12 +162,14 @@ class UnifiedConfig(ConfigOfSlices):
     adversarial_loss: str = "cross_entropy"
     disentangle_skips: bool = True
     disentangle_decoder: bool = False
+    disentanglement_delay: float = 0.0
     classify_generated: bool = False
     average_momentum: float = 0.999
     learning_rate: float = 1e-3
     discriminator_learning_rate: float = 1e-4
     beta_1: float = 0.5
     beta_2: float = 0.999
+    clip_norm: float | None = None
     augmentation: str = ""
     batch_size: int = 64
     steps: int = 20_000
@@ -182,27 +189,17 @@ class UnifiedConfig(ConfigOfSlices):
                 f"Expected modalities to be two or more different names, received {self.modalities}: there is nothing "
                 "to translate otherwise."
             )
-        for name, known in (
-            ("normalize", NORMALIZATIONS),
-            ("upsampling", UPSAMPLING),
-            ("initializer", INITIALIZERS),
-            ("adversarial_loss", ADVERSARIAL_LOSSES),
-        ):
-            if getattr(self, name) not in known:
-                expected = " or ".join(map(repr, known))
-                raise ValueError(
-                    f"Expected {name} to be {expected}, received {getattr(self, name)!r}."
-                )
-        for name, value in dataclasses.asdict(self).items():
-            if name.endswith("_weight") and not value >= 0:
-                raise ValueError(f"Expected {name} >= 0, received {value}.")
-            if name in COUNTS and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"Expected {name} to be a whole number >= 1, received {value}.")
-            if name.endswith("learning_rate") and not value > 0:
-                raise ValueError(f"Expected {name} > 0, received {value}.")
-        for name in ("average_momentum", "beta_1", "beta_2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"Expected {name} in [0, 1), received {getattr(self, name)}.")
+        check_fields(
+            self,
+            counts=COUNTS,
+            fractions=("average_momentum", "beta_1", "beta_2", "disentanglement_delay"),
+            choices={
+                "normalize": NORMALIZATIONS,
+                "upsampling": UPSAMPLING,
+                "initializer": INITIALIZERS,
+                "adversarial_loss": ADVERSARIAL_LOSSES,
+            },
+        )
 
     @property
     def is_adversarial(self) -> bool:
@@ -210,7 +207,7 @@ class UnifiedConfig(ConfigOfSlices):
         return self.adversarial_weight > 0 or self.modality_weight > 0
 
 
-class Unified(AdversarialModel):
+class Unified(System):
     """The system: its networks, what they are trained for, and the verbs.
 
     `fit` takes batches {"image": (B, H, W, M) in [-1, 1], "available": (B, M) of 0 and 1, by default 1}; other keys are
@@ -222,26 +219,17 @@ class Unified(AdversarialModel):
         seed: of what is drawn in training.
     """
 
+    config_class = UnifiedConfig
     needs_source = False  # `translate` does not ask which modality an image is in
 
     def __init__(self, config: UnifiedConfig | None = None, seed: int = 0, **kwargs):
-        super().__init__(**kwargs)
-        self.config = config = config or UnifiedConfig()
-        self.seed_generator = ReplicaSeedGenerator(seed)
+        super().__init__(config, seed, **kwargs)
+        config = self.config
         self.encoder = encoder(config)
         self.decoder = decoder(config)
         self.discriminator = discriminator(config)
         self.track_averages([self.encoder, self.decoder], config.average_momentum)
         self.built = True
-
-    def get_config(self) -> dict:
-        """The config's fields."""
-        return {"config": dataclasses.asdict(self.config)}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "Unified":
-        """A model from `get_config`."""
-        return cls(UnifiedConfig(**config["config"]))
 
     # --- training ---
 
@@ -252,21 +240,10 @@ class Unified(AdversarialModel):
             phases.append(Phase(self.discriminator_loss, [self.discriminator], "discriminators"))
         return phases
 
-    def compile(self, optimizers: dict | None = None, **kwargs) -> None:
-        """Configures training; by default one Adam for encoder and decoder, and one for the discriminator."""
+    def learning_rate(self, player: str) -> float:
+        """Of encoder and decoder, or of the discriminator."""
         c = self.config
-        if optimizers is None:
-            rates = {
-                "generators": c.learning_rate,
-                "discriminators": c.discriminator_learning_rate,
-            }
-            optimizers = {
-                phase.optimizer: keras.optimizers.Adam(
-                    rates[phase.optimizer], c.beta_1, c.beta_2, name=phase.optimizer
-                )
-                for phase in self.phases()
-            }
-        super().compile(optimizers, **kwargs)
+        return c.learning_rate if player == "generators" else c.discriminator_learning_rate
 
     def passes(self, batch: dict) -> list[dict]:
         """One pass: each subject's slice in its source and in its target modality.
@@ -322,7 +299,7 @@ class Unified(AdversarialModel):
                 self.encoder(image, training=True), features, c.disentangle_skips
             )
             terms["disentanglement"] = weighted_mean(distance, weight)
-            total += c.disentanglement_weight * terms["disentanglement"]
+            total += self.disentanglement_weight() * terms["disentanglement"]
         if c.is_adversarial:
             adversarial_loss = ADVERSARIAL_LOSSES[c.adversarial_loss]
             scores, modality = self.discriminator(generated, training=True)
@@ -333,6 +310,14 @@ class Unified(AdversarialModel):
             total += c.adversarial_weight * terms["g_adversarial"]
             total += c.modality_weight * terms["g_modality"]
         return total, terms, {"generated": generated}
+
+    def disentanglement_weight(self):
+        """Of Eq. 5, in this step."""
+        c = self.config
+        if not c.disentanglement_delay:
+            return c.disentanglement_weight
+        done = ops.cast(self.optimizers["generators"].iterations, "float32") / c.steps
+        return c.disentanglement_weight * ops.clip(done / c.disentanglement_delay - 1.0, 0.0, 1.0)
 
     def discriminator_loss(self, batch: dict, carried: dict):
         """Real against generated slices, and the modality of real ones (Eq. 7)."""

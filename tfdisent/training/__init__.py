@@ -3,6 +3,7 @@
 from tfdisent.training.adversarial import AdversarialModel, Phase
 from tfdisent.training.averaging import ExponentialMovingAverage, StochasticWeightAveraging
 from tfdisent.training.checkpoint import Checkpoints
+from tfdisent.training.system import System
 
 __all__ = [
     "AdversarialModel",
@@ -10,4 +11,5 @@ __all__ = [
     "ExponentialMovingAverage",
     "Phase",
     "StochasticWeightAveraging",
+    "System",
 ]
