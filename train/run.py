@@ -470,7 +470,7 @@ def figure_file(heading: str) -> str:
     return re.sub("[^a-z0-9]+", "-", heading.lower()).strip("-")
 
 
-def volume_settings(folder: pathlib.Path, model: Any) -> dict[str, Any]:
+def volume_settings(folder: pathlib.Path, manifest: Any, model: Any) -> dict[str, Any]:
     """What `tfdisent.apply` has to know to give the model slices of volumes as it saw them; {} of other images."""
     import numpy as np
 
@@ -487,7 +487,11 @@ def volume_settings(folder: pathlib.Path, model: Any) -> dict[str, Any]:
         return {}
     size = model.config.image_size
     scale = np.array(shape) / (size if isinstance(size, tuple) else (size, size))
-    settings = {"planes": ["axial"], "foreground": data_options().get("foreground", "nonzero")}
+    chosen = manifest.options
+    settings = {
+        "planes": chosen.get("planes", ["axial"]),
+        "foreground": chosen.get("foreground", "nonzero"),
+    }
     if np.ptp(spacing, axis=0).max() < 1e-3:  # else slices of unlike pixels were learnt alike
         settings["pixel_spacing"] = [round(float(step), 4) for step in spacing[0] * scale]
     return settings
@@ -511,7 +515,8 @@ def export(parts, model, folder, manifest, metrics, run_dir, state) -> None:
         "licence": manifest.licence,
         "citation": manifest.citation,
         "values": parts.evaluation.card_values(manifest),
-        "data": report.data_summary(dataclasses.asdict(manifest)) | volume_settings(folder, model),
+        "data": report.data_summary(dataclasses.asdict(manifest))
+        | volume_settings(folder, manifest, model),
         "training": {
             "steps": state["step"],
             "minutes": round(state["seconds"] / 60, 1),

@@ -230,6 +230,19 @@ def test_a_delayed_disentanglement_joins_in_as_training_goes_on():
         assert any(moved(one, other)) == moves
 
 
+def test_rates_stay_and_then_fall_to_zero_over_the_last_steps():
+    model = made(learning_rate=0.2, learning_rate_decay=0.5, steps=8)
+    rates = {
+        name: optimizer.get_config()["learning_rate"]
+        for name, optimizer in model.optimizers.items()
+    }
+    for name, first in (("generators", 0.2), ("discriminators", TINY.discriminator_learning_rate)):
+        schedule = keras.optimizers.schedules.deserialize(rates[name])
+        found = [float(schedule(step)) for step in (0, 3, 4, 6, 8, 9)]
+        np.testing.assert_allclose(found, np.array([1, 1, 1, 0.5, 0, 0]) * first, atol=1e-6)
+    step(model)
+
+
 @pytest.mark.parametrize(
     "settings", [{"skips": False}, {"merge": True}, {"image_size": (32, 48)}], ids=str
 )
@@ -628,6 +641,7 @@ def test_one_size_is_a_square_and_two_are_height_and_width():
         {"disentanglement_weight": float("nan")},
         {"average_momentum": 1.0},
         {"disentanglement_delay": 1.0},
+        {"learning_rate_decay": -0.5},
         {"clip_norm": 0.0},
         {"learning_rate": 0.0},
         {"discriminator_learning_rate": -1e-4},

@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from tests.datasets import raw_volumes
 from tfdisent.phantoms import brain
 from train import unified
 
@@ -81,6 +82,28 @@ def test_the_export_translates_a_volume_onto_its_own_grid(trained):
         assert not values[0, 0].any()  # background stays
     _, error = run("tfdisent.apply", trained, *arguments, "--target=PET", status=1)
     assert "T1, T1ce, T2, FLAIR" in error and "Traceback" not in error
+
+
+def test_volumes_of_unlike_sizes_in_three_planes_make_a_model_that_is_applied_in_three(tmp_path):
+    lines = ["subject,modality,image,split"]
+    for index, shape in enumerate([(24, 20, 18), (30, 26, 16), (22, 28, 20)]):
+        for modality, seed in (("T1", index), ("T2", 9 + index)):
+            name = f"s{index}_{modality}.nii.gz"
+            raw_volumes.write(tmp_path / "raw" / name, raw_volumes.brain(seed, shape))
+            lines.append(f"s{index},{modality},{name},{'test' if index == 2 else 'train'}")
+    (tmp_path / "raw/table.csv").write_text("\n".join(lines) + "\n")
+    size = ["--steps=2", "--batch_size=4", *[s for s in TINY if s.startswith("--set")]]
+    data = ["--dataset=manifest", "--raw_dir=raw/table.csv", "--run_dir=r"]
+    planes = "--data=planes=axial,coronal,sagittal"
+    run("train.unified", tmp_path, *data, planes, *size)
+    card = json.loads((tmp_path / "saved_models/unified-manifest/1/card.json").read_text())
+    assert card["config"]["modalities"] == ["T1", "T2"]
+    assert card["data"]["planes"] == ["axial", "coronal", "sagittal"]
+    # The largest of all slices is 30 x 28 mm, read as 32 x 32 pixels.
+    assert card["data"]["pixel_spacing"] == pytest.approx([28 / 32, 30 / 32], abs=1e-3)
+    arguments = ["--model=saved_models/unified-manifest", "--input=raw/s2_T1.nii.gz"]
+    run("tfdisent.apply", tmp_path, *arguments, "--output=made", "--target=T2")
+    assert nibabel.load(tmp_path / "made/s2_T1_T2.nii.gz").shape == (22, 28, 20)
 
 
 def test_presets_fit_the_configs_of_all_models():

@@ -43,8 +43,9 @@ Where the paper is silent or says two things:
 Deviations, each a config field: `average_momentum` keeps averaged weights for evaluation and export (0 gives the last
 ones); `merge` gives the U-Net's decoder a convolution per level in which features, skip and code meet, without which it
 hardly turns contrast around (see `unet_decoder`); `upsampling="nearest"` takes the place of the backbone's transposed
-convolutions, whose checkerboards are known; `disentanglement_delay` lets Eq. 5 begin when Dec shows lesions: it compares
-x with what Dec makes of it, and as long as that lacks them it asks Enc to overlook them; `clip_norm` bounds gradients.
+convolutions, whose checkerboards are known; `disentanglement_delay` lets Eq. 5 begin when Dec shows lesions, since it
+compares x with what Dec makes of it, and asks Enc to overlook what that lacks; `clip_norm` bounds gradients, and
+`learning_rate_decay` lets the rates fall.
 """
 
 import dataclasses
@@ -75,6 +76,7 @@ from tfdisent.training.system import System, check_fields
 
 NORMALIZATIONS = ("slice", "volume", "percentile")
 COUNTS = ("filters", "discriminator_filters", "batch_size", "steps")
+FRACTIONS = ("average_momentum", "beta_1", "beta_2", "disentanglement_delay", "learning_rate_decay")
 INITIALIZERS = {"normal": small_normal, "he_normal": keras.initializers.HeNormal}
 ADVERSARIAL_LOSSES = {"cross_entropy": binary_cross_entropy, "least_squares": least_squares}
 
@@ -138,6 +140,7 @@ class UnifiedConfig(ConfigOfSlices):
         classify_generated: Dis_mc learns on generated images too.
         average_momentum: momentum of the averaged weights used for evaluation and export.
         learning_rate, discriminator_learning_rate: of encoder and decoder, and of the discriminator.
+        learning_rate_decay: fraction of `steps`, the last ones, in which both fall to 0 on half a cosine.
         beta_1, beta_2: Adam's, for both players.
         clip_norm: bound of the norm of each player's gradient, all of its weights together, or None.
         augmentation: names from `tfdisent.data.augment.AUGMENTATIONS`, separated by commas.
@@ -167,6 +170,7 @@ class UnifiedConfig(ConfigOfSlices):
     average_momentum: float = 0.999
     learning_rate: float = 1e-3
     discriminator_learning_rate: float = 1e-4
+    learning_rate_decay: float = 0.0
     beta_1: float = 0.5
     beta_2: float = 0.999
     clip_norm: float | None = None
@@ -192,7 +196,7 @@ class UnifiedConfig(ConfigOfSlices):
         check_fields(
             self,
             counts=COUNTS,
-            fractions=("average_momentum", "beta_1", "beta_2", "disentanglement_delay"),
+            fractions=FRACTIONS,
             choices={
                 "normalize": NORMALIZATIONS,
                 "upsampling": UPSAMPLING,
@@ -240,10 +244,16 @@ class Unified(System):
             phases.append(Phase(self.discriminator_loss, [self.discriminator], "discriminators"))
         return phases
 
-    def learning_rate(self, player: str) -> float:
+    def learning_rate(self, player: str):
         """Of encoder and decoder, or of the discriminator."""
         c = self.config
-        return c.learning_rate if player == "generators" else c.discriminator_learning_rate
+        rate = c.learning_rate if player == "generators" else c.discriminator_learning_rate
+        if not c.learning_rate_decay:
+            return rate
+        falling = max(1, round(c.learning_rate_decay * c.steps))
+        return keras.optimizers.schedules.CosineDecay(
+            rate, falling, warmup_target=rate, warmup_steps=c.steps - falling
+        )
 
     def passes(self, batch: dict) -> list[dict]:
         """One pass: each subject's slice in its source and in its target modality.
