@@ -249,19 +249,19 @@ def prepared_data(parts: Parts, image_size: int | tuple[int, int]):
     import datasets
     from tfdisent.data import Manifest
 
-    options = {**parts.options(FLAGS.dataset, image_size), **data_options()}
+    options, given = parts.options(FLAGS.dataset, image_size), data_options()
+    if "size" in options.keys() & given.keys():
+        raise ValueError(
+            "The image size is the system's: give --set=image_size=... in place of --data=size=..."
+        )
+    options |= given
     folder = datasets.prepare(FLAGS.dataset, FLAGS.data_dir, FLAGS.raw_dir, **options)
     return folder, Manifest.read(folder)
 
 
 def data_options() -> dict[str, str]:
     """The values of --data by option."""
-    options = dict(assignment.partition("=")[::2] for assignment in FLAGS.data)
-    if "size" in options:
-        raise ValueError(
-            "The image size is the system's: give --set=image_size=... in place of --data=size=..."
-        )
-    return options
+    return dict(assignment.partition("=")[::2] for assignment in FLAGS.data)
 
 
 def open_run(system: str, name: str, config: Any, manifest: Any) -> pathlib.Path:

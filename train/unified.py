@@ -2,7 +2,7 @@
 Or what it is compared with: python -m train.unified --model=pix2pix ...
 
 Data sets: brain_phantom (made by itself), brats, manifest, bids (--raw_dir=DIR) with two modalities or more. Volumes
-are prepared at their own size and resized when they are read: --set=image_size=128 or 192,160.
+are prepared at their own size, or cut to --data=size=192x160, and resized when they are read: --set=image_size=128.
 
 Presets (values of `UnifiedConfig`; two CPU cores):
 
@@ -52,20 +52,22 @@ QUICK_UNIFIED = {
     "steps": 4000,
 }
 QUICK_PIX2PIX = {"share_batch": True, "batch_size": 48, "steps": 1200}
-# Its sums over pixels make 0.1 a weight for 128 x 128.
+# The sums over pixels make 0.1 a weight for 128 x 128.
 QUICK_TCMGAN = {"segmentor_filters": 16, "translation_weight": 0.4, "steps": 1200}
 SMALL = {"image_size": 128}
+SMALL_TCMGAN = {"translation_weight": 0.1}
 
 
 def presets(name: str) -> dict[str, dict]:
     """Values of a model's config by preset."""
+    small = SMALL
     if name == "pix2pix":
         quick = QUICK | QUICK_PIX2PIX
     elif name.startswith("tcmgan"):
-        quick = QUICK | QUICK_TCMGAN
+        quick, small = QUICK | QUICK_TCMGAN, SMALL | SMALL_TCMGAN
     else:
         quick = QUICK | QUICK_UNIFIED
-    return {"quick": quick, "small": quick | SMALL, "paper": {}}
+    return {"quick": quick, "small": quick | small, "paper": {}}
 
 
 def parts(name: str) -> run.Parts:
