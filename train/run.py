@@ -6,6 +6,7 @@
 
 import dataclasses
 import json
+import logging as python_logging
 import os
 import pathlib
 import platform
@@ -150,6 +151,7 @@ def train(
     if not FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else dozens of lines that say nothing
+        python_logging.getLogger("tensorflow").setLevel("ERROR")  # likewise of networks compiled
     say(f"1/5 data: {FLAGS.dataset}")
     import keras  # before TensorFlow: with the torch backend it must load torch first
 

@@ -53,7 +53,7 @@ QUICK_UNIFIED = {
 }
 QUICK_PIX2PIX = {"share_batch": True, "batch_size": 48, "steps": 1200}
 # The sums over pixels make 0.1 a weight for 128 x 128.
-QUICK_TCMGAN = {"segmentor_filters": 16, "translation_weight": 0.4, "steps": 1200}
+QUICK_TCMGAN = {"segmentor_filters": 16, "translation_weight": 0.4, "steps": 2400}
 SMALL = {"image_size": 128}
 SMALL_TCMGAN = {"translation_weight": 0.1}
 

@@ -94,13 +94,13 @@ def test_volumes_of_unlike_sizes_in_three_planes_make_a_model_that_is_applied_in
     (tmp_path / "raw/table.csv").write_text("\n".join(lines) + "\n")
     size = ["--steps=2", "--batch_size=4", *[s for s in TINY if s.startswith("--set")]]
     data = ["--dataset=manifest", "--raw_dir=raw/table.csv", "--run_dir=r"]
-    planes = "--data=planes=axial,coronal,sagittal"
-    run("train.unified", tmp_path, *data, planes, *size)
+    data += ["--data=planes=axial,coronal,sagittal", "--data=size=32x30"]
+    run("train.unified", tmp_path, *data, *size)
     card = json.loads((tmp_path / "saved_models/unified-manifest/1/card.json").read_text())
     assert card["config"]["modalities"] == ["T1", "T2"]
     assert card["data"]["planes"] == ["axial", "coronal", "sagittal"]
-    # The largest of all slices is 30 x 28 mm, read as 32 x 32 pixels.
-    assert card["data"]["pixel_spacing"] == pytest.approx([28 / 32, 30 / 32], abs=1e-3)
+    # Slices of 32 x 30 mm are read as 32 x 32 pixels.
+    assert card["data"]["pixel_spacing"] == pytest.approx([1, 30 / 32], abs=1e-3)
     arguments = ["--model=saved_models/unified-manifest", "--input=raw/s2_T1.nii.gz"]
     run("tfdisent.apply", tmp_path, *arguments, "--output=made", "--target=T2")
     assert nibabel.load(tmp_path / "made/s2_T1_T2.nii.gz").shape == (22, 28, 20)
@@ -128,3 +128,8 @@ def test_data_of_one_modality_are_refused(tmp_path):
     one = "--data=contrasts=T1"
     _, error = run("train.unified", tmp_path, *TINY, one, status=1)
     assert "two or more" in error and "Traceback" not in error
+
+
+def test_the_size_of_a_phantoms_slices_is_the_models(tmp_path):
+    _, error = run("train.unified", tmp_path, *TINY, "--data=size=40", status=1)
+    assert "--set=image_size" in error and "Traceback" not in error
