@@ -13,6 +13,7 @@ from tfdisent.losses import (
     least_squares,
     soft_dice,
     softmax_cross_entropy,
+    weighted_mean,
 )
 
 EVERY_LOSS = {
@@ -167,3 +168,8 @@ def test_an_example_does_not_influence_another_ones_loss(name):
         EVERY_LOSS[name](changed, b)
     )
     assert np.flatnonzero(difference).tolist() == [2]
+
+
+def test_a_weighted_mean_is_that_of_what_counts_and_does_not_see_the_rest():
+    received = weighted_mean(ops.convert_to_tensor([1.0, np.inf, 4.0]), ops.array([1.0, 0.0, 1.0]))
+    assert float(received) == 2.5

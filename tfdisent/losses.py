@@ -131,6 +131,12 @@ def soft_dice(predicted, target, *, smooth: float = 1.0):
     return (2.0 * intersection + smooth) / (sizes + smooth)
 
 
+def weighted_mean(values, weight):
+    """Mean of values (B,) by weights (B,) of 0 and 1; 0 where all are 0."""
+    # Not values * weight: what does not count may be infinite.
+    return ops.sum(ops.where(weight > 0, values, 0.0)) / ops.maximum(ops.sum(weight), 1.0)
+
+
 def _float32(values):
     return ops.cast(keras.ops.convert_to_tensor(values), "float32")
 

@@ -14,7 +14,7 @@ from keras import ops
 from tests.checks import array, kernels, moved, tensors, trained_once, values, weights
 from tfdisent.losses import absolute_error
 from tfdisent.systems import unified
-from tfdisent.systems.unified import Unified, UnifiedConfig, anatomy_distance, weighted_mean
+from tfdisent.systems.unified import Unified, UnifiedConfig, anatomy_distance
 from tfdisent.training.adversarial import AdversarialModel
 from tfdisent.training.checkpoint import Checkpoints
 
@@ -353,11 +353,6 @@ def test_a_batch_without_any_modality_has_no_loss(model):
     total, terms, d_total, d_terms = losses(model, chosen(model, **nothing))
     assert total == d_total == 0
     assert not any([*terms.values(), *d_terms.values()])
-
-
-def test_a_weighted_mean_is_that_of_what_counts_and_does_not_see_the_rest():
-    received = weighted_mean(ops.convert_to_tensor([1.0, np.inf, 4.0]), ops.array([1.0, 0.0, 1.0]))
-    assert float(array(received)) == 2.5
 
 
 # --- the objective ---

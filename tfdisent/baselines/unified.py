@@ -52,8 +52,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfdisent.losses import absolute_error, binary_cross_entropy, dice_loss
+from tfdisent.losses import absolute_error, binary_cross_entropy, dice_loss, weighted_mean
 from tfdisent.networks import (
+    INITIALIZERS,
+    UPSAMPLING,
     num_halvings,
     patch_discriminator,
     strided_unet,
@@ -61,14 +63,8 @@ from tfdisent.networks import (
     unet_encoder,
     with_code,
 )
-from tfdisent.systems.unified import (
-    INITIALIZERS,
-    ConfigOfSlices,
-    Unified,
-    UnifiedConfig,
-    modality_indices,
-    weighted_mean,
-)
+from tfdisent.systems.modalities import NORMALIZATIONS, ConfigOfSlices, modality_indices
+from tfdisent.systems.unified import COUNTS, Unified, UnifiedConfig
 from tfdisent.training.adversarial import Phase, input_gradient
 from tfdisent.training.system import System, check_fields
 
@@ -101,11 +97,16 @@ class TranslatorConfig(ConfigOfSlices):
     steps: int = 20_000
 
     def __post_init__(self):
-        names = [field.name for field in dataclasses.fields(TranslatorConfig)]
-        checked = UnifiedConfig(**{name: getattr(self, name) for name in names})
-        for name in ("image_size", "modalities"):  # JSON gives lists
-            object.__setattr__(self, name, getattr(checked, name))
-        check_fields(self, counts=("segmentor_filters",))
+        super().__post_init__()
+        check_fields(
+            self,
+            counts=(*COUNTS, "segmentor_filters"),
+            choices={
+                "normalize": NORMALIZATIONS,
+                "upsampling": UPSAMPLING,
+                "initializer": INITIALIZERS,
+            },
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ that dict, with a "code" (B, K) in it if it is told to. What they have in common
 """
 
 from tfdisent.networks.blocks import (
+    INITIALIZERS,
     UPSAMPLING,
     instance_norm,
     num_halvings,
@@ -23,6 +24,7 @@ from tfdisent.networks.strided_unet import strided_unet
 from tfdisent.networks.unet import unet_decoder, unet_encoder
 
 __all__ = [
+    "INITIALIZERS",
     "UPSAMPLING",
     "instance_norm",
     "num_halvings",

@@ -22,6 +22,10 @@ def small_normal() -> keras.initializers.Initializer:
     return keras.initializers.RandomNormal(stddev=0.02)
 
 
+# What configs call them.
+INITIALIZERS = {"normal": small_normal, "he_normal": keras.initializers.HeNormal}
+
+
 def num_halvings(height: int, width: int, at_most: int, smallest: int = 1) -> int:
     """How often both sides can be halved without remainder, down to `smallest` pixels, `at_most` times."""
     count = 0

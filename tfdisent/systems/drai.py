@@ -45,6 +45,7 @@ from keras import ops
 
 from tfdisent.layers import GradientReversal, UpsampleConv2D
 from tfdisent.losses import absolute_error, gaussian_kl, least_squares
+from tfdisent.networks import INITIALIZERS
 from tfdisent.training.adversarial import Phase, num_replicas
 from tfdisent.training.system import System, check_fields
 
@@ -124,7 +125,7 @@ class DRAIConfig:
             self,
             counts=COUNTS,
             fractions=("dropout", "average_momentum", "beta_1", "beta_2"),
-            choices={"initializer": ("normal", "he_normal")},
+            choices={"initializer": INITIALIZERS},
         )
 
     @property
@@ -735,9 +736,7 @@ def _halves(h):
 
 
 def _initializer(config):
-    if config.initializer == "normal":
-        return keras.initializers.RandomNormal(stddev=0.02)
-    return keras.initializers.HeNormal()
+    return INITIALIZERS[config.initializer]()
 
 
 def _conv(config, filters, kernel_size, strides=1, padding="same", use_bias=True):

@@ -60,58 +60,31 @@ from tfdisent.losses import (
     binary_cross_entropy,
     least_squares,
     softmax_cross_entropy,
+    weighted_mean,
 )
 from tfdisent.networks import (
+    INITIALIZERS,
     UPSAMPLING,
     num_halvings,
     patch_discriminator,
     residual_decoder,
     residual_encoder,
-    small_normal,
     unet_decoder,
     unet_encoder,
+)
+from tfdisent.systems.modalities import (
+    NORMALIZATIONS,
+    ConfigOfSlices,
+    checked_code,
+    is_code,
+    modality_indices,
 )
 from tfdisent.training.adversarial import Phase
 from tfdisent.training.system import System, check_fields
 
-NORMALIZATIONS = ("slice", "volume", "percentile")
 COUNTS = ("filters", "discriminator_filters", "batch_size", "steps")
 FRACTIONS = ("average_momentum", "beta_1", "beta_2", "disentanglement_delay", "learning_rate_decay")
-INITIALIZERS = {"normal": small_normal, "he_normal": keras.initializers.HeNormal}
 ADVERSARIAL_LOSSES = {"cross_entropy": binary_cross_entropy, "least_squares": least_squares}
-
-
-class ConfigOfSlices:
-    """What follows from `image_size` and `modalities`, of all configs that have them."""
-
-    @property
-    def num_modalities(self) -> int:
-        """M."""
-        return len(self.modalities)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Of a slice in one modality, (H, W, 1)."""
-        size = self.image_size
-        return (*(size if isinstance(size, tuple) else (size, size)), 1)
-
-    def check_batch(self, image) -> None:
-        """Raises ValueError unless images are (B, H, W, M)."""
-        expected = (*self.image_shape[:2], self.num_modalities)
-        if tuple(image.shape[1:]) != expected:
-            raise ValueError(
-                f"Expected images of shape (B, {', '.join(map(str, expected))}), a channel for each of "
-                f"{', '.join(self.modalities)}; received {tuple(image.shape)}."
-            )
-
-    def checked_slices(self, image):
-        """The slices (B, H, W, 1) as float32; a ValueError on another shape."""
-        expected = self.image_shape
-        if tuple(image.shape[1:]) != expected:
-            raise ValueError(
-                f"Expected images of shape (B, {', '.join(map(str, expected))}), received {tuple(image.shape)}."
-            )
-        return ops.cast(image, "float32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,20 +152,7 @@ class UnifiedConfig(ConfigOfSlices):
     steps: int = 20_000
 
     def __post_init__(self):
-        if not isinstance(self.image_size, int):  # JSON gives lists
-            object.__setattr__(self, "image_size", tuple(self.image_size))
-        object.__setattr__(self, "modalities", tuple(self.modalities))
-        sides = self.image_size if isinstance(self.image_size, tuple) else (self.image_size,)
-        if len(sides) > 2 or not all(side >= 32 and side % 16 == 0 for side in sides):
-            raise ValueError(
-                "Expected image_size to be one or two multiples of 16 from 32, as 128 or (192, 160); received "
-                f"{self.image_size}."
-            )
-        if len(self.modalities) < 2 or len(set(self.modalities)) < len(self.modalities):
-            raise ValueError(
-                f"Expected modalities to be two or more different names, received {self.modalities}: there is nothing "
-                "to translate otherwise."
-            )
+        super().__post_init__()
         check_fields(
             self,
             counts=COUNTS,
@@ -409,50 +369,6 @@ class Unified(System):
         return ops.convert_to_tensor(code)
 
 
-def is_code(modality) -> bool:
-    """Whether modalities are given as codes (B, M), and not by name or index."""
-    return len(getattr(modality, "shape", ())) == 2
-
-
-def checked_code(code, names: tuple[str, ...]):
-    """The codes; a ValueError unless they are (B, M)."""
-    if code.shape[1] != len(names):
-        raise ValueError(
-            f"Expected codes of shape (B, {len(names)}), received {tuple(code.shape)}."
-        )
-    return code
-
-
-def modality_indices(wanted, names: tuple[str, ...], size: int, role: str) -> list[int]:
-    """Indices of modalities, one for each of `size` images.
-
-    Args:
-        wanted: names, indices or one-hot codes (B, M); one name or index stands for all.
-        names: of the modalities, M.
-        size: B.
-        role: what they are, for errors: "source" or "target".
-
-    Raises:
-        ValueError: for a modality that is not among them, or another number of them than 1 or B.
-    """
-    if is_code(wanted):
-        wanted = ops.convert_to_numpy(checked_code(wanted, names)).argmax(axis=1)
-    index = []
-    for one in np.atleast_1d(wanted).tolist():
-        if one in names:
-            index.append(names.index(one))
-        elif type(one) is int and 0 <= one < len(names):
-            index.append(one)
-        else:
-            raise ValueError(
-                f"Expected a {role} among {', '.join(names)}, or an index from 0 to {len(names) - 1}; received "
-                f"{one!r}."
-            )
-    if len(index) not in (1, size):
-        raise ValueError(f"Expected 1 {role} or {size}, one an image; received {len(index)}.")
-    return index * size if len(index) == 1 else index
-
-
 def anatomy_distance(anatomy: dict, other: dict, all_levels: bool = True):
     """How far apart two anatomies are: mean absolute difference of each level, then mean of the levels (Eq. 5).
 
@@ -465,12 +381,6 @@ def anatomy_distance(anatomy: dict, other: dict, all_levels: bool = True):
     """
     levels = sorted(anatomy) if all_levels else [max(anatomy)]
     return sum(absolute_error(anatomy[level], other[level]) for level in levels) / len(levels)
-
-
-def weighted_mean(values, weight):
-    """Mean of values (B,) by weights (B,) of 0 and 1; 0 where all are 0."""
-    # Not values * weight: what does not count may be infinite.
-    return ops.sum(ops.where(weight > 0, values, 0.0)) / ops.maximum(ops.sum(weight), 1.0)
 
 
 # --- networks ---
