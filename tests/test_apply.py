@@ -189,6 +189,22 @@ def test_like_gives_the_range_of_another_volume(negative, tmp_path):
     assert made[0, 0, 0] == 0
 
 
+def test_the_range_of_another_volume_may_be_that_inside_its_mask(negative, tmp_path):
+    source = save(tmp_path / "in/scan.nii", brain())
+    array = brain(1) // 2
+    other = save(tmp_path / "t2.nii", np.where(array, array, 9000), "RAS")
+    mask = save(tmp_path / "mask.nii", (array > 0).astype(np.uint8), "RAS")
+    options = Options(target=["T2"], like=other, like_mask=mask)
+    apply(negative, source, tmp_path / "out", options)
+    inside = values(source) > 0
+    made, t2 = values(tmp_path / "out/scan_T2.nii.gz")[inside], array[array > 0]
+    # The darkest of the source becomes the brightest of the other.
+    assert made.max() == pytest.approx(t2.max(), rel=1e-3)
+    assert made.min() == pytest.approx(t2.min(), rel=1e-3)
+    with pytest.raises(ValueError, match="give that too"):
+        apply(negative, source, tmp_path / "new", Options(target=["T2"], like_mask=mask))
+
+
 def test_a_mask_says_what_is_brain(identity, tmp_path):
     """As of volumes whose background is not 0."""
     array = brain()
@@ -245,6 +261,37 @@ def test_the_model_sees_what_it_saw_in_training(normalize, foreground, dtype, id
     made = read_nifti(tmp_path / "out/a_translate.nii.gz").array
     made = made if normalize == "zscore" else 2 * made - 1
     assert len(seen) >= 14
+    for index, image in seen.items():
+        np.testing.assert_allclose(made[index], image[3:29, 4:24, 0], atol=1e-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedScan(Scan):
+    def index(self, raw_dir):
+        image, mask = {"T1": str(raw_dir / "a.nii")}, str(raw_dir / "mask.nii")
+        return [Unit(n, n, Scans(image, brain_mask=mask)) for n in ("one", "two")]
+
+
+def test_outside_of_a_mask_is_what_it_was_in_training(identity, tmp_path):
+    """As of z-scores, of which 0 is the mean and no background."""
+    array = brain()
+    inside = array > 0
+    scores = np.where(inside, (array - array[inside].mean()) / array[inside].std(), -2.5)
+    source = save(tmp_path / "in/a.nii", scores.astype(np.float32))
+    mask = save(tmp_path / "in/mask.nii", inside.astype(np.uint8))
+    builder = MaskedScan(size=SIZE, background=-6)
+    folder = prepare(builder, tmp_path / "data", tmp_path / "in", workers=1)
+    options = {"shuffle": False, "drop_remainder": False, "metadata": True}
+    batch = next(iter(load(folder, "train", **options)))
+    seen = {int(k): image for k, image in zip(batch["slice_index"], batch["image"], strict=True)}
+    assert (np.asarray(batch["image"]) == -1).mean() > 0.3
+
+    model = tmp_path / "model"
+    card = {"data": {"normalize": "volume", "image_dtype": "float16", "background": -6.0}}
+    save_model(model, lambda image: image, card=card)
+    options = Options(planes="axial", background="translate", mask=mask)
+    apply(model, source, tmp_path / "out", options, pixel_spacing=1)
+    made = 2 * read_nifti(tmp_path / "out/a_translate.nii.gz").array - 1
     for index, image in seen.items():
         np.testing.assert_allclose(made[index], image[3:29, 4:24, 0], atol=1e-3)
 

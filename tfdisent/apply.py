@@ -60,6 +60,7 @@ class SliceModel(NamedTuple):
         is_uint8: of images stored as uint8, whose range is 0 to 255.
         pixel_spacing: millimetres of its pixels along rows and columns, or None if not known.
         planes: whose slices it was trained on.
+        background: the value outside of brain masks in training.
     """
 
     run: Callable
@@ -71,6 +72,7 @@ class SliceModel(NamedTuple):
     is_uint8: bool = False
     pixel_spacing: tuple[float, float] | None = None
     planes: tuple[str, ...] = ("axial",)
+    background: float = 0.0
 
 
 class Scale(NamedTuple):
@@ -83,7 +85,7 @@ class Scale(NamedTuple):
 class Scan(NamedTuple):
     """A volume as a model sees it.
 
-    `array` (S, H, W) is float32; `background` is what 0 has become in it. `anatomy` is where its
+    `array` (S, H, W) is float32; `background` is what the model's has become in it. `anatomy` is where its
     statistics were taken, `inside` where there is no background: both bool, (S, H, W).
     """
 
@@ -125,6 +127,7 @@ def define_flags() -> None:
         "What is background in the input stays 0, or gets what the model makes of it.",
     )
     flags.DEFINE_string("like", None, "Volume whose range of values the results get.")
+    flags.DEFINE_string("like_mask", None, "Brain mask of that volume.")
     flags.DEFINE_bool("overwrite", False, "Write anew what is there already.")
     flags.DEFINE_enum(
         "on_error", "fail", ["fail", "skip"], "Stop at a volume that cannot be used, or go on."
@@ -187,6 +190,7 @@ class Options:
     mask: str | os.PathLike | None = None
     background: str = "keep"
     like: str | os.PathLike | None = None
+    like_mask: str | os.PathLike | None = None
     overwrite: bool = False
     on_error: str = "fail"
     nan: str = "fail"
@@ -315,7 +319,7 @@ def normalized(array, model: SliceModel, mask=None) -> Scan:
     Args:
         array: (S, H, W).
         model: as from `load_model`.
-        mask: (S, H, W) bool, the brain; what is outside becomes 0 first.
+        mask: (S, H, W) bool, the brain; what is outside becomes the model's background first.
 
     Raises:
         ValueError: there is no anatomy.
@@ -328,11 +332,11 @@ def normalized(array, model: SliceModel, mask=None) -> Scan:
     if mask is None:
         anatomy, inside = foreground(array, model.foreground), array != 0
     else:
-        array, anatomy, inside = apply_mask(array, mask), mask, mask
+        array, anatomy, inside = apply_mask(array, mask, model.background), mask, mask
     scale = scale_of(array, anatomy, model)
     bounds = (-1, 1) if model.normalize in ("volume", "percentile") else (-np.inf, np.inf)
     scaled = (array.astype(np.float32) - np.float32(scale.zero)) / np.float32(scale.unit)
-    background = float(np.clip(-scale.zero / scale.unit, *bounds))
+    background = float(np.clip((model.background - scale.zero) / scale.unit, *bounds))
     # Dark voxels inside the brain are no background.
     return Scan(scaled.clip(*bounds), background, anatomy, ndimage.binary_fill_holes(inside))
 
@@ -377,13 +381,19 @@ def scale_of(array, anatomy, model: SliceModel) -> Scale:
 def _scale_like(options: Options, model: SliceModel) -> Scale | None:
     """The scale of the volume that results are to be like."""
     if options.like is None:
+        if options.like_mask is not None:
+            raise ValueError("--like_mask is the mask of --like: give that too.")
         return None
     from tfdisent.data.preprocess import foreground
     from tfdisent.data.volumes import read_nifti
 
-    array = read_nifti(options.like, nan=options.nan, max_oblique=90).array
+    volume = read_nifti(options.like, nan=options.nan, max_oblique=90)
+    if options.like_mask is None:
+        anatomy = foreground(volume.array, model.foreground)
+    else:
+        anatomy = _read_mask(options.like_mask, pathlib.Path(options.like), volume)
     try:
-        return scale_of(array, foreground(array, model.foreground), model)
+        return scale_of(volume.array, anatomy, model)
     except ValueError as error:
         raise ValueError(f"{options.like}: {error}") from error
 
@@ -403,7 +413,7 @@ def load_model(
 
     Of the card it reads `signatures` (the first is taken), of `config` (or else `data`)
     `modalities` and `normalize`, and of `data` `pixel_spacing` (millimetres of the model's pixels,
-    one number or two), `foreground`, `planes` (whose slices it was trained on) and `image_dtype`.
+    one number or two), `foreground`, `background`, `planes` (whose slices it was trained on) and `image_dtype`.
 
     Args:
         path: folder of the SavedModel, or of its versions, of which the highest is taken.
@@ -468,6 +478,7 @@ def load_model(
         is_uint8=data.get("image_dtype") == "uint8",
         pixel_spacing=_pair(path, pixel_spacing) if pixel_spacing else None,
         planes=tuple(data.get("planes", ("axial",))),
+        background=float(data.get("background", 0.0)),
     )
 
 

@@ -493,6 +493,7 @@ def volume_settings(folder: pathlib.Path, manifest: Any, model: Any) -> dict[str
     settings = {
         "planes": chosen.get("planes", ["axial"]),
         "foreground": chosen.get("foreground", "nonzero"),
+        "background": float(chosen.get("background", 0.0)),
     }
     if np.ptp(spacing, axis=0).max() < 1e-3:  # else slices of unlike pixels were learnt alike
         settings["pixel_spacing"] = [round(float(step), 4) for step in spacing[0] * scale]

@@ -250,3 +250,11 @@ def test_the_papers_tables_have_their_models():
     column = unified.paper("brain_phantom")
     assert column.values["ssim"].value == 0.9625 and column.values["dice"].value == 0.7862
     assert unified.paper("ixi") is None
+
+
+def test_the_slices_shown_are_of_different_subjects_or_lie_apart():
+    size = np.array([1, 9, 8, 2, 7, 6, 0, 5])
+    subject = np.array([b"a", b"a", b"a", b"b", b"c", b"c", b"d", b"e"])
+    assert unified._different(size, subject).tolist() == [1, 4, 7, 3]
+    assert unified._different(size, np.zeros(8)).tolist() == [1, 2, 4, 7]
+    assert unified._different(size[:1], subject[:1]).tolist() == [0]

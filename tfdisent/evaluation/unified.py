@@ -370,7 +370,7 @@ def draw_figures(model, made: dict, test: dict, names: tuple[str, ...]) -> list[
         )
     ]
     pair = max((i, j) for i, j in made if i != j and i == min(made)[0])
-    rows = np.argsort(-size, kind="stable")[:4]
+    rows = _different(size, test.get("subject", np.zeros(len(size))))
     truth, ours = test["image"][rows][..., pair[1], None], made[pair][rows][..., None]
     error = np.clip(np.abs(truth - ours), 0, 1) * 2 - 1
     result.append(
@@ -389,6 +389,16 @@ def draw_figures(model, made: dict, test: dict, names: tuple[str, ...]) -> list[
         )
     )
     return result
+
+
+def _different(size: np.ndarray, subject: np.ndarray, count: int = 4) -> np.ndarray:
+    """Rows to show: the slice with the most of each subject, and of few subjects some of their others."""
+    order = np.argsort(-size, kind="stable")
+    _, first = np.unique(subject[order], return_index=True)
+    rows = order[np.sort(first)][:count]
+    others = np.setdiff1d(np.flatnonzero(size >= size.max() / 2), rows)
+    more = np.linspace(0, len(others) - 1, min(len(others), count - len(rows))).astype(int)
+    return np.concatenate([rows, others[more]])
 
 
 def sample_grid(model: Unified, shown: dict) -> np.ndarray:
