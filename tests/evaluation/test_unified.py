@@ -258,3 +258,14 @@ def test_the_slices_shown_are_of_different_subjects_or_lie_apart():
     assert unified._different(size, subject).tolist() == [1, 4, 7, 3]
     assert unified._different(size, np.zeros(8)).tolist() == [1, 2, 4, 7]
     assert unified._different(size[:1], subject[:1]).tolist() == [0]
+
+
+def test_the_brain_is_what_is_not_as_the_corner_whatever_the_backgrounds_value():
+    image = np.full((2, 8, 8, 2), -1.0, "float32")
+    image[1] = -0.4  # another volume's
+    image[:, 2:5, 3:6, 0] += 0.3
+    image[:, 4, 4, 1] -= 0.2  # darker than the background
+    expected = np.zeros((8, 8), bool)
+    expected[2:5, 3:6] = True
+    for one in unified.brain(image):
+        np.testing.assert_array_equal(one, expected)

@@ -26,7 +26,7 @@ from tfdisent.report import Figure, figures, paper_column
 from tfdisent.report.tables import Column
 from tfdisent.systems.unified import Unified, anatomy_distance
 
-BACKGROUND = -0.999  # of images in [-1, 1]: what is outside of a skull-stripped brain
+TOLERANCE = 1e-3  # of images in [-1, 1]: what differs more from the corner's value is no background
 SEGMENTOR_SIZE = {"filters": 16}  # a quarter of the paper's, for two CPU cores
 SEGMENTOR_FIT = {"epochs": 30, "batch_size": 16}
 MAX_SLICES = 1000  # for the distance of anatomies
@@ -454,8 +454,11 @@ def card_values(manifest) -> dict[str, str]:
 
 
 def brain(image: np.ndarray) -> np.ndarray:
-    """Pixels (N, H, W) where any modality of images (N, H, W, M) is above the background."""
-    return (image > BACKGROUND).any(axis=-1)
+    """Pixels (N, H, W) where any modality of images (N, H, W, M) is not as in the corner, of skull-stripped images.
+
+    Their background is one value, which need not be the lowest: resampling makes some lower ones at borders.
+    """
+    return (np.abs(image - image[:, :1, :1]) > TOLERANCE).any(axis=-1)
 
 
 def unit(image: np.ndarray) -> np.ndarray:
