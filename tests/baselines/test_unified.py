@@ -526,7 +526,7 @@ def test_without_a_segmentor_no_masks_are_needed():
 
 
 def test_the_learning_rate_falls_at_fractions_of_the_training(tcmgan):
-    schedule = TCMGAN.learning_rate(tcmgan)
+    schedule = tcmgan.learning_rate("generators")
     steps = tcmgan.config.steps
     rates = [float(array(schedule(int(f * steps)))) for f in (0, 0.29, 0.31, 0.61, 0.91)]
     np.testing.assert_allclose(rates, [2e-4, 2e-4, 1e-4, 5e-5, 1e-5], rtol=1e-5)
