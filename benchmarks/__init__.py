@@ -3,7 +3,12 @@
 Each case is a function that returns a `Measurement`, run in a process of its own.
 """
 
+import pathlib
 from typing import NamedTuple
+
+ROOT = (
+    pathlib.Path(__file__).resolve().parent.parent
+)  # from where `python -m benchmarks...` finds all
 
 
 class Measurement(NamedTuple):

@@ -1,14 +1,11 @@
 """How long `python -m train.drai --help` takes, beside a Python that does nothing."""
 
-import pathlib
 import statistics
 import subprocess
 import sys
 import time
 
-from benchmarks import Measurement
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from benchmarks import ROOT, Measurement
 
 
 def measure(rounds: int = 5) -> Measurement:

@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 
 from absl import app, flags
 
-from benchmarks import machine
+from benchmarks import ROOT, machine
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 BENCHMARKS = ("help_time", "fid", "preparation", "pipeline", "translation", "step")
 PAPER = {"steps": 2, "seconds": 20.0, "train_twice": False}
 

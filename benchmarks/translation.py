@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import pathlib
 import statistics
 import subprocess
 import sys
@@ -10,11 +9,9 @@ import sys
 import keras
 import numpy as np
 
-from benchmarks import Measurement
+from benchmarks import ROOT, Measurement
 from benchmarks.step import StepTimes
 from tfdisent.baselines.unified import CONFIGS, MODELS
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def measure(

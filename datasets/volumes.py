@@ -32,7 +32,7 @@ codes of them as `mask_codes`. `labelled` is 1 where there was a mask.
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -289,11 +289,10 @@ class VolumeBuilder(Builder):
                 raise ValueError(f"{path} is empty: it has no foreground ({self.foreground}).")
             foregrounds.append(inside)
             intensity.append(preprocess.volume_statistics(array, inside))
+        statistics = np.stack(intensity)
         for plane in self.planes:
             chosen = self._chosen(foregrounds, plane)
-            yield from self._slices(
-                unit, _seen_in(session, plane), chosen, np.stack(intensity), plane
-            )
+            yield from self._slices(unit, _seen_in(session, plane), chosen, statistics, plane)
 
     def _chosen(self, foregrounds: Sequence[np.ndarray], plane: str) -> np.ndarray:
         """Indices of the slices that are kept."""
@@ -333,17 +332,10 @@ class VolumeBuilder(Builder):
                 )
                 for name, volume in images.items()
             }
-        if self.pixel_spacing:
-            resampled = preprocess.resample_in_plane
-            grid = next(iter(images.values()))
-            images = {name: resampled(v, self.pixel_spacing) for name, v in images.items()}
-            mask, brain = (
-                None
-                if array is None
-                else resampled(grid._replace(array=array), self.pixel_spacing, labels=True).array
-                for array in (mask, brain)
-            )
-        return Session(images, mask, brain)
+        session = Session(images, mask, brain)
+        if not self.pixel_spacing:
+            return session
+        return _changed(session, preprocess.resample_in_plane, self.pixel_spacing)
 
     def mask_ids(self, path: str, codes: np.ndarray) -> np.ndarray:
         """A label map with contiguous ids (uint8) in place of the file's codes.
@@ -564,15 +556,22 @@ def _seen_in(session: Session, plane: str) -> Session:
     """The session with the slices of a plane, of the axial ones' pixels."""
     if plane == "axial":
         return session
-    grid = next(iter(session.images.values()))
-    pixel = float(min(grid.spacing[:2]))
+    pixel = float(min(next(iter(session.images.values())).spacing[:2]))
 
-    def turned(volume: Volume, labels: bool = False) -> Volume:
+    def turned(volume: Volume, labels: bool) -> Volume:
         return preprocess.resample_in_plane(planes.seen_in(volume, plane), pixel, labels=labels)
 
-    images = {name: turned(volume) for name, volume in session.images.items()}
+    return _changed(session, turned)
+
+
+def _changed(session: Session, change: Callable[..., Volume], *arguments: Any) -> Session:
+    """The session with `change(volume, *arguments, labels=...)` of all that it holds."""
+    grid = next(iter(session.images.values()))
+    images = {
+        name: change(volume, *arguments, labels=False) for name, volume in session.images.items()
+    }
     mask, brain = (
-        None if array is None else turned(grid._replace(array=array), labels=True).array
+        None if array is None else change(grid._replace(array=array), *arguments, labels=True).array
         for array in (session.mask, session.brain)
     )
     return Session(images, mask, brain)

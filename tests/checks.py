@@ -110,6 +110,27 @@ def trained_once(model: keras.Model, batch: dict, batch_size: int) -> dict[str, 
     return {name: values[0] for name, values in history.history.items()}
 
 
+def same_state(one: keras.Model, other: keras.Model) -> None:
+    """All weights, averages, seeds and optimizers' variables are equal, bit for bit."""
+    for a, b in zip(
+        [*one.variables, *one.optimizer.variables],
+        [*other.variables, *other.optimizer.variables],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(to_numpy(a), to_numpy(b), err_msg=a.path)
+
+
+class Judge(keras.layers.Layer):
+    """A function in the place of a network."""
+
+    def __init__(self, function: Callable):
+        super().__init__()
+        self.function = function
+
+    def call(self, inputs, training=False):
+        return self.function(inputs)
+
+
 def gradients(loss: Callable, variables: Sequence[keras.Variable]) -> list[np.ndarray]:
     """Gradients of the scalar `loss()` with respect to `variables`."""
     if keras.backend.backend() == "tensorflow":

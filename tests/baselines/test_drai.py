@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.checks import array, moved, tensors, trained_once, weights
+from tests.checks import Judge, array, moved, same_state, tensors, trained_once, weights
 from tfdisent.baselines import drai as baselines
 from tfdisent.baselines.drai import ABLATIONS, CAVAE, DCAVAE, MODELS, TITLES, CInfoGAN, DCInfoGAN
 from tfdisent.systems.drai import DRAI, DRAIConfig
@@ -72,17 +72,6 @@ def made_for(model, batch):
     return {name: ops.stop_gradient(value) for name, value in carried.items()}
 
 
-def same_state(one, other):
-    for a, b in zip(
-        [*one.variables, *one.optimizer.variables],
-        [*other.variables, *other.optimizer.variables],
-        strict=True,
-    ):
-        np.testing.assert_array_equal(
-            ops.convert_to_numpy(a), ops.convert_to_numpy(b), err_msg=a.path
-        )
-
-
 def documented_terms(name):
     rows = re.findall(r"^\| ([a-z_, ]+) \| .* \| ([a-z ]+) \|$", baselines.__doc__, re.MULTILINE)
     return {term for terms, models in rows if name in models.split() for term in terms.split(", ")}
@@ -140,17 +129,6 @@ def test_training_that_is_saved_and_restored_equals_training_in_one_piece(tmp_pa
 
 
 # --- the objective ---
-
-
-class Judge(keras.layers.Layer):
-    """A function in the place of a network."""
-
-    def __init__(self, score):
-        super().__init__()
-        self.score = score
-
-    def call(self, inputs, training=False):
-        return self.score(inputs)
 
 
 def judge(model, monkeypatch, batch, right):

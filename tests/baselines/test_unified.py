@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.checks import array, gradients, kernels, moved, tensors, trained_once, values
+from tests.checks import (
+    Judge,
+    array,
+    gradients,
+    kernels,
+    moved,
+    same_state,
+    tensors,
+    trained_once,
+    values,
+)
 from tfdisent.baselines import unified as baselines
 from tfdisent.baselines.unified import (
     ABLATIONS,
@@ -97,17 +107,6 @@ def losses(model, batch):
     return found
 
 
-class Judge(keras.layers.Layer):
-    """A function in the place of a network."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def call(self, inputs, training=False):
-        return self.function(inputs)
-
-
 @pytest.fixture(scope="module")
 def untrained():
     """Models whose weights are left alone, by name."""
@@ -186,12 +185,7 @@ def test_training_that_is_saved_and_restored_equals_training_in_one_piece(tmp_pa
     Checkpoints(tmp_path).save(stopped, 1)
     Checkpoints(tmp_path).restore(resumed)
     step(resumed, second)
-    for one, other in zip(
-        [*straight.variables, *straight.optimizer.variables],
-        [*resumed.variables, *resumed.optimizer.variables],
-        strict=True,
-    ):
-        np.testing.assert_array_equal(array(one.value), array(other.value), err_msg=one.path)
+    same_state(straight, resumed)
 
 
 def gradual(size, seed=0):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.checks import array, moved, tensors, trained_once, weights
+from tests.checks import Judge, array, moved, same_state, tensors, trained_once, weights
 from tfdisent.systems import drai
 from tfdisent.systems.drai import DRAI, DRAIConfig, mismatched_conditions, transform
 from tfdisent.training.adversarial import AdversarialModel
@@ -200,14 +200,7 @@ def test_training_that_is_saved_and_restored_equals_training_in_one_piece(tmp_pa
     Checkpoints(tmp_path).save(stopped, 1)
     Checkpoints(tmp_path).restore(resumed)
     step(resumed, second)
-    for one, other in zip(
-        [*straight.variables, *straight.optimizer.variables],
-        [*resumed.variables, *resumed.optimizer.variables],
-        strict=True,
-    ):
-        np.testing.assert_array_equal(
-            ops.convert_to_numpy(one), ops.convert_to_numpy(other), err_msg=one.path
-        )
+    same_state(straight, resumed)
 
 
 def test_inside_averaged_the_averages_answer_and_afterwards_the_live_weights_again():
@@ -223,17 +216,6 @@ def test_inside_averaged_the_averages_answer_and_afterwards_the_live_weights_aga
 
 
 # --- the objective ---
-
-
-class Judge(keras.layers.Layer):
-    """A function in the place of a network."""
-
-    def __init__(self, score):
-        super().__init__()
-        self.score = score
-
-    def call(self, inputs, training=False):
-        return self.score(inputs)
 
 
 def is_real(model, monkeypatch, batch, answer):

@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.checks import array, kernels, moved, tensors, trained_once, values, weights
+from tests.checks import (
+    Judge,
+    array,
+    kernels,
+    moved,
+    same_state,
+    tensors,
+    trained_once,
+    values,
+    weights,
+)
 from tfdisent.losses import absolute_error
 from tfdisent.systems import unified
 from tfdisent.systems.unified import Unified, UnifiedConfig, anatomy_distance
@@ -179,14 +189,7 @@ def test_training_that_is_saved_and_restored_equals_training_in_one_piece(tmp_pa
     Checkpoints(tmp_path).save(stopped, 1)
     Checkpoints(tmp_path).restore(resumed)
     step(resumed, second)
-    for one, other in zip(
-        [*straight.variables, *straight.optimizer.variables],
-        [*resumed.variables, *resumed.optimizer.variables],
-        strict=True,
-    ):
-        np.testing.assert_array_equal(
-            ops.convert_to_numpy(one), ops.convert_to_numpy(other), err_msg=one.path
-        )
+    same_state(straight, resumed)
 
 
 def test_inside_averaged_the_averages_answer_and_afterwards_the_live_weights_again():
@@ -356,17 +359,6 @@ def test_a_batch_without_any_modality_has_no_loss(model):
 
 
 # --- the objective ---
-
-
-class Judge(keras.layers.Layer):
-    """A function in the place of a network."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def call(self, inputs, training=False):
-        return self.function(inputs)
 
 
 def knowing(batch, real, generated):

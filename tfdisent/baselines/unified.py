@@ -55,7 +55,6 @@ from keras import ops
 from tfdisent.losses import absolute_error, binary_cross_entropy, dice_loss, weighted_mean
 from tfdisent.networks import (
     INITIALIZERS,
-    UPSAMPLING,
     num_halvings,
     patch_discriminator,
     strided_unet,
@@ -63,8 +62,8 @@ from tfdisent.networks import (
     unet_encoder,
     with_code,
 )
-from tfdisent.systems.modalities import NORMALIZATIONS, ConfigOfSlices, modality_indices
-from tfdisent.systems.unified import COUNTS, Unified, UnifiedConfig
+from tfdisent.systems.modalities import ConfigOfSlices, modality_indices
+from tfdisent.systems.unified import CHOICES, COUNTS, Unified, UnifiedConfig
 from tfdisent.training.adversarial import Phase, input_gradient
 from tfdisent.training.system import System, check_fields
 
@@ -98,15 +97,7 @@ class TranslatorConfig(ConfigOfSlices):
 
     def __post_init__(self):
         super().__post_init__()
-        check_fields(
-            self,
-            counts=(*COUNTS, "segmentor_filters"),
-            choices={
-                "normalize": NORMALIZATIONS,
-                "upsampling": UPSAMPLING,
-                "initializer": INITIALIZERS,
-            },
-        )
+        check_fields(self, counts=(*COUNTS, "segmentor_filters"), choices=CHOICES)
 
 
 @dataclasses.dataclass(frozen=True)

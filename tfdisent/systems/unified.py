@@ -83,6 +83,7 @@ from tfdisent.training.adversarial import Phase
 from tfdisent.training.system import System, check_fields
 
 COUNTS = ("filters", "discriminator_filters", "batch_size", "steps")
+CHOICES = {"normalize": NORMALIZATIONS, "upsampling": UPSAMPLING, "initializer": INITIALIZERS}
 FRACTIONS = ("average_momentum", "beta_1", "beta_2", "disentanglement_delay", "learning_rate_decay")
 ADVERSARIAL_LOSSES = {"cross_entropy": binary_cross_entropy, "least_squares": least_squares}
 
@@ -157,12 +158,7 @@ class UnifiedConfig(ConfigOfSlices):
             self,
             counts=COUNTS,
             fractions=FRACTIONS,
-            choices={
-                "normalize": NORMALIZATIONS,
-                "upsampling": UPSAMPLING,
-                "initializer": INITIALIZERS,
-                "adversarial_loss": ADVERSARIAL_LOSSES,
-            },
+            choices=CHOICES | {"adversarial_loss": ADVERSARIAL_LOSSES},
         )
 
     @property
