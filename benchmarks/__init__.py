@@ -6,9 +6,7 @@ Each case is a function that returns a `Measurement`, run in a process of its ow
 import pathlib
 from typing import NamedTuple
 
-ROOT = (
-    pathlib.Path(__file__).resolve().parent.parent
-)  # from where `python -m benchmarks...` finds all
+ROOT = pathlib.Path(__file__).resolve().parent.parent  # from where `python -m benchmarks...` finds all
 
 
 class Measurement(NamedTuple):

@@ -48,9 +48,7 @@ def measure(steps: int = 10, rounds: int = 3, **settings) -> Measurement:
         by_hand_seconds += _loop(step, data, size)[0]
     median = statistics.median(times.warm)
     ratio = median / statistics.median(by_hand_seconds)
-    return Measurement(
-        size / median, "images/s", times.warm, first, "the step written by hand", ratio
-    )
+    return Measurement(size / median, "images/s", times.warm, first, "the step written by hand", ratio)
 
 
 def by_hand(model: DRAI):
@@ -86,7 +84,5 @@ def _loop(step, data: dict[str, np.ndarray], size: int) -> tuple[list[float], di
 
 def _check_same(engine: dict[str, float], by_hand: dict[str, float]) -> None:
     differences = {name: (engine[name], by_hand[name]) for name in engine}
-    if engine.keys() != by_hand.keys() or not np.allclose(
-        *zip(*differences.values(), strict=True), rtol=1e-3
-    ):
+    if engine.keys() != by_hand.keys() or not np.allclose(*zip(*differences.values(), strict=True), rtol=1e-3):
         raise RuntimeError(f"Expected the same losses after two steps, received {differences}.")

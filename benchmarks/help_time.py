@@ -20,9 +20,7 @@ def measure(rounds: int = 5) -> Measurement:
         ours.append(_seconds("-m", "train.drai", "--help", expected="--preset"))
         reference.append(_seconds("-c", "pass"))
     median = statistics.median(ours)
-    return Measurement(
-        median, "s", ours, first, "python -c pass", median / statistics.median(reference)
-    )
+    return Measurement(median, "s", ours, first, "python -c pass", median / statistics.median(reference))
 
 
 def _seconds(*arguments: str, expected: str = "") -> float:

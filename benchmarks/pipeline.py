@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from benchmarks import Measurement
 from benchmarks.preparation import PHANTOM
-from datasets import prepare
 from tfdisent import data
 from tfdisent.data.augment import AUGMENTATIONS
+from tfdisent.datasets import prepare
 
 BATCH_SIZE = 32
 

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import Measurement
-from datasets import prepare
 from tfdisent.data import Manifest
+from tfdisent.datasets import prepare
 
 # Of the phantom that preparation makes and `benchmarks.pipeline` reads.
 PHANTOM = {"num_train": 1000, "num_test": 200}
@@ -75,9 +75,7 @@ def write_photographs(folder: pathlib.Path, num_images: int) -> None:
     rows = ["lesion_id,image_id,dx,dx_type,age,sex,localization"]
     for k in range(num_images):
         (images / f"ISIC_{k:07d}.jpg").write_bytes(pictures[k % len(pictures)])
-        rows.append(
-            f"HAM_{k:07d},ISIC_{k:07d},{('bkl', 'mel', 'nv')[k % 3]},histo,50.0,female,back"
-        )
+        rows.append(f"HAM_{k:07d},ISIC_{k:07d},{('bkl', 'mel', 'nv')[k % 3]},histo,50.0,female,back")
     (folder / "HAM10000_metadata.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 

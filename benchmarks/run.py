@@ -25,9 +25,7 @@ PAPER = {"steps": 2, "seconds": 20.0, "train_twice": False}
 FLAGS = flags.FLAGS
 flags.DEFINE_list("only", list(BENCHMARKS), f"Which benchmarks, of {', '.join(BENCHMARKS)}.")
 flags.DEFINE_string("json", None, "File for all numbers and the machine's facts.")
-flags.DEFINE_float(
-    "minutes", 10.0, "Cases that do not end within this time are given up.", lower_bound=0.0
-)
+flags.DEFINE_float("minutes", 10.0, "Cases that do not end within this time are given up.", lower_bound=0.0)
 flags.register_validator(
     "only",
     lambda names: names and set(names) <= set(BENCHMARKS),
@@ -61,9 +59,7 @@ def cases(folder: str) -> list[Case]:
     found = [
         Case("help_time", "python -m train.drai --help", "help_time:measure", 60, {}),
         Case("fid", "frechet_distance, twice 5000 x 768", "fid:measure", 120, {}),
-        Case(
-            "preparation", "skin_phantom, drawn at 64 x 64", "preparation:skin_phantom", 120, here
-        ),
+        Case("preparation", "skin_phantom, drawn at 64 x 64", "preparation:skin_phantom", 120, here),
         Case("preparation", "ham10000, JPEG of 600 x 450", "preparation:ham10000", 120, {}),
     ]
     for words, cropped in (("55 of 192 x 160", True), ("all of 240 x 240", False)):

@@ -11,9 +11,7 @@ from tfdisent.systems.drai import DRAI, DRAIConfig
 from train.drai import PRESETS
 
 
-def measure(
-    preset: str, dtype: str = "float32", steps: int = 20, seconds: float = 20.0, **settings
-) -> Measurement:
+def measure(preset: str, dtype: str = "float32", steps: int = 20, seconds: float = 20.0, **settings) -> Measurement:
     """Images per second of a training step.
 
     Args:
@@ -27,9 +25,7 @@ def measure(
     size = model.config.batch_size
     times = StepTimes(seconds)
     model.fit(examples(model.config, steps + 1), batch_size=size, verbose=0, callbacks=[times])
-    return Measurement(
-        size / statistics.median(times.warm), "images/s", times.warm, first=times.first
-    )
+    return Measurement(size / statistics.median(times.warm), "images/s", times.warm, first=times.first)
 
 
 def compiled(preset: str, dtype: str, settings: dict) -> DRAI:

@@ -104,9 +104,7 @@ class Generator(nn.Module):
         down = [1 + TARGETS, 64, 128, 256, 512, 512, 512, 512]
         taken, given = [512, 1024, 1024, 1024, 512, 256, 128], [512, 512, 512, 256, 128, 64, 1]
         self.down = nn.ModuleList(nn.Conv2d(i, o, 4, 2, 1) for i, o in itertools.pairwise(down))
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(i, o, 4, 2, 1) for i, o in zip(taken, given, strict=True)
-        )
+        self.up = nn.ModuleList(nn.ConvTranspose2d(i, o, 4, 2, 1) for i, o in zip(taken, given, strict=True))
 
     def forward(self, x, code):
         h, levels = _with_code(x, code), []

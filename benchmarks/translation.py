@@ -48,18 +48,14 @@ def measure(
     if importlib.util.find_spec("torch") is None:
         return Measurement(median, "s", times.warm, times.first)
     words = "TC-MGAN's step in plain PyTorch, float32"
-    return Measurement(
-        median, "s", times.warm, times.first, words, median / in_torch(batch_size, steps, seconds)
-    )
+    return Measurement(median, "s", times.warm, times.first, words, median / in_torch(batch_size, steps, seconds))
 
 
 def in_torch(batch_size: int, steps: int, seconds: float) -> float:
     """Seconds of TC-MGAN's step in plain PyTorch."""
     arguments = {"batch_size": batch_size, "steps": steps, "seconds": seconds}
     command = ["-m", "benchmarks.case", "tcmgan_torch:measure", json.dumps(arguments)]
-    done = subprocess.run(
-        [sys.executable, *command], capture_output=True, text=True, cwd=ROOT, check=True
-    )
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT, check=True)
     return json.loads(done.stdout)["value"]
 
 

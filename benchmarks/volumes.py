@@ -14,9 +14,9 @@ import numpy as np
 from scipy import ndimage
 
 from benchmarks import Measurement
-from datasets import prepare
 from tfdisent import data
 from tfdisent.data import Manifest
+from tfdisent.datasets import prepare
 
 # 55 slices of 192 x 160, as `margin`'s paper crops them; four modalities.
 CROP = {"protocol": "plain", "size": "192x160", "slice_range": "50,104", "min_foreground": 1}
@@ -49,14 +49,10 @@ def preparation(num_subjects: int = 8, cropped: bool = True, workers: int = 1) -
             slices = sum(entry["num_examples"] for entry in splits.values())
     median = statistics.median(ours[1:])
     ratio = median / statistics.median(unpacking[1:])
-    return Measurement(
-        slices / median, "slices/s", ours[1:], ours[0], "unpacking the files alone", ratio
-    )
+    return Measurement(slices / median, "slices/s", ours[1:], ours[0], "unpacking the files alone", ratio)
 
 
-def reading(
-    num_subjects: int = 8, batch_size: int = 32, normalize: str = "volume", rounds: int = 10
-) -> Measurement:
+def reading(num_subjects: int = 8, batch_size: int = 32, normalize: str = "volume", rounds: int = 10) -> Measurement:
     """Slices of 192 x 160 x 4 (int16) per second, shuffled, batched and normalised."""
     with tempfile.TemporaryDirectory() as spare:
         raw = pathlib.Path(spare) / "raw"
@@ -78,9 +74,7 @@ def reading(
         bare /= Manifest.read(folder).split("train")["num_examples"]
     median = statistics.median(seconds[1:])
     rate = batches * batch_size / median
-    return Measurement(
-        rate, "slices/s", seconds[1:], seconds[0], "reading the files' bytes", 1 / rate / bare
-    )
+    return Measurement(rate, "slices/s", seconds[1:], seconds[0], "reading the files' bytes", 1 / rate / bare)
 
 
 def write_brains(folder: pathlib.Path, num_subjects: int) -> list[pathlib.Path]:

@@ -52,24 +52,20 @@ import sys
 
 from absl import app, flags
 
-from datasets import DATASETS, make_builder
+from tfdisent.datasets import DATASETS, make_builder
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", None, f"Which data set: {', '.join(sorted(DATASETS))}.")
 flags.DEFINE_string("raw_dir", None, "Folder (or table) of the raw data.")
 flags.DEFINE_string("data_dir", "data", "Folder of prepared data sets.")
 flags.DEFINE_integer("workers", None, "Processes; by default one a core.", lower_bound=1)
-flags.DEFINE_enum(
-    "on_error", "fail", ["fail", "skip"], "Stop at bad input, or leave it out and list it."
-)
+flags.DEFINE_enum("on_error", "fail", ["fail", "skip"], "Stop at bad input, or leave it out and list it.")
 flags.DEFINE_enum("engine", "pool", ["pool", "beam"], "Processes of this machine, or Apache Beam.")
 flags.DEFINE_string("runner", "DirectRunner", "Beam's runner.")
 flags.DEFINE_multi_string("runner_option", [], "A flag of the runner; may be repeated.")
 flags.DEFINE_bool("hash_subjects", False, "Write digests in place of the subjects' names.")
 flags.DEFINE_bool("dry_run", False, "Show what would be written, and write nothing.")
-flags.DEFINE_bool(
-    "verify", False, "Check every shard against the manifest, after preparing what is missing."
-)
+flags.DEFINE_bool("verify", False, "Check every shard against the manifest, after preparing what is missing.")
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -92,7 +88,7 @@ def main(argv: list[str]) -> None:
         if FLAGS.dataset is None:
             raise ValueError(f"Give --dataset, one of: {', '.join(sorted(DATASETS))}.")
         builder = make_builder(FLAGS.dataset, _options(argv[1:]))
-        from datasets import builder as engine
+        from tfdisent.datasets import builder as engine
 
         if FLAGS.dry_run:
             print(engine.dry_run(builder, FLAGS.raw_dir))
@@ -112,10 +108,7 @@ def main(argv: list[str]) -> None:
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
     counts = ", ".join(f"{name} {entry['num_examples']}" for name, entry in manifest.splits.items())
-    print(
-        f"{folder}: {counts}, {len(manifest.skipped)} skipped"
-        + (", verified" if FLAGS.verify else "")
-    )
+    print(f"{folder}: {counts}, {len(manifest.skipped)} skipped" + (", verified" if FLAGS.verify else ""))
 
 
 if __name__ == "__main__":

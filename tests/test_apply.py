@@ -15,12 +15,12 @@ import pytest
 import tensorflow as tf
 from nibabel import orientations
 
-from datasets.builder import Unit, prepare
-from datasets.volumes import Scans, VolumeBuilder
 from tfdisent.apply import Options, apply, chosen_targets, load_model
 from tfdisent.data.pipeline import load
-from tfdisent.data.planes import slice_inconsistency
-from tfdisent.data.volumes import read_nifti
+from tfdisent.datasets.builder import Unit, prepare
+from tfdisent.datasets.volumes import Scans, VolumeBuilder
+from tfdisent.volumes import read_nifti
+from tfdisent.volumes.planes import slice_inconsistency
 
 ROOT = pathlib.Path(__file__).parents[1]
 KNOWN = {"normalize": "volume", "pixel_spacing": 1.0}
@@ -75,9 +75,7 @@ def save(path, array, orientation="LPS", spacing=(1, 1, 1)):
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = -7, -9.5, 4
     image = nibabel.Nifti1Image(array, affine)
-    turn = orientations.ornt_transform(
-        orientations.axcodes2ornt("RAS"), orientations.axcodes2ornt(orientation)
-    )
+    turn = orientations.ornt_transform(orientations.axcodes2ornt("RAS"), orientations.axcodes2ornt(orientation))
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(image.as_reoriented(turn), path)
     return path
@@ -183,9 +181,7 @@ def test_like_gives_the_range_of_another_volume(negative, tmp_path):
     made, t2 = values(tmp_path / "out/scan_T2.nii.gz"), values(other)
     low, high = t2[t2 > 0].min(), t2.max()
     inside = values(source) > 0
-    np.testing.assert_allclose(
-        made[inside], low + (high - low) * (1 - expected(values(source))[inside]), rtol=1e-4
-    )
+    np.testing.assert_allclose(made[inside], low + (high - low) * (1 - expected(values(source))[inside]), rtol=1e-4)
     assert made[0, 0, 0] == 0
 
 
@@ -324,9 +320,7 @@ def test_three_planes_are_more_consistent_than_one(tmp_path):
 
 def test_a_folder_is_gone_through_and_what_is_there_is_left_alone(negative, tmp_path, capsys):
     for name in ("s1/T1.nii.gz", "s2/T1.nii", "s2/T2.nii", "s2/.hidden.nii", "s2/notes.txt"):
-        save(tmp_path / "in" / name, brain()) if ".nii" in name else (
-            (tmp_path / "in" / name).write_text("x")
-        )
+        save(tmp_path / "in" / name, brain()) if ".nii" in name else ((tmp_path / "in" / name).write_text("x"))
     output = tmp_path / "in" / "results"
     options = Options(target=["T2"], pattern="T1*")
     counts = apply(negative, tmp_path / "in", output, options)
@@ -395,9 +389,7 @@ def test_an_exported_system_translates(tmp_path):
     from tfdisent.export import export
     from tfdisent.systems.unified import Unified, UnifiedConfig
 
-    system = Unified(
-        UnifiedConfig(image_size=32, filters=4, discriminator_filters=4, modalities=("T1", "T2"))
-    )
+    system = Unified(UnifiedConfig(image_size=32, filters=4, discriminator_filters=4, modalities=("T1", "T2")))
     card = {"data": {"normalize": "volume", "pixel_spacing": [1.0, 1.0]}}
     path = export(system, tmp_path / "models", card=card)
     model = load_model(tmp_path / "models")  # the highest version
@@ -481,9 +473,7 @@ def test_a_card_that_cannot_be_used_is_told(card, message, tmp_path):
 def test_a_model_that_does_not_turn_images_into_images_says_what_it_offers(tmp_path):
     module = tf.Module()
     spec = {"condition": tf.TensorSpec([None, 3]), "style": tf.TensorSpec([None, 3])}
-    module.call = tf.function(
-        lambda condition, style: {"image": (condition + style)[..., None, None]}
-    )
+    module.call = tf.function(lambda condition, style: {"image": (condition + style)[..., None, None]})
     signature = module.call.get_concrete_function(**spec)
     tf.saved_model.save(module, str(tmp_path / "drai"), {"generate": signature})
     (tmp_path / "drai/card.json").write_text('{"signatures": {"generate": {}}}')

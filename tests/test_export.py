@@ -80,10 +80,7 @@ def expected(model):
     """{signature: {output: array}} of the Keras model with its averaged weights."""
     with model.averaged():
         return {
-            name: {
-                key: keras.ops.convert_to_numpy(value)
-                for key, value in function(**INPUTS[name]).items()
-            }
+            name: {key: keras.ops.convert_to_numpy(value) for key, value in function(**INPUTS[name]).items()}
             for name, (function, _) in model.signatures().items()
         }
 
@@ -116,10 +113,7 @@ def assert_close(outputs, expected, tolerance):
 
 def first(arrays, count):
     """The first examples of {signature: {name: array}}."""
-    return {
-        name: {key: array[:count] for key, array in values.items()}
-        for name, values in arrays.items()
-    }
+    return {name: {key: array[:count] for key, array in values.items()} for name, values in arrays.items()}
 
 
 def run_signatures(folder):
@@ -130,9 +124,7 @@ def run_signatures(folder):
     return {
         name: {
             key: value.numpy()
-            for key, value in signatures[name](
-                **{key: tf.constant(array) for key, array in arrays.items()}
-            ).items()
+            for key, value in signatures[name](**{key: tf.constant(array) for key, array in arrays.items()}).items()
         }
         for name, arrays in INPUTS.items()
     }
@@ -172,10 +164,7 @@ assert not [name for name in sys.modules if name.startswith("tfdisent")]
 
 
 def of_count(results, count):
-    return {
-        name: {key: results[f"{count}/{name}/{key}"] for key in keys}
-        for name, keys in OUTPUTS.items()
-    }
+    return {name: {key: results[f"{count}/{name}/{key}"] for key in keys} for name, keys in OUTPUTS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +183,7 @@ runpy.run_module("tensorflow.python.tools.saved_model_cli", run_name="__main__")
 
 
 @pytest.mark.parametrize("count", [1, 5])
-def test_a_process_with_tensorflow_alone_gets_the_numbers_of_the_keras_model(
-    fresh_process, expected, count
-):
+def test_a_process_with_tensorflow_alone_gets_the_numbers_of_the_keras_model(fresh_process, expected, count):
     results, _ = fresh_process
     assert_close(of_count(results, count), first(expected, count), 1e-5)
 
@@ -250,9 +237,7 @@ def test_it_holds_float32_and_ordinary_operations_and_no_discriminator(exported,
     graph.ParseFromString((exported / "saved_model.pb").read_bytes())
     functions = graph.meta_graphs[0].graph_def.library.function
     operations = {node.op for function in functions for node in function.node_def}
-    assert not [
-        name for name in operations if "Random" in name or "Xla" in name or "PyFunc" in name
-    ]
+    assert not [name for name in operations if "Random" in name or "Xla" in name or "PyFunc" in name]
 
     assert {path.name for path in (exported / "variables").iterdir()} == {
         "variables.index",
@@ -380,9 +365,7 @@ def prediction_log():
     message(file.message_type, "PredictionLog", (6, "predict_log", package + "PredictLog", one))
     pool = descriptor_pool.Default()
     pool.Add(file)
-    return message_factory.GetMessageClass(
-        pool.FindMessageTypeByName(package[1:] + "PredictionLog")
-    )
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(package[1:] + "PredictionLog"))
 
 
 def test_warmup_requests_run_every_signature_with_one_and_several_examples(exported):
@@ -488,9 +471,7 @@ def test_absolute_paths_are_not_published(text, published):
         ({"metrics": "good"}, "Expected card\\['metrics'\\] to be a dict"),
     ],
 )
-def test_a_card_that_cannot_be_printed_is_refused_before_anything_is_written(
-    model, card, message, tmp_path
-):
+def test_a_card_that_cannot_be_printed_is_refused_before_anything_is_written(model, card, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         export(model, tmp_path / "m", card=card)
     assert not list(tmp_path.iterdir())
@@ -530,9 +511,7 @@ def test_a_full_disk_leaves_nothing_behind(model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(exporting, "_write", write)
     monkeypatch.setattr(exporting, "_write_in_tensorflow_process", write)
-    with pytest.raises(
-        OSError, match="Could not export version 1 to .*No space left.*Nothing was left"
-    ):
+    with pytest.raises(OSError, match="Could not export version 1 to .*No space left.*Nothing was left"):
         export(model, tmp_path / "m", card={})
     assert not list(tmp_path.iterdir())
 

@@ -35,9 +35,7 @@ def draw(*shape, seed=0):
 def test_least_squares_is_the_mean_squared_distance_to_the_target(shape, target):
     scores = draw(*shape)
     expected = ((scores.astype("float64") - target) ** 2).reshape(5, -1).mean(axis=1)
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(least_squares(scores, target)), expected, rtol=1e-5
-    )
+    np.testing.assert_allclose(ops.convert_to_numpy(least_squares(scores, target)), expected, rtol=1e-5)
 
 
 def test_least_squares_is_zero_at_its_target_and_a_quarter_at_chance():
@@ -90,20 +88,14 @@ def test_absolute_error_is_the_mean_absolute_difference(shape):
 
 
 def test_gaussian_kl_of_the_standard_normal_is_zero():
-    assert (
-        ops.convert_to_numpy(gaussian_kl(np.zeros((3, 4)), np.zeros((3, 4)))).tolist() == [0.0] * 3
-    )
+    assert ops.convert_to_numpy(gaussian_kl(np.zeros((3, 4)), np.zeros((3, 4)))).tolist() == [0.0] * 3
 
 
 @pytest.mark.parametrize("mean, log_variance", [(0.7, -1.0), (-2.0, 0.5), (0.0, 2.0)])
 def test_gaussian_kl_is_the_integral_that_defines_it(mean, log_variance):
     q, p = scipy.stats.norm(mean, np.exp(log_variance / 2)), scipy.stats.norm()
-    expected, _ = scipy.integrate.quad(
-        lambda x: q.pdf(x) * (q.logpdf(x) - p.logpdf(x)), -30, 30, points=[mean]
-    )
-    received = ops.convert_to_numpy(
-        gaussian_kl(np.full((1, 3), mean), np.full((1, 3), log_variance))
-    )
+    expected, _ = scipy.integrate.quad(lambda x: q.pdf(x) * (q.logpdf(x) - p.logpdf(x)), -30, 30, points=[mean])
+    received = ops.convert_to_numpy(gaussian_kl(np.full((1, 3), mean), np.full((1, 3), log_variance)))
     np.testing.assert_allclose(received, [expected], rtol=1e-5)
 
 
@@ -136,9 +128,7 @@ def test_labels_have_a_dice_each_and_share_one_loss():
     target = np.concatenate([boxes(4), boxes(0)], axis=-1)
     dice = ops.convert_to_numpy(soft_dice(predicted, target))
     np.testing.assert_allclose(dice, [[1, 1 / 9]], rtol=1e-6)
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(dice_loss(predicted, target)), [(0 + 8 / 9) / 2], rtol=1e-6
-    )
+    np.testing.assert_allclose(ops.convert_to_numpy(dice_loss(predicted, target)), [(0 + 8 / 9) / 2], rtol=1e-6)
 
 
 def test_binary_cross_entropy_takes_a_target_for_each_logit():
@@ -164,9 +154,7 @@ def test_an_example_does_not_influence_another_ones_loss(name):
     a, b = draw(4, 3), draw(4, 3, seed=1)
     changed = a.copy()
     changed[2] += 1
-    difference = ops.convert_to_numpy(EVERY_LOSS[name](a, b)) - ops.convert_to_numpy(
-        EVERY_LOSS[name](changed, b)
-    )
+    difference = ops.convert_to_numpy(EVERY_LOSS[name](a, b)) - ops.convert_to_numpy(EVERY_LOSS[name](changed, b))
     assert np.flatnonzero(difference).tolist() == [2]
 
 

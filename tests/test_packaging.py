@@ -51,10 +51,7 @@ def test_the_wheel_has_the_version_and_licence_of_the_tree(wheel, metadata):
 
 
 def test_every_package_that_the_code_imports_is_asked_for(metadata):
-    asked = {
-        canonical(re.match(r"[\w.-]+", requirement)[0])
-        for requirement in metadata.get_all("Requires-Dist")
-    }
+    asked = {canonical(re.match(r"[\w.-]+", requirement)[0]) for requirement in metadata.get_all("Requires-Dist")}
     homes = importlib.metadata.packages_distributions()
     for file in FILES:
         for module in {name.partition(".")[0] for name in imports(file)}:

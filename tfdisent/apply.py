@@ -37,10 +37,11 @@ from typing import Any, NamedTuple
 
 from absl import app, flags, logging
 
+from tfdisent.intensity import NORMALIZATIONS
+
 # TensorFlow and what needs it are imported where they are used, so that --help is quick.
 
 FLAGS = flags.FLAGS
-NORMALIZATIONS = ("volume", "percentile", "slice", "zscore")  # those of `tfdisent.data.load`
 # What a user can mend: told in one message, without a traceback.
 USER_ERRORS = (ValueError, OSError, ArithmeticError)
 STOPPED = 143  # exit status after SIGTERM, as shells count it
@@ -100,9 +101,7 @@ def define_flags() -> None:
     flags.DEFINE_string("model", None, "Folder of a SavedModel, or of its versions.")
     flags.DEFINE_string("input", None, "Volume (.nii, .nii.gz), or a folder of volumes.")
     flags.DEFINE_string("output", None, "Folder of the results.")
-    flags.DEFINE_multi_string(
-        "target", [], "Modality to translate to; may be repeated; 'all' is all that it knows."
-    )
+    flags.DEFINE_multi_string("target", [], "Modality to translate to; may be repeated; 'all' is all that it knows.")
     flags.DEFINE_string("pattern", "*", "Names of the volumes in a folder, as 'T1*' or '*_t1.nii'.")
     flags.DEFINE_enum(
         "planes",
@@ -117,9 +116,7 @@ def define_flags() -> None:
         "Of the planes: the mean, weighted by resolution, lessens errors most; the median follows "
         "two planes where the third fails.",
     )
-    flags.DEFINE_string(
-        "mask", None, "Brain mask of the volume, or a folder of masks named as the volumes."
-    )
+    flags.DEFINE_string("mask", None, "Brain mask of the volume, or a folder of masks named as the volumes.")
     flags.DEFINE_enum(
         "background",
         "keep",
@@ -129,18 +126,12 @@ def define_flags() -> None:
     flags.DEFINE_string("like", None, "Volume whose range of values the results get.")
     flags.DEFINE_string("like_mask", None, "Brain mask of that volume.")
     flags.DEFINE_bool("overwrite", False, "Write anew what is there already.")
-    flags.DEFINE_enum(
-        "on_error", "fail", ["fail", "skip"], "Stop at a volume that cannot be used, or go on."
-    )
+    flags.DEFINE_enum("on_error", "fail", ["fail", "skip"], "Stop at a volume that cannot be used, or go on.")
     flags.DEFINE_enum("nan", "fail", ["fail", "zero"], "Voxels that are not finite.")
-    flags.DEFINE_float(
-        "max_oblique", 20.0, "Largest angle in degrees between a volume's axes and the body's."
-    )
+    flags.DEFINE_float("max_oblique", 20.0, "Largest angle in degrees between a volume's axes and the body's.")
     flags.DEFINE_integer("batch_size", 16, "Slices at a time.", lower_bound=1)
     flags.DEFINE_list("modalities", [], "Names of the targets, in the order of training.")
-    flags.DEFINE_enum(
-        "normalize", None, NORMALIZATIONS, "Normalisation in training, if the card lacks it."
-    )
+    flags.DEFINE_enum("normalize", None, NORMALIZATIONS, "Normalisation in training, if the card lacks it.")
     flags.DEFINE_enum(
         "foreground",
         None,
@@ -168,10 +159,7 @@ def main(argv: list[str]) -> None:
             if not FLAGS[name].value:
                 raise ValueError(f"Give --{name}: {FLAGS[name].help}")
         options = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Options)}
-        known = {
-            name: FLAGS[name].value
-            for name in ("modalities", "normalize", "foreground", "pixel_spacing")
-        }
+        known = {name: FLAGS[name].value for name in ("modalities", "normalize", "foreground", "pixel_spacing")}
         apply(FLAGS.model, FLAGS.input, FLAGS.output, Options(**options), **known)
     except USER_ERRORS as error:
         if logging.get_verbosity() >= logging.DEBUG:
@@ -280,8 +268,8 @@ def _write_results(
     Returns:
         Which part of its anatomy the model's images did not reach.
     """
-    from tfdisent.data.planes import PLANES, through_planes
-    from tfdisent.data.volumes import read_nifti, write_nifti
+    from tfdisent.volumes import read_nifti, write_nifti
+    from tfdisent.volumes.planes import PLANES, through_planes
 
     volume = read_nifti(path, nan=options.nan, max_oblique=options.max_oblique)
     mask = _read_mask(options.mask, where, volume) if options.mask else None
@@ -327,7 +315,7 @@ def normalized(array, model: SliceModel, mask=None) -> Scan:
     import numpy as np
     from scipy import ndimage
 
-    from tfdisent.data.preprocess import apply_mask, foreground
+    from tfdisent.volumes.preprocess import apply_mask, foreground
 
     if mask is None:
         anatomy, inside = foreground(array, model.foreground), array != 0
@@ -359,8 +347,8 @@ def finished(made, scan: Scan, model: SliceModel, scale: Scale | None, keeps_bac
 
 def scale_of(array, anatomy, model: SliceModel) -> Scale:
     """How a model's training would have normalised a volume, by statistics inside its anatomy."""
-    from tfdisent.data.preprocess import volume_statistics
-    from tfdisent.data.records import INTENSITY
+    from tfdisent.intensity import INTENSITY
+    from tfdisent.volumes.preprocess import volume_statistics
 
     if not anatomy.any():
         raise ValueError(
@@ -384,8 +372,8 @@ def _scale_like(options: Options, model: SliceModel) -> Scale | None:
         if options.like_mask is not None:
             raise ValueError("--like_mask is the mask of --like: give that too.")
         return None
-    from tfdisent.data.preprocess import foreground
-    from tfdisent.data.volumes import read_nifti
+    from tfdisent.volumes import read_nifti
+    from tfdisent.volumes.preprocess import foreground
 
     volume = read_nifti(options.like, nan=options.nan, max_oblique=90)
     if options.like_mask is None:
@@ -458,9 +446,7 @@ def load_model(
         try:
             return function(**inputs)["image"][..., 0].numpy()
         except tf.errors.ResourceExhaustedError as error:
-            raise OSError(
-                f"There is no memory for {len(images)} slices. Lower --batch_size."
-            ) from error
+            raise OSError(f"There is no memory for {len(images)} slices. Lower --batch_size.") from error
         except tf.errors.OpError as error:
             raise OSError(f"{path} stopped: {error.message.partition(chr(10))[0]}") from error
 
@@ -486,9 +472,7 @@ def chosen_targets(model: SliceModel, names: Sequence[str]) -> tuple[str | None,
     """The targets of these names, each once; (None,) of a model that does not ask for one."""
     if not model.targets:
         if names:
-            raise ValueError(
-                f"Leave out --target={names[0]}: the model's {model.signature} has no targets."
-            )
+            raise ValueError(f"Leave out --target={names[0]}: the model's {model.signature} has no targets.")
         return (None,)
     known = ", ".join(model.targets)
     if not names:
@@ -573,8 +557,7 @@ def _pair(path: pathlib.Path, pixel_spacing) -> tuple[float, float]:
     valid = all(isinstance(n, int | float) and 0 < n < 1000 for n in numbers)
     if len(numbers) != 2 or not valid:
         raise ValueError(
-            f"The card of {path} has data.pixel_spacing {pixel_spacing!r}, expected millimetres. "
-            "Give --pixel_spacing."
+            f"The card of {path} has data.pixel_spacing {pixel_spacing!r}, expected millimetres. Give --pixel_spacing."
         )
     return float(numbers[0]), float(numbers[1])
 
@@ -611,9 +594,7 @@ def find_volumes(source: pathlib.Path, output: pathlib.Path, pattern: str) -> li
         and done not in path.resolve().parents
     ]
     if not found:
-        raise FileNotFoundError(
-            f"No .nii or .nii.gz file in {source} is named as --pattern={pattern!r}."
-        )
+        raise FileNotFoundError(f"No .nii or .nii.gz file in {source} is named as --pattern={pattern!r}.")
     names: dict[pathlib.Path, pathlib.Path] = {}
     for path in found:
         other = names.setdefault(path.with_name(_stem(path)), path)
@@ -635,16 +616,14 @@ def _make_folder(output: pathlib.Path) -> None:
 
 def _read_mask(masks: str | os.PathLike, where: pathlib.Path, volume):
     """The mask of a volume as bool (S, H, W), checked to lie on its grid."""
-    from tfdisent.data.volumes import grid_difference, read_nifti
+    from tfdisent.volumes import grid_difference, read_nifti
 
     path = pathlib.Path(masks)
     if path.is_dir():
         names = [where.with_name(_stem(where) + ending) for ending in (".nii.gz", ".nii")]
         path = next((path / name for name in names if (path / name).is_file()), path / where)
     mask = read_nifti(path, labels=True, max_oblique=90)
-    if problem := grid_difference(
-        mask.array.T.shape, mask.affine, volume.array.T.shape, volume.affine
-    ):
+    if problem := grid_difference(mask.array.T.shape, mask.affine, volume.array.T.shape, volume.affine):
         raise ValueError(f"The mask {path} is not on the grid of {where}: {problem}.")
     return mask.array > 0
 

@@ -54,9 +54,7 @@ ABSOLUTE_PATH = re.compile(
 )
 
 
-def export(
-    model, directory: str | os.PathLike, *, card: dict, version: int | None = None
-) -> pathlib.Path:
+def export(model, directory: str | os.PathLike, *, card: dict, version: int | None = None) -> pathlib.Path:
     """Writes `<directory>/<version>/`, whole or not at all.
 
     Averaged weights are written where the model keeps them (`model.averaged()`). The networks are
@@ -96,9 +94,7 @@ def export(
     version = _free_version(directory) if version is None else version
     target = directory / str(version)
     if version < 1 or target.exists():
-        raise ValueError(
-            f"Expected a version from 1 that {directory} does not have yet, received {version}."
-        )
+        raise ValueError(f"Expected a version from 1 that {directory} does not have yet, received {version}.")
     request = {
         "config": model.get_config(),
         "name": directory.resolve().name,
@@ -125,9 +121,7 @@ def export(
             # Its owner alone may read the temporary folder; the one inside has the usual mode.
             (folder / "model").rename(target)
     except OSError as error:
-        raise OSError(
-            f"Could not export version {version} to {directory}: {error}. Nothing was left there."
-        ) from error
+        raise OSError(f"Could not export version {version} to {directory}: {error}. Nothing was left there.") from error
     finally:
         if not existed:
             with contextlib.suppress(OSError):
@@ -184,9 +178,7 @@ def _write(system: type, folder: pathlib.Path) -> None:
     archive = keras.export.ExportArchive()
     signatures = {}
     for name, (function, shapes) in model.signatures().items():
-        specs = [
-            keras.InputSpec(shape=shape, dtype="float32", name=key) for key, shape in shapes.items()
-        ]
+        specs = [keras.InputSpec(shape=shape, dtype="float32", name=key) for key, shape in shapes.items()]
         endpoint = archive.add_endpoint(name, function, specs)
         outputs = endpoint.get_concrete_function().structured_outputs
         signatures[name] = {
@@ -275,9 +267,7 @@ def _publishable(value):
     """A copy in plain JSON values, without absolute paths and lists of subjects; NaN is null."""
     if isinstance(value, Mapping):
         return {
-            str(key): len(item)
-            if key in PRIVATE_LISTS and isinstance(item, list | tuple)
-            else _publishable(item)
+            str(key): len(item) if key in PRIVATE_LISTS and isinstance(item, list | tuple) else _publishable(item)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):
@@ -308,9 +298,7 @@ is drawn at random inside: the same inputs give the same outputs.
 {_table(("signature", "tensor", "shape", "values"), _signature_rows(card))}""",
         "Training data": _table(("", ""), _flat(card.get("data", {}))),
         "Training": _table(("", ""), _flat(card.get("training", {}))),
-        "Metrics": _table(
-            ("metric", "value", "std", "n", "features", "protocol"), _metric_rows(card)
-        ),
+        "Metrics": _table(("metric", "value", "std", "n", "features", "protocol"), _metric_rows(card)),
         "Use in Python": f"""
 Needs TensorFlow and nothing else; run it beside the folder `{name}`.
 
@@ -352,9 +340,7 @@ import openvino
 ```""",
         "Config": f"```json\n{json.dumps(card['config'], indent=1)}\n```",
         "Versions": _table(("", ""), _flat(card["versions"])),
-        "Licence": card.get(
-            "licence", "Not stated. That of the training data may bind the weights."
-        ),
+        "Licence": card.get("licence", "Not stated. That of the training data may bind the weights."),
         "Citation": card.get("citation", "Not stated."),
     }
     texts = [f"# {card['title']}", card["summary"]]
@@ -386,16 +372,11 @@ def _flat(values: Mapping, prefix: str = "") -> Iterator[tuple]:
 
 def _table(header: tuple, rows: Iterator[tuple]) -> str:
     lines = [_row(row) for row in rows]
-    return (
-        "\n".join([_row(header), _row(["---"] * len(header)), *lines]) if lines else "Not stated."
-    )
+    return "\n".join([_row(header), _row(["---"] * len(header)), *lines]) if lines else "Not stated."
 
 
 def _row(cells) -> str:
-    texts = (
-        "" if cell is None else f"{cell:.5g}" if isinstance(cell, float) else str(cell)
-        for cell in cells
-    )
+    texts = ("" if cell is None else f"{cell:.5g}" if isinstance(cell, float) else str(cell) for cell in cells)
     return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
 
 

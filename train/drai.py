@@ -14,7 +14,7 @@ Presets (values of `DRAIConfig`; two CPU cores):
 
 from absl import app, flags
 
-from train import run
+from tfdisent.experiment import run
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(

@@ -15,7 +15,7 @@ Presets (values of `UnifiedConfig`; two CPU cores):
 
 from absl import app, flags
 
-from train import run
+from tfdisent.experiment import run
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(

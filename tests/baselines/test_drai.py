@@ -170,9 +170,7 @@ def test_discriminators_that_know_the_truth_have_no_loss(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_discriminators_fooled_in_everything_leave_the_generators_no_adversarial_loss(
-    name, monkeypatch
-):
+def test_discriminators_fooled_in_everything_leave_the_generators_no_adversarial_loss(name, monkeypatch):
     model = made(name)
     batch = drawn(model)
     judge(model, monkeypatch, batch, right=False)
@@ -257,9 +255,7 @@ def test_networks_have_drais_parameters_but_for_the_layer_that_takes_the_conditi
     shared = {n.name: n.count_params() for phase in model.phases() for n in phase.networks}
     expected = {n.name: n.count_params() for phase in drai.phases() for n in phase.networks}
     expected = {network: expected[network] for network in shared}
-    if (
-        name in SINGLE
-    ):  # 3 conditions in the place of 4 of content, to a dense layer of 4 x 4 x 16 pixels and gates
+    if name in SINGLE:  # 3 conditions in the place of 4 of content, to a dense layer of 4 x 4 x 16 pixels and gates
         expected["generator"] += (3 - 4) * 4 * 4 * 2 * 8
     for network in shared.keys() & {"style_discriminator", "content_discriminator"}:
         expected[network] += 3 * 4  # 3 conditions beside the code, to 4 units
@@ -321,9 +317,7 @@ def test_a_hybrid_has_the_style_of_an_image_and_the_content_of_a_condition(untra
 def test_with_one_code_content_is_the_condition_and_is_not_taken_from_images(untrained, name):
     model, batch = untrained[name], examples()
     image, condition = batch["image"], batch["condition"]
-    np.testing.assert_array_equal(
-        array(model(image, condition)), array(model.hybrid(image, condition))
-    )
+    np.testing.assert_array_equal(array(model(image, condition)), array(model.hybrid(image, condition)))
     line = array(model.interpolate(image, image[::-1], condition, steps=3))
     assert line.shape == (B, 3, 16, 16, 1)
     np.testing.assert_allclose(line[:, 0], array(model(image, condition)), atol=1e-5)
@@ -342,10 +336,7 @@ def test_signatures_are_functions_of_named_tensors_without_chance(untrained, nam
     assert list(signatures) == ["generate", "encode", "hybrid"]
     random = np.random.default_rng(0)
     for function, arguments in signatures.values():
-        given = {
-            key: random.normal(size=(2, *shape[1:])).astype("float32")
-            for key, shape in arguments.items()
-        }
+        given = {key: random.normal(size=(2, *shape[1:])).astype("float32") for key, shape in arguments.items()}
         first, second = function(**given), function(**given)
         for key in first:
             np.testing.assert_array_equal(array(first[key]), array(second[key]))

@@ -204,9 +204,7 @@ def gradual(size, seed=0):
 def test_a_few_slices_are_learnt_by_heart(name):
     changes = {"pix2pix": {"pairs": ("T2 to T1",)}, "tcmgan": {"steps": 10_000}}[name]
     keras.utils.set_random_seed(0)
-    config = dataclasses.replace(
-        TINY[name], filters=8, merge=True, learning_rate=2e-3, average_momentum=0.0, **changes
-    )
+    config = dataclasses.replace(TINY[name], filters=8, merge=True, learning_rate=2e-3, average_momentum=0.0, **changes)
     model = CLASSES[name](config)
     model.compile()
     data = gradual(4)
@@ -446,9 +444,7 @@ def test_each_weight_multiplies_its_own_term(tcmgan, monkeypatch):
     assert found["total of generators"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_one_pass_of_the_segmentor_gives_both_players_the_gradient_of_their_own_loss(
-    tcmgan, monkeypatch
-):
+def test_one_pass_of_the_segmentor_gives_both_players_the_gradient_of_their_own_loss(tcmgan, monkeypatch):
     with_config(tcmgan, monkeypatch, segmentation_weight=50.0)
     batch = chosen(tcmgan)
     x, y, code, mask = (batch[name] for name in ("source", "target", "code", "mask"))
@@ -561,9 +557,7 @@ def test_pix2pix_exports_a_signature_for_each_pair(pix2pix):
     signatures = pix2pix.signatures()
     assert list(signatures) == ["T1_to_T2", "FLAIR_to_T1"]
     image = examples()["image"][..., :1]
-    for (function, shapes), (source, target) in zip(
-        signatures.values(), (("T1", "T2"), ("FLAIR", "T1")), strict=True
-    ):
+    for (function, shapes), (source, target) in zip(signatures.values(), (("T1", "T2"), ("FLAIR", "T1")), strict=True):
         assert shapes == {"image": (None, 32, 32, 1)}
         expected = array(pix2pix.translate(image, target, source))
         np.testing.assert_allclose(array(function(image)["image"]), expected, atol=1e-6)

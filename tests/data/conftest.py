@@ -3,9 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from datasets.builder import Builder, Unit, prepare
-from datasets.phantom import SkinPhantom
 from tfdisent.data.records import Feature, Manifest
+from tfdisent.datasets.builder import Builder, Unit, prepare
+from tfdisent.datasets.phantom import SkinPhantom
 
 
 @dataclasses.dataclass(frozen=True)

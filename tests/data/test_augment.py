@@ -12,16 +12,12 @@ def test_the_eight_symmetries_are_distinct_and_undone_by_their_inverses():
     images, which = tf.repeat(image, 8, axis=0), tf.range(8)
     moved = augment.apply_symmetry(images, which)
     assert len({m.tobytes() for m in moved.numpy()}) == 8
-    np.testing.assert_array_equal(
-        augment.apply_symmetry(moved, augment.inverse_symmetry(which)), images
-    )
+    np.testing.assert_array_equal(augment.apply_symmetry(moved, augment.inverse_symmetry(which)), images)
 
 
 def test_symmetries_are_the_rotations_and_flips_of_numpy():
     image = np.arange(9.0).reshape(3, 3)
-    moved = augment.apply_symmetry(
-        tf.repeat(image[None, :, :, None], 8, axis=0), tf.range(8)
-    ).numpy()[..., 0]
+    moved = augment.apply_symmetry(tf.repeat(image[None, :, :, None], 8, axis=0), tf.range(8)).numpy()[..., 0]
     expected = [image, image[:, ::-1], image[::-1], np.rot90(image, 2), image.T]
     for got, want in zip(moved[:5], expected, strict=True):
         np.testing.assert_array_equal(got, want)

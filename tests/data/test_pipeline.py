@@ -91,15 +91,10 @@ def test_one_preparation_serves_every_normalization(volumes):
 def test_as_arrays_is_the_stored_order_and_the_limit_its_beginning(skin_folder):
     arrays = as_arrays(skin_folder, "train")
     plain = np.concatenate(
-        [
-            b["image"]
-            for b in load(skin_folder, shuffle=False, drop_remainder=False).as_numpy_iterator()
-        ]
+        [b["image"] for b in load(skin_folder, shuffle=False, drop_remainder=False).as_numpy_iterator()]
     )
     np.testing.assert_array_equal(arrays["image"], plain)
-    np.testing.assert_array_equal(
-        as_arrays(skin_folder, "train", limit=7)["factors"], arrays["factors"][:7]
-    )
+    np.testing.assert_array_equal(as_arrays(skin_folder, "train", limit=7)["factors"], arrays["factors"][:7])
     with pytest.raises(ValueError, match="limit"):
         as_arrays(skin_folder, limit=0)
 
@@ -206,9 +201,7 @@ def test_damaged_and_missing_shards_are_named(skin_folder, tmp_path):
 
 
 def test_keras_fit_takes_the_batches(skin_folder):
-    batches = load(skin_folder, batch_size=10, repeat=True).map(
-        lambda batch: (batch["image"], batch["label"])
-    )
+    batches = load(skin_folder, batch_size=10, repeat=True).map(lambda batch: (batch["image"], batch["label"]))
     model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     history = model.fit(batches, steps_per_epoch=5, epochs=2, shuffle=False, verbose=0)

@@ -4,8 +4,8 @@ import json
 import numpy as np
 import pytest
 
-from datasets.builder import verify
 from tfdisent.data.records import Manifest, complete, encode, intensity_statistics, parse
+from tfdisent.datasets.builder import verify
 
 MANIFEST = Manifest(
     "toy",
@@ -40,10 +40,7 @@ def test_records_of_every_dtype_come_back_as_they_went_in(volumes):
     builder, folder = volumes
     manifest, expected = Manifest.read(folder), stored(*volumes)
     for want in expected.values():
-        got = {
-            name: value[0]
-            for name, value in parse([encode_completed(want, manifest)], manifest).items()
-        }
+        got = {name: value[0] for name, value in parse([encode_completed(want, manifest)], manifest).items()}
         assert got.keys() == want.keys() == manifest.features.keys()
         for name, value in got.items():
             if isinstance(want[name], bytes):
@@ -54,9 +51,7 @@ def test_records_of_every_dtype_come_back_as_they_went_in(volumes):
 
 
 def encode_completed(completed, manifest):
-    return encode(
-        {k: v.decode() if isinstance(v, bytes) else v for k, v in completed.items()}, manifest
-    )
+    return encode({k: v.decode() if isinstance(v, bytes) else v for k, v in completed.items()}, manifest)
 
 
 def test_tensorflow_datasets_reads_the_shards(volumes):
@@ -89,9 +84,7 @@ def test_the_manifest_survives_json(volumes):
 def test_label_gives_a_one_hot_condition_and_image_gives_its_statistics():
     got = complete(example(), MANIFEST)
     np.testing.assert_array_equal(got["condition"], [0, 1])
-    np.testing.assert_allclose(
-        got["intensity"][0, :4], [0, 15, 7.5, np.arange(16).std()], rtol=1e-6
-    )
+    np.testing.assert_allclose(got["intensity"][0, :4], [0, 15, 7.5, np.arange(16).std()], rtol=1e-6)
     assert got["num_slices"] == 1
 
 

@@ -47,9 +47,7 @@ def ham(tmp_path):
         for lesion in range(4):
             for _ in range(2 if lesion == 0 else 1):
                 image = f"ISIC_{24000 + number:07d}"
-                raw.rows.append(
-                    (f"HAM_{diagnosis}{lesion}", image, diagnosis, "histo", "", "", "back")
-                )
+                raw.rows.append((f"HAM_{diagnosis}{lesion}", image, diagnosis, "histo", "", "", "back"))
                 raw.photo(f"HAM10000_images_part_{1 + number % 2}/{image}.jpg", number)
                 number += 1
     raw.write()

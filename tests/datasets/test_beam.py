@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-import datasets
-from datasets.builder import Builder, Unit, prepare, prepared_folder, verify
-from datasets.phantom import SkinPhantom
+from tfdisent import datasets
 from tfdisent.data import Manifest
+from tfdisent.datasets.builder import Builder, Unit, prepare, prepared_folder, verify
+from tfdisent.datasets.phantom import SkinPhantom
 
 PHANTOM = SkinPhantom(20, 6, size=16)
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from datasets.bids import BIDS
-from datasets.builder import prepare, verify
 from tests.datasets.raw_volumes import assert_disjoint, brain, lesion, write
 from tfdisent.data import as_arrays
+from tfdisent.datasets.bids import BIDS
+from tfdisent.datasets.builder import prepare, verify
 
 NAMES = {
     "T1w": "anat/{}_T1w",
@@ -34,10 +34,7 @@ def bids(tmp_path):
     for index in range(5):
         session(raw, f"sub-{index:02d}")
     rows = ["participant_id\tsite\tgroup\tage"]
-    rows += [
-        f"sub-{i:02d}\t{'north' if i < 3 else 'south'}\t{'ms' if i % 2 else 'control'}\tn/a"
-        for i in range(5)
-    ]
+    rows += [f"sub-{i:02d}\t{'north' if i < 3 else 'south'}\t{'ms' if i % 2 else 'control'}\tn/a" for i in range(5)]
     (raw / "participants.tsv").write_text("\n".join(rows) + "\n")
     write(raw / "sub-00/func/sub-00_task-rest_bold.nii.gz", brain(0))
     write(raw / "sourcedata/sub-00_T1w.nii.gz", brain(0))

@@ -3,10 +3,10 @@ import shutil
 import numpy as np
 import pytest
 
-from datasets.brats import BraTS
-from datasets.builder import dry_run, prepare, verify
 from tests.datasets.raw_volumes import assert_disjoint, brain, lesion, subjects, write
 from tfdisent.data import as_arrays
+from tfdisent.datasets.brats import BraTS
+from tfdisent.datasets.builder import dry_run, prepare, verify
 
 OLD = ("t1", "t1ce", "t2", "flair")
 NEW = ("t1n", "t1c", "t2w", "t2f")

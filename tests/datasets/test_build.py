@@ -4,12 +4,10 @@ import textwrap
 
 import pytest
 
-import datasets
+from tfdisent import datasets
 
 # The command line is not imported here: its flags would meet those of other commands.
-DOCSTRING = ast.get_docstring(
-    ast.parse(pathlib.Path(datasets.__file__).with_name("build.py").read_text())
-)
+DOCSTRING = ast.get_docstring(ast.parse((pathlib.Path(__file__).parents[2] / "datasets" / "build.py").read_text()))
 
 
 def test_every_data_set_has_a_builder_with_defaults_and_its_options_in_the_help():
@@ -21,9 +19,7 @@ def test_every_data_set_has_a_builder_with_defaults_and_its_options_in_the_help(
 
 
 def test_texts_become_the_type_of_their_option():
-    builder = datasets.make_builder(
-        "ham10000", {"classes": "nv,df", "size": "32", "crop_fraction": "1"}
-    )
+    builder = datasets.make_builder("ham10000", {"classes": "nv,df", "size": "32", "crop_fraction": "1"})
     assert (builder.classes, builder.size, builder.crop_fraction) == (("df", "nv"), 32, 1.0)
 
 
@@ -60,8 +56,7 @@ def test_help_and_unknown_names_are_answered_before_anything_heavy_is_imported(r
         assert not {"keras", "nibabel", "tensorflow"} & sys.modules.keys()
     """
     helped, unknown = (
-        run_python(textwrap.dedent(code).replace("ARGUMENT", repr(argument)))
-        for argument in ("--help", "--dataset=x")
+        run_python(textwrap.dedent(code).replace("ARGUMENT", repr(argument))) for argument in ("--help", "--dataset=x")
     )
     assert "--dataset" in helped and "skin_phantom" in helped
     known = ", ".join(sorted(datasets.DATASETS))

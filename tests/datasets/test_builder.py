@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 
-from datasets import builder as engine
-from datasets.builder import Builder, Unit, dry_run, prepare, prepared_folder, verify
-from datasets.phantom import SkinPhantom
 from tfdisent.data import Manifest
+from tfdisent.datasets import builder as engine
+from tfdisent.datasets.builder import Builder, Unit, dry_run, prepare, prepared_folder, verify
+from tfdisent.datasets.phantom import SkinPhantom
 
 PHANTOM = SkinPhantom(160, 8, size=16)
 
@@ -74,15 +74,11 @@ def test_a_killed_preparation_goes_on_and_ends_with_the_same_bytes_for_any_worke
     written = contents(killed).keys()
     assert written and "manifest.json" not in written
     times = {
-        name: (killed / name).stat().st_mtime_ns
-        for name in written
-        if (killed / f".partial/{name}.json").is_file()
+        name: (killed / name).stat().st_mtime_ns for name in written if (killed / f".partial/{name}.json").is_file()
     }
     assert prepare(phantom, tmp_path / "killed", workers=1) == killed
     assert contents(killed) == contents(whole)
-    assert {
-        name: (killed / name).stat().st_mtime_ns for name in times
-    } == times  # not written again
+    assert {name: (killed / name).stat().st_mtime_ns for name in times} == times  # not written again
 
 
 def test_an_interruption_leaves_only_whole_shards(tmp_path, monkeypatch):
@@ -171,9 +167,7 @@ def test_verify_names_every_bad_shard(tmp_path):
     content[500] ^= 1
     shards[0].write_bytes(content)
     shards[1].unlink()
-    with pytest.raises(
-        OSError, match=f"(?s){shards[0].name}: its checksum.*{shards[1].name}: missing"
-    ):
+    with pytest.raises(OSError, match=f"(?s){shards[0].name}: its checksum.*{shards[1].name}: missing"):
         verify(folder)
     entries = json.loads((folder / "manifest.json").read_text())
     entries["splits"]["train"]["num_examples"] += 1

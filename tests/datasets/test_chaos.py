@@ -4,9 +4,9 @@ import pytest
 from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from datasets.builder import dry_run, prepare
-from datasets.chaos import CHAOS, FOLDS, ORGANS
 from tfdisent.data import Manifest, as_arrays
+from tfdisent.datasets.builder import dry_run, prepare
+from tfdisent.datasets.chaos import CHAOS, FOLDS, ORGANS
 
 GREYS = (0, 63, 126, 189, 252)
 OLD_GREYS = (0, 80, 160, 240, 255)
@@ -78,9 +78,7 @@ def write_patient(folder, greys=GREYS, ground=True, echo=True, out_pixel=1.6, re
                 ECHO[phase] if echo else None,
             )
         if ground:
-            write_mask(
-                folder / f"T1DUAL/Ground/IMG-0004-{number:05d}.png", organs(shape, pixel), greys
-            )
+            write_mask(folder / f"T1DUAL/Ground/IMG-0004-{number:05d}.png", organs(shape, pixel), greys)
     for index, z in enumerate(T2_HEIGHTS):
         mask = organs((57, 57), 1.4)
         pixels = 500 + 50 * mask.astype(int) + index

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.builder import dry_run, prepare
-from datasets.ham10000 import HAM10000
 from tfdisent.data import Manifest, as_arrays
+from tfdisent.datasets.builder import dry_run, prepare
+from tfdisent.datasets.ham10000 import HAM10000
 
 SMALL = HAM10000(size=16)
 ONE_HOT = ("image", "MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
@@ -76,9 +76,7 @@ def test_every_form_of_the_table_is_read(ham, name, delimiter):
 
 def test_copies_of_folders_and_byte_order_marks_do_no_harm(ham):
     expected = keys(SMALL, ham.directory)
-    shutil.copytree(
-        ham.directory / "HAM10000_images_part_1", ham.directory / "x" / "ham10000_images_part_1"
-    )
+    shutil.copytree(ham.directory / "HAM10000_images_part_1", ham.directory / "x" / "ham10000_images_part_1")
     path = ham.directory / "HAM10000_metadata"
     path.write_text(path.read_text(), encoding="utf-8-sig")
     assert keys(SMALL, ham.directory) == expected
@@ -103,9 +101,7 @@ def test_the_official_test_set_is_used_where_there_is_one(ham, tmp_path):
     rows = official_test_set(ham, ("nv", "mel", "bkl", "df"))
     _, manifest = read(ham.directory, tmp_path)
     assert manifest.splits["train"]["num_examples"] == 15
-    assert manifest.splits["test"]["subjects"] == [
-        image for image, diagnosis in rows if diagnosis != "df"
-    ]
+    assert manifest.splits["test"]["subjects"] == [image for image, diagnosis in rows if diagnosis != "df"]
     seeded = keys(HAM10000(size=16, split="seeded"), ham.directory)
     assert not seeded["test"] & {image for image, _ in rows}
 
@@ -116,10 +112,7 @@ def test_a_mask_centres_the_patch_and_widens_it_to_fit(ham, tmp_path):
         mask = np.zeros((45, 60), np.uint8)
         left = 10 + index % 20
         mask[12:24, left : left + 14] = 255
-        folder = (
-            ham.directory
-            / "HAM10000_segmentations_lesion_tschandl/HAM10000_segmentations_lesion_tschandl"
-        )
+        folder = ham.directory / "HAM10000_segmentations_lesion_tschandl/HAM10000_segmentations_lesion_tschandl"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(mask).save(folder / f"{image}_segmentation.png")
     for fraction, side in ((0.4, 18), (0.1, 16), (0.75, 34)):
@@ -143,9 +136,7 @@ def test_rows_and_photographs_that_lack_each_other_are_named_or_skipped(ham, tmp
     first, second = ham.rows[0][1], ham.rows[1][1]
     (ham.directory / f"HAM10000_images_part_1/{first}.jpg").unlink()
     ham.photo("HAM10000_images_part_2/ISIC_0099999.jpg")
-    with pytest.raises(
-        ValueError, match=f"(?s)2 problems.*{first}.*no photograph.*ISIC_0099999.jpg has no row"
-    ):
+    with pytest.raises(ValueError, match=f"(?s)2 problems.*{first}.*no photograph.*ISIC_0099999.jpg has no row"):
         read(ham.directory, tmp_path)
     _, manifest = read(ham.directory, tmp_path, on_error="skip")
     assert sorted(entry["key"] for entry in manifest.skipped) == [first, "ISIC_0099999"]
@@ -171,9 +162,7 @@ def test_a_grey_photograph_is_named(ham, tmp_path):
 
 
 def test_missing_parts_of_the_raw_folder_are_named(ham, tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match="(?s)raw_dir.*does not exist.*Dataverse|dataverse|doi.org"
-    ):
+    with pytest.raises(FileNotFoundError, match="(?s)raw_dir.*does not exist.*Dataverse|dataverse|doi.org"):
         read(tmp_path / "nowhere", tmp_path)
     with pytest.raises(FileNotFoundError, match="test set .* needs ISIC2018_Task3_Test_Images"):
         HAM10000(split="official").splits(ham.directory)

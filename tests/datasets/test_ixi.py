@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from datasets.builder import prepare, verify
-from datasets.ixi import IXI
 from tests.datasets.raw_volumes import assert_disjoint, brain, write
 from tfdisent.data import as_arrays
+from tfdisent.datasets.builder import prepare, verify
+from tfdisent.datasets.ixi import IXI
 
 # As IXI stores T1: first axis posterior, second superior, third right.
 PSR = np.array([[0, 0, 1.2, -12], [-0.9375, 0, 0, 10], [0, 0.9375, 0, -5], [0, 0, 0, 1]])
@@ -62,9 +62,7 @@ def test_sagittal_files_become_axial_slices_with_the_nose_up_and_right_on_the_le
     front_rows, _ = np.nonzero(image == 500)
     assert bright_columns.min() > 12  # the patient's left is on the right
     assert front_rows.max() < 10 < bright_rows.max()  # in front is up
-    np.testing.assert_allclose(
-        examples(IXI(**SMALL), ixi, "IXI002")[4]["spacing"], [0.9375, 1.2, 0.9375], rtol=1e-5
-    )
+    np.testing.assert_allclose(examples(IXI(**SMALL), ixi, "IXI002")[4]["spacing"], [0.9375, 1.2, 0.9375], rtol=1e-5)
 
 
 def test_pixels_are_square_by_default(ixi):

@@ -3,10 +3,10 @@ import pydicom
 import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from datasets.builder import dry_run, prepare
-from datasets.lidc import CONDITIONS, LIDC, condition
-from datasets.lidc_readings import RATINGS
 from tfdisent.data import Manifest, as_arrays
+from tfdisent.datasets.builder import dry_run, prepare
+from tfdisent.datasets.lidc import CONDITIONS, LIDC, condition
+from tfdisent.datasets.lidc_readings import RATINGS
 
 SHAPE = (96, 96)
 SPACING = 0.7  # millimetres
@@ -65,9 +65,7 @@ def ring(mask):
 
 
 def roi(index, points, inclusion="TRUE", uid=UID, sop=None):
-    edges = "".join(
-        f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>" for x, y in points
-    )
+    edges = "".join(f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>" for x, y in points)
     return (
         f"<roi><imageZposition>{-100 + STEP * index}</imageZposition>"
         f"<imageSOP_UID>{sop or f'{uid}.{index}.{index}'}</imageSOP_UID>"
@@ -356,14 +354,10 @@ def test_every_layout_is_read_and_chest_films_are_left_out(raw):
     sessions = [ball(uid=uid)] * 3
     raw.xml(raw.directory / "LIDC-XML-only/tcia-lidc-xml/157/158.xml", sessions, uid)
     folder, uid = raw.scan(900)
-    raw.xml(
-        folder / "068.xml", sessions, "9.9", root="IdriReadMessage", name="CXRSeriesInstanceUid"
-    )
+    raw.xml(folder / "068.xml", sessions, "9.9", root="IdriReadMessage", name="CXRSeriesInstanceUid")
     raw.xml(folder / "069.xml", [ball(uid=uid)] * 3, uid, name="CTSeriesInstanceUid")
     film = raw.folder(900, 2)
-    write_dicom(
-        film / "000000.dcm", "9.9", 0, hu_slice(0), modality="DX", ImagePositionPatient=None
-    )
+    write_dicom(film / "000000.dcm", "9.9", 0, hu_slice(0), modality="DX", ImagePositionPatient=None)
     manifest = raw.directory / "manifest-1600709154662"
     manifest.mkdir()
     (manifest / "metadata.csv").write_text("Series UID,Collection\n1,2\n")
@@ -449,8 +443,7 @@ def test_bad_files_are_named_or_skipped(raw, tmp_path):
         (message([nodule([roi(3, [(-1, 4)])])]), "out of range"),
         (message([nodule([roi(3, [(3, 4)])], subtlety="x")]), "invalid literal"),
         (
-            '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><LidcReadMessage>&b;'
-            "</LidcReadMessage>",
+            '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><LidcReadMessage>&b;</LidcReadMessage>',
             "declares a document type",
         ),
         ('<!DOCTYPE x SYSTEM "file:///etc/passwd"><LidcReadMessage/>', "declares a document type"),
@@ -472,9 +465,7 @@ def test_marks_that_cannot_be_on_the_slices_are_problems(raw):
     raw.xml(folder / "1.xml", [nodule([roi(6, [(10, 10), (200, 10), (10, 20)], uid=uid)])], uid)
     other, uid = raw.scan(5)
     raw.xml(other / "1.xml", [ball(uid=uid)] * 3, uid)
-    write_dicom(
-        other / "000003.dcm", uid, 2, hu_slice(2), patient="LIDC-IDRI-0005", PixelSpacing=[1, 1]
-    )
+    write_dicom(other / "000003.dcm", uid, 2, hu_slice(2), patient="LIDC-IDRI-0005", PixelSpacing=[1, 1])
     problems = [unit.problem for unit in LIDC().splits(raw.directory)["train"] if unit.problem]
     assert "1.xml has a contour outside of the 96 x 96 pixels" in problems[0]
     assert "000003.dcm has (96, 96) pixels of (1.0, 1.0) mm" in problems[1]

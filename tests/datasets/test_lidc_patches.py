@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.builder import prepare
-from datasets.lidc_patches import LIDCPatches
-from datasets.lidc_readings import RATINGS
 from tfdisent.data import Manifest, as_arrays
+from tfdisent.datasets.builder import prepare
+from tfdisent.datasets.lidc_patches import LIDCPatches
+from tfdisent.datasets.lidc_readings import RATINGS
 
 TYPICAL = dict(zip(RATINGS, (5, 1, 6, 4, 4, 1, 1, 5, 5), strict=True))
 

@@ -3,10 +3,10 @@ import shutil
 import numpy as np
 import pytest
 
-from datasets.builder import prepare, verify
-from datasets.manifest import Table
 from tests.datasets.raw_volumes import assert_disjoint, brain, lesion, write
 from tfdisent.data import as_arrays
+from tfdisent.datasets.builder import prepare, verify
+from tfdisent.datasets.manifest import Table
 
 HEADER = ("subject", "domain", "modality", "image", "label", "split", "age")
 MASKS = {"mask_labels": ("background", "lesion")}
@@ -25,9 +25,7 @@ class Raw:
             write(folder / name / "lesions.nii.gz", lesion())
             split = "test" if index == 3 else "train"
             site = ("Verio", "Aera")[index % 2]
-            self.rows.append(
-                [name, site, "T1", f"{name}/T1.nii.gz", f"{name}/lesions.nii.gz", split, 40 + index]
-            )
+            self.rows.append([name, site, "T1", f"{name}/T1.nii.gz", f"{name}/lesions.nii.gz", split, 40 + index])
             self.rows.append([name, "", "FLAIR", f"{name}/FLAIR.nii.gz", "", "", ""])
 
     def write(self, header=HEADER, delimiter=",", encoding="utf-8", rows=None):
@@ -112,9 +110,7 @@ def test_brain_masks_and_folders_and_metaimages_come_by_the_table(raw):
     values = brain(7).transpose(2, 1, 0)
     folder = raw.path.parent / "p0"
     (folder / "t2.raw").write_bytes(np.ascontiguousarray(values).astype("<i2").tobytes())
-    (folder / "t2.mhd").write_text(
-        "NDims = 3\nDimSize = 24 20 10\nElementType = MET_SHORT\nElementDataFile = t2.raw\n"
-    )
+    (folder / "t2.mhd").write_text("NDims = 3\nDimSize = 24 20 10\nElementType = MET_SHORT\nElementDataFile = t2.raw\n")
     write(folder / "brain.nii.gz", lesion(), np.diag([-1.0, -1, 1, 1]))
     rows = [["p0", "T2", "p0/t2.mhd", "p0/brain.nii.gz"], ["p1", "T2", "p0/t2.mhd", ""]]
     table = raw.write(["subject", "modality", "image", "brain_mask"], rows=rows)
@@ -197,9 +193,7 @@ def test_label_maps_need_names_for_their_codes(raw):
 def test_a_subject_in_two_splits_is_an_error_also_by_its_sessions(raw, tmp_path):
     rows = [[*row[:5], split, row[6], split] for row in raw.rows for split in ("train", "test")]
     table = raw.write([*HEADER, "session"], rows=rows)
-    with pytest.raises(
-        ValueError, match="lines 2 and 3: p0 has split 'train' and 'test', expected one"
-    ):
+    with pytest.raises(ValueError, match="lines 2 and 3: p0 has split 'train' and 'test', expected one"):
         prepare(Table(**MASKS), tmp_path / "data", table, workers=1)
 
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from datasets.builder import prepare, verify
-from datasets.msseg import MSSEG
 from tests.datasets.raw_volumes import assert_disjoint, brain, lesion, subjects, write
 from tfdisent.data import as_arrays
+from tfdisent.datasets.builder import prepare, verify
+from tfdisent.datasets.msseg import MSSEG
 
 SMALL = {"size": "20x24", "pixel_spacing": 0, "min_foreground": 20}
 
@@ -16,9 +16,7 @@ def patient(folder, seed, scale=100):
         write(folder / f"Raw_Data/{name}.nii.gz", brain(seed, (30, 20, 8)))
     write(folder / "Masks/Consensus.nii.gz", lesion())
     for rater in range(1, 8):
-        write(
-            folder / f"Masks/ManualSegmentation_{rater}.nii.gz", lesion(codes=(1, 1)[: rater % 3])
-        )
+        write(folder / f"Masks/ManualSegmentation_{rater}.nii.gz", lesion(codes=(1, 1)[: rater % 3]))
     write(folder / "Masks/Brain_Mask.nii.gz", (brain(seed) > 0).astype(np.uint8))
 
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from datasets.builder import prepare, verify
-from datasets.phantom import (
+from tfdisent.data import Manifest, as_arrays
+from tfdisent.datasets.builder import prepare, verify
+from tfdisent.datasets.phantom import (
     AbdomenPhantom,
     BrainPhantom,
     CardiacPhantom,
@@ -10,16 +11,12 @@ from datasets.phantom import (
     RetinaPhantom,
     SkinPhantom,
 )
-from tfdisent.data import Manifest, as_arrays
 from tfdisent.phantoms import abdomen, brain, cardiac, fields, nodule, retina, skin
 
 
 def images(num_train, tmp_path, kind=SkinPhantom, **options):
     folder = prepare(kind(num_train, 6, size=16, **options), tmp_path, workers=1)
-    return {
-        split: {i.tobytes() for i in as_arrays(folder, split)["image"]}
-        for split in ("train", "test")
-    }
+    return {split: {i.tobytes() for i in as_arrays(folder, split)["image"]} for split in ("train", "test")}
 
 
 def records(builder):
@@ -76,7 +73,7 @@ def test_nodules_have_the_conditions_of_lidc_and_their_window(tmp_path):
 
 
 def test_lidc_and_its_phantom_name_the_same_things():
-    from datasets import lidc
+    from tfdisent.datasets import lidc
 
     assert lidc.CONDITIONS == nodule.CONDITION_NAMES and lidc.LABELS == nodule.LABELS
 
@@ -92,9 +89,7 @@ def test_brains_have_all_contrasts_of_a_slice_and_the_ids_of_brats(tmp_path):
     assert manifest.mask_labels == ("background", "necrosis", "oedema", "enhancing")
     assert train["image"].shape == (8, 48, 48, 4) and manifest.image_dtype == "int16"
     assert set(np.unique(train["mask"])) <= {0, 1, 2, 3} and train["mask"].max() > 0
-    examples = [
-        example for unit in builder.splits(None)["train"][:1] for example in builder.examples(unit)
-    ]
+    examples = [example for unit in builder.splits(None)["train"][:1] for example in builder.examples(unit)]
     assert [e["slice_index"] for e in examples] == [0, 1, 2, 3]
     pixel, gap = brain.FIELD_OF_VIEW / 48, np.ptp(brain.SLICE_RANGE) / 3
     assert examples[0]["spacing"] == pytest.approx((pixel, pixel, gap))

@@ -3,9 +3,9 @@ import shutil
 import numpy as np
 import pytest
 
-from datasets.builder import dry_run, prepare
-from datasets.retouch import RETOUCH
 from tfdisent.data import Manifest, as_arrays
+from tfdisent.datasets.builder import dry_run, prepare
+from tfdisent.datasets.retouch import RETOUCH
 
 TYPES = {"uint8": "MET_UCHAR", "uint16": "MET_USHORT", "float32": "MET_FLOAT"}
 # Shapes (B-scans, depth, width) of small scanners.
@@ -104,9 +104,7 @@ def test_values_mask_and_spacing_are_those_of_the_file(raw, key, vendor):
     num, height, width = array.shape
     assert example["key"] == f"{key}/001" and example["num_slices"] == num
     assert example["image"].dtype == np.float16
-    np.testing.assert_allclose(
-        example["spacing"], [0.004 * height / 20, 0.01 * width / 16, 0.05], rtol=1e-5
-    )
+    np.testing.assert_allclose(example["spacing"], [0.004 * height / 20, 0.01 * width / 16, 0.05], rtol=1e-5)
     np.testing.assert_array_equal(np.unique(example["mask"]), np.unique(mask))
     # Nearest neighbours make no new values, and mask and image stay on each other.
     grey = array / 257 if array.dtype == np.uint16 else array
@@ -116,9 +114,7 @@ def test_values_mask_and_spacing_are_those_of_the_file(raw, key, vendor):
     assert fluid.mean() == pytest.approx(expected, rel=0.15)
     assert (example["image"][:9] <= 20).all()  # the vitreous is above
     inside = grey[grey > 0]
-    np.testing.assert_allclose(
-        example["intensity"][0, :3], [inside.min(), inside.max(), inside.mean()], rtol=0.05
-    )
+    np.testing.assert_allclose(example["intensity"][0, :3], [inside.min(), inside.max(), inside.mean()], rtol=0.05)
 
 
 def test_other_ways_to_resample_and_store_are_options(raw):
@@ -129,9 +125,7 @@ def test_other_ways_to_resample_and_store_are_options(raw):
     assert len(np.unique(linear["image"])) > 3 and set(np.unique(linear["mask"])) == {0, 2}
     stored = example_of(raw, "TRAIN025", dtype="uint8")
     assert stored["image"].dtype == np.uint8 and stored["image"].max() == 175
-    assert {u.group for us in RETOUCH(vendors=("Topcon",)).splits(raw).values() for u in us} == {
-        "Topcon"
-    }
+    assert {u.group for us in RETOUCH(vendors=("Topcon",)).splits(raw).values() for u in us} == {"Topcon"}
 
 
 def test_the_vendor_follows_from_the_number_where_no_folder_names_it(raw, tmp_path):

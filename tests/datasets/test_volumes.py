@@ -3,10 +3,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from datasets.builder import Unit, dry_run, prepare, verify
-from datasets.volumes import Scans, VolumeBuilder, deal, first_file, fold_split, seeded_split
 from tests.datasets.raw_volumes import LPS_1MM, assert_disjoint, brain, lesion, write
 from tfdisent.data import Manifest, load
+from tfdisent.datasets.builder import Unit, dry_run, prepare, verify
+from tfdisent.datasets.volumes import (
+    Scans,
+    VolumeBuilder,
+    deal,
+    first_file,
+    fold_split,
+    seeded_split,
+)
 
 
 @dataclasses.dataclass(frozen=True)

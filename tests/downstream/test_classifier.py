@@ -41,18 +41,14 @@ def test_classifier_learns_and_gives_features_and_logits(judge):
 
 def test_outputs_do_not_depend_on_the_batch_size(judge):
     images, _, _ = _blobs(10)
-    np.testing.assert_allclose(
-        judge.features(images, batch_size=3), judge.features(images), atol=1e-5
-    )
+    np.testing.assert_allclose(judge.features(images, batch_size=3), judge.features(images), atol=1e-5)
     assert judge.features(images[:0]).shape == (0, 24)
 
 
 def test_logits_are_a_linear_function_of_the_features(judge):
     images, _, _ = _blobs(10)
     kernel, bias = judge.network.get_layer("logits").get_weights()
-    np.testing.assert_allclose(
-        judge.features(images) @ kernel + bias, judge.logits(images), atol=1e-4
-    )
+    np.testing.assert_allclose(judge.features(images) @ kernel + bias, judge.logits(images), atol=1e-4)
 
 
 def test_saved_classifier_gives_the_same_outputs(judge, tmp_path):
@@ -64,11 +60,7 @@ def test_saved_classifier_gives_the_same_outputs(judge, tmp_path):
     ]
     loaded = ImageClassifier.load(tmp_path / "judge")
     np.testing.assert_allclose(loaded.logits(images), judge.logits(images), atol=1e-6)
-    assert (
-        loaded.description
-        == judge.description
-        == ("small convnet, 24-d, from scratch, trained on the data set")
-    )
+    assert loaded.description == judge.description == ("small convnet, 24-d, from scratch, trained on the data set")
 
 
 def test_loading_says_what_is_wrong_with_the_folder(judge, tmp_path):

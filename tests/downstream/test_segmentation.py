@@ -107,9 +107,7 @@ def test_a_saved_segmentor_gives_the_same_outputs(segmentor, tmp_path):
     images, _ = _discs(4)
     segmentor.save(tmp_path / "segmentor")
     loaded = Segmentor.load(tmp_path / "segmentor")
-    np.testing.assert_allclose(
-        loaded.probabilities(images), segmentor.probabilities(images), atol=1e-6
-    )
+    np.testing.assert_allclose(loaded.probabilities(images), segmentor.probabilities(images), atol=1e-6)
     assert (loaded.filters, loaded.num_levels, loaded.num_labels) == (8, 2, 1)
 
 
@@ -180,9 +178,7 @@ def test_shapes_and_values_are_those_of_pytorchs_layers():
     down, up = (layer for layer in segmentor.network.layers if "conv" in layer.name)
     kernels = [torch.tensor(layer.get_weights()[0].transpose(3, 2, 0, 1)) for layer in (down, up)]
     images = torch.randn(2, 3, 8, 8)
-    standard = (images - images.mean((2, 3), keepdim=True)) / images.std(
-        (2, 3), keepdim=True, correction=0
-    )
+    standard = (images - images.mean((2, 3), keepdim=True)) / images.std((2, 3), keepdim=True, correction=0)
     h = torch.relu(torch.nn.functional.conv2d(standard, kernels[0], stride=2, padding=1))
     h = torch.nn.functional.conv_transpose2d(h, kernels[1], stride=2, padding=1, output_padding=1)
     expected = torch.sigmoid(h)[:, 0].numpy()
@@ -220,9 +216,7 @@ def test_masks_without_any_label_are_nothing_to_learn(segmentor):
         segmentor.fit(IMAGES[:0], MASKS[:0])
 
 
-@pytest.mark.parametrize(
-    "options", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0}, {"smooth": 0}]
-)
+@pytest.mark.parametrize("options", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0}, {"smooth": 0}])
 def test_impossible_trainings_are_refused(segmentor, options):
     with pytest.raises(ValueError, match="epochs and batch_size must be 1 or more"):
         segmentor.fit(IMAGES, MASKS, **options)

@@ -25,9 +25,7 @@ def repeated(*counts):
 
 
 def test_the_sets_have_the_numbers_that_they_are_compared_by():
-    sets = augmentation.training_sets(
-        images_of(repeated(1, 2, 5)), images_of(repeated(5, 5, 5), seed=1), NAMES
-    )
+    sets = augmentation.training_sets(images_of(repeated(1, 2, 5)), images_of(repeated(5, 5, 5), seed=1), NAMES)
     counts = {name: np.bincount(labels).tolist() for name, (_, labels) in sets.items()}
     assert counts == {
         "real": [1, 2, 5],
@@ -49,9 +47,7 @@ def test_repeated_images_are_real_ones_and_added_ones_the_first_synthetic():
 
 
 def test_a_class_that_has_more_keeps_its_images():
-    sets = augmentation.training_sets(
-        images_of(repeated(1, 6)), images_of(repeated(3, 3)), NAMES[:2], per_class=3
-    )
+    sets = augmentation.training_sets(images_of(repeated(1, 6)), images_of(repeated(3, 3)), NAMES[:2], per_class=3)
     assert np.bincount(sets["real_and_synthetic"][1]).tolist() == [3, 6]
     assert np.bincount(sets["real_and_repeated"][1]).tolist() == [3, 6]
     assert np.bincount(sets["synthetic_only"][1]).tolist() == [3, 3]

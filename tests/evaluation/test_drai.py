@@ -10,9 +10,7 @@ from tfdisent.phantoms import skin
 from tfdisent.report import PAPERS
 from tfdisent.systems.drai import DRAI, DRAIConfig
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="TF-GAN's metrics are computed once"
-)
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TF-GAN's metrics are computed once")
 
 
 def arrays(num, seed):
@@ -26,9 +24,7 @@ def arrays(num, seed):
 
 
 def config():
-    small = dict.fromkeys(
-        ("generator_filters", "encoder_filters", "discriminator_filters", "condition_units"), 4
-    )
+    small = dict.fromkeys(("generator_filters", "encoder_filters", "discriminator_filters", "condition_units"), 4)
     return DRAIConfig(
         image_size=16,
         content_dim=4,
@@ -139,9 +135,7 @@ def test_the_headline_stands_when_a_value_could_not_be_computed(evaluated):
     assert "nan" in drai.headline(broken)
 
 
-def test_a_model_of_style_alone_has_no_entry_for_what_content_would_need_and_says_so(
-    evaluated, judges
-):
+def test_a_model_of_style_alone_has_no_entry_for_what_content_would_need_and_says_so(evaluated, judges):
     model = CInfoGAN(config())
     metrics, figures, said = evaluate(model, judges)
     assert evaluated[0].keys() - metrics.keys() == {

@@ -4,9 +4,7 @@ import pytest
 
 from tfdisent.evaluation import retrieval
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="arrays only: one backend is enough"
-)
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="arrays only: one backend is enough")
 
 
 def arrays(num, seed=0, **more):

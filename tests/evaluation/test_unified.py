@@ -52,10 +52,7 @@ TRAIN, TEST = subjects(12, seed=0), subjects(4, seed=1)
 def rows_of(images):
     """Which test slices these are, in whatever modality."""
     truth = np.moveaxis(TEST["image"], -1, 1)[..., None]  # (N, M, H, W, 1)
-    return [
-        int(np.argmin(np.abs(truth - image).mean(axis=(2, 3, 4)).min(axis=1)))
-        for image in np.asarray(images)
-    ]
+    return [int(np.argmin(np.abs(truth - image).mean(axis=(2, 3, 4)).min(axis=1))) for image in np.asarray(images)]
 
 
 class Oracle:

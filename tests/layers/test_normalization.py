@@ -165,9 +165,7 @@ def test_gradient_goes_through_sigma_with_u_and_v_constant():
     x, weights = normal(3, 5), normal(3, 4, seed=1)
     layer.build(x.shape)
     kernel, u = (to_numpy(v).astype("float64") for v in (layer.layer.kernel, layer.u))
-    (found,) = gradients(
-        lambda: ops.sum(ops.multiply(layer(x, training=True), weights)), [layer.layer.kernel]
-    )
+    (found,) = gradients(lambda: ops.sum(ops.multiply(layer(x, training=True), weights)), [layer.layer.kernel])
     v = kernel @ u / np.linalg.norm(kernel @ u)
     u = kernel.T @ v / np.linalg.norm(kernel.T @ v)
     sigma = v @ kernel @ u

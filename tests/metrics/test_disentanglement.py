@@ -117,9 +117,7 @@ def test_squared_correlation_of_a_constant_prediction_is_zero():
     assert metrics.squared_correlation(np.arange(4.0), np.ones(4))[1] == 0
 
 
-@pytest.mark.parametrize(
-    "score", [metrics.coefficient_of_determination, metrics.squared_correlation]
-)
+@pytest.mark.parametrize("score", [metrics.coefficient_of_determination, metrics.squared_correlation])
 def test_scores_refuse_a_constant_truth(score):
     true = np.stack([np.arange(4.0), np.ones(4)], axis=1)
     with pytest.raises(ValueError, match="Column 1 of the true values is constant"):

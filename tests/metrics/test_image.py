@@ -59,9 +59,7 @@ def test_of_images_with_channels_is_the_mean_over_them():
     np.testing.assert_allclose(values, np.mean(by_channel, axis=0))
     by_channel = [metrics.mean_absolute_error(a[..., k], b[..., k]) for k in range(3)]
     np.testing.assert_allclose(metrics.mean_absolute_error(a, b), np.mean(by_channel, axis=0))
-    np.testing.assert_allclose(
-        metrics.psnr(a, b, 2.0)[0], peak_signal_noise_ratio(a[0], b[0], data_range=2.0)
-    )
+    np.testing.assert_allclose(metrics.psnr(a, b, 2.0)[0], peak_signal_noise_ratio(a[0], b[0], data_range=2.0))
 
 
 def test_equal_those_of_scikit_image_on_real_slices(shared_data):
@@ -140,9 +138,7 @@ def test_inside_a_mask_only_its_pixels_count():
     changed = np.where(mask, b, b + 1)
     error = np.abs(a - b)[:, 10:20, 12:20].mean(axis=(1, 2))
     np.testing.assert_allclose(metrics.mean_absolute_error(a, changed, mask), error)
-    np.testing.assert_array_equal(
-        metrics.psnr(a, changed, 2.0, mask), metrics.psnr(a, b, 2.0, mask)
-    )
+    np.testing.assert_array_equal(metrics.psnr(a, changed, 2.0, mask), metrics.psnr(a, b, 2.0, mask))
 
 
 def test_ssim_inside_a_mask_is_the_mean_of_scikit_images_map_there():
@@ -159,9 +155,7 @@ def test_a_mask_of_everything_changes_nothing():
     mask = np.ones(a.shape[:3], bool)
     np.testing.assert_allclose(metrics.ssim(a, b, 2.0, mask), metrics.ssim(a, b, 2.0))
     np.testing.assert_allclose(metrics.psnr(a, b, 2.0, mask), metrics.psnr(a, b, 2.0))
-    np.testing.assert_allclose(
-        metrics.mean_absolute_error(a, b, mask), metrics.mean_absolute_error(a, b)
-    )
+    np.testing.assert_allclose(metrics.mean_absolute_error(a, b, mask), metrics.mean_absolute_error(a, b))
 
 
 def test_an_empty_mask_gives_nan_for_its_image_alone():

@@ -82,8 +82,7 @@ def test_an_independent_sample_of_the_same_distribution_is_no_closer_than_chance
 
 def test_the_share_is_calibrated_with_few_held_out_images_too():
     shares = [
-        metrics.memorisation(_images(200, 3 * k), _images(10, 3 * k + 1), _images(100, 3 * k + 2))
-        for k in range(200)
+        metrics.memorisation(_images(200, 3 * k), _images(10, 3 * k + 1), _images(100, 3 * k + 2)) for k in range(200)
     ]
     assert {result.expected_share for result in shares} == {1 / 11}
     assert np.mean([result.share_closer for result in shares]) == pytest.approx(1 / 11, abs=0.02)

@@ -50,9 +50,7 @@ def test_pooled_over_labels_equals_the_micro_averages_of_scikit_learn():
     pooled = metrics.dice(a, b, labels, pooled=True)
     assert pooled.shape == (5,)
     np.testing.assert_allclose(pooled[0], f1_score(*flat, **options))
-    np.testing.assert_allclose(
-        metrics.iou(a, b, labels, pooled=True)[0], jaccard_score(*flat, **options)
-    )
+    np.testing.assert_allclose(metrics.iou(a, b, labels, pooled=True)[0], jaccard_score(*flat, **options))
 
 
 def test_without_labels_all_that_is_not_zero_is_one_foreground():

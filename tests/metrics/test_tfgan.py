@@ -23,9 +23,7 @@ def test_loading_leaves_no_trace_of_tfgan():
 def test_a_missing_package_is_named_with_the_pip_command(monkeypatch, missing):
     find_spec = importlib.util.find_spec
     monkeypatch.delitem(sys.modules, missing, raising=False)
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == missing else find_spec(name)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else find_spec(name))
     _tfgan.classifier_metrics.cache_clear()
     with pytest.raises(ImportError, match=f"'{missing}' is not installed.*pip install"):
         _tfgan.classifier_metrics()

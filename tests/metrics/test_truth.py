@@ -192,9 +192,7 @@ def test_block_gap_finds_the_block_of_each_factor_however_it_is_turned():
     assert result.best == ("content", "style", "style", "content")
     assert result.per_factor.min() > 0.9
     assert result.mean == pytest.approx(result.per_factor.mean())
-    np.testing.assert_array_equal(
-        result.per_factor, np.abs(result.scores["content"] - result.scores["style"])
-    )
+    np.testing.assert_array_equal(result.per_factor, np.abs(result.scores["content"] - result.scores["style"]))
 
 
 def test_block_gap_of_equal_blocks_is_zero_and_scores_say_that_both_tell():

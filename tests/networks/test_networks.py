@@ -42,9 +42,7 @@ def unet(**settings):
 def residual(**settings):
     return (
         residual_encoder((32, 48, 2), filters=3, initializer=keras.initializers.HeNormal),
-        residual_decoder(
-            (32, 48, 1), filters=3, initializer=keras.initializers.HeNormal, **settings
-        ),
+        residual_decoder((32, 48, 1), filters=3, initializer=keras.initializers.HeNormal, **settings),
     )
 
 
@@ -256,9 +254,7 @@ def test_a_segmentor_gives_a_probability_for_each_pixel(num_outputs):
 
 @pytest.mark.parametrize("standardize", [False, True])
 def test_a_segmentor_hears_its_code_and_the_scale_only_if_it_does_not_standardise(standardize):
-    segmentor = strided_unet(
-        (32, 32, 1), code_dim=2, filters=4, num_levels=2, standardize=standardize
-    )
+    segmentor = strided_unet((32, 32, 1), code_dim=2, filters=4, num_levels=2, standardize=standardize)
     image = ops.convert_to_tensor(np.repeat(images(1, 32, 32, 1), 2, axis=0))
     one = array(segmentor({"image": image, "code": ops.eye(2)}))
     scaled = array(segmentor({"image": 3 * image + 1, "code": ops.eye(2)}))

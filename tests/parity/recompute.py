@@ -74,9 +74,7 @@ def stochastic_weight_averaging(random: np.random.RandomState) -> dict:
     """SGD under SWA: the weights after each of 12 steps, and the average after each."""
     start, period = 3, 2
     weights = tf.Variable(random.randn(4, 3).astype("float32"))
-    optimizer = tfa.optimizers.SWA(
-        tf.keras.optimizers.legacy.SGD(0.1), start_averaging=start, average_period=period
-    )
+    optimizer = tfa.optimizers.SWA(tf.keras.optimizers.legacy.SGD(0.1), start_averaging=start, average_period=period)
     trajectory, averages = [], []
     for _ in range(12):
         gradient = tf.constant(random.randn(4, 3).astype("float32"))

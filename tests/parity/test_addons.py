@@ -54,9 +54,7 @@ def test_instance_normalization(stored):
 SPECTRAL = {
     "dense": lambda: keras.layers.Dense(4, use_bias=False),
     "convolution": lambda: keras.layers.Conv2D(4, 3, strides=2, padding="same", use_bias=False),
-    "transposed_convolution": lambda: keras.layers.Conv2DTranspose(
-        4, 3, strides=2, padding="same", use_bias=False
-    ),
+    "transposed_convolution": lambda: keras.layers.Conv2DTranspose(4, 3, strides=2, padding="same", use_bias=False),
 }
 
 

@@ -58,9 +58,7 @@ def test_without_shift_and_warp_the_masks_are_the_same():
 
 def test_shift_moves_the_lge_the_other_way():
     pair = render(shift_x=7, shift_y=0, warp=0)
-    cine, lge = (
-        np.array(ndimage.center_of_mass(m == LEFT)) for m in (pair.cine_mask, pair.lge_mask)
-    )
+    cine, lge = (np.array(ndimage.center_of_mass(m == LEFT)) for m in (pair.cine_mask, pair.lge_mask))
     assert (lge - cine) * cardiac.FIELD_OF_VIEW / SIZE == pytest.approx((0, -7), abs=0.3)
 
 

@@ -13,9 +13,7 @@ def test_axis_is_centred_and_spaced():
 
 
 def test_streams_differ_by_every_part_of_their_key():
-    draws = {
-        fields.stream(*key).integers(2**60) for key in ((1, 2, 3), (1, 3, 2), (1, 2), (0, 2, 3))
-    }
+    draws = {fields.stream(*key).integers(2**60) for key in ((1, 2, 3), (1, 3, 2), (1, 2), (0, 2, 3))}
     assert len(draws) == 4
     assert fields.stream(1, 2).integers(2**60) == fields.stream(1, 2).integers(2**60)
 
@@ -75,8 +73,7 @@ def test_warp_shifts_by_the_displacement():
 
 def test_displacement_has_its_amplitude_and_is_smooth():
     found = [
-        fields.displacement(fields.stream(k), GRID, GRID, amplitude=3, wavelengths=(30, 60), z=5.0)
-        for k in range(40)
+        fields.displacement(fields.stream(k), GRID, GRID, amplitude=3, wavelengths=(30, 60), z=5.0) for k in range(40)
     ]
     assert np.sqrt(np.mean(np.square(found))) == pytest.approx(3, rel=0.15)
     assert np.abs(np.diff(found, axis=1)).max() < 3

@@ -10,9 +10,7 @@ COLUMNS = slice(8, -8)
 
 def render(vendor="spectralis", fluid=(), index=0, offset=0.0, size=SIZE, depth=retina.DEPTH):
     factors = retina.draw_factors(seed=3, index=index, fluid=fluid)
-    return retina.render(
-        factors, vendor, offset=offset, size=size, depth=depth, seed=3, index=index
-    )
+    return retina.render(factors, vendor, offset=offset, size=size, depth=depth, seed=3, index=index)
 
 
 def column(factors, name):

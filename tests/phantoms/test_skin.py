@@ -120,9 +120,7 @@ def test_lesion_stays_inside(phantom):
 
 
 def test_skin_away_from_the_lesion_has_the_skin_factors(phantom):
-    plain = (column(phantom.factors, "hair_count") == 0) & (
-        column(phantom.factors, "vignette") == 0
-    )
+    plain = (column(phantom.factors, "hair_count") == 0) & (column(phantom.factors, "vignette") == 0)
     tone = phantom.factors[:, [skin.FACTORS.index(f"skin_{c}") for c in ("red", "green", "blue")]]
     corners = phantom.images[:, [1, 1, -2, -2], [1, -2, 1, -2]].mean(1) / 255  # light averages out
     assert np.abs(corners - tone)[plain].max() < 0.05

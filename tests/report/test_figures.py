@@ -164,9 +164,7 @@ def test_retrieval_grid_has_style_to_the_right_and_content_below():
 def test_pairs_grid_puts_each_image_beside_its_partner_and_pairs_in_rows():
     left, right = _distinct(2, 3)
     grid = figures.pairs_grid(left, right, columns=2, pad=3, upscale=2)
-    boxes = [
-        [_where(grid, image[0, 0]) for image in pair] for pair in zip(left, right, strict=True)
-    ]
+    boxes = [[_where(grid, image[0, 0]) for image in pair] for pair in zip(left, right, strict=True)]
     for one, other in boxes:
         assert (one[0], one[2]) == (other[0], other[2])
         assert other[1] - one[3] == 3  # nearer to each other than to the next pair
@@ -232,9 +230,7 @@ def test_thumbnails_stand_upright_at_their_points():
     assert red[1] < 0.2 * width
 
 
-@pytest.mark.parametrize(
-    "codes", [np.zeros((6, 3)), np.arange(6.0)[:, None]], ids=["collapsed", "one-dimensional"]
-)
+@pytest.mark.parametrize("codes", [np.zeros((6, 3)), np.arange(6.0)[:, None]], ids=["collapsed", "one-dimensional"])
 def test_tsne_figure_draws_codes_without_two_directions(codes):
     figure = figures.tsne_figure(codes, codes, np.zeros(6, int), ["all"], max_points=5)
     assert figure.ndim == 3

@@ -164,9 +164,7 @@ def test_manifest_summary_counts_and_names_nobody():
         "citation": "",
         "source": "x",
         "skipped": ["a", "b"],
-        "splits": {
-            "test": {"subjects": ["p", "q"], "num_examples": 5, "label_counts": {"mel": 3, "nv": 2}}
-        },
+        "splits": {"test": {"subjects": ["p", "q"], "num_examples": 5, "label_counts": {"mel": 3, "nv": 2}}},
     }
     assert data_summary(manifest) == {
         "dataset": "d",

@@ -86,9 +86,7 @@ def test_the_logs_are_the_terms_of_the_docstrings_table_and_nothing_else():
     assert np.all(np.isfinite(list(logs.values())))
 
 
-@pytest.mark.parametrize(
-    "player, other", [("discriminators", "generators"), ("generators", "discriminators")]
-)
+@pytest.mark.parametrize("player, other", [("discriminators", "generators"), ("generators", "discriminators")])
 def test_a_player_moves_all_of_its_networks_and_leaves_the_others_bit_for_bit(player, other):
     class Alone(DRAI):
         def phases(self):
@@ -108,12 +106,7 @@ def test_a_player_moves_all_of_its_networks_and_leaves_the_others_bit_for_bit(pl
 
 
 def test_every_trainable_variable_belongs_to_one_player(model):
-    owned = [
-        id(v)
-        for networks in players(model).values()
-        for n in networks
-        for v in n.trainable_variables
-    ]
+    owned = [id(v) for networks in players(model).values() for n in networks for v in n.trainable_variables]
     assert sorted(owned) == sorted(id(v) for v in model.trainable_variables)
 
 
@@ -270,9 +263,7 @@ def test_without_any_mismatch_the_half_of_the_wrong_pair_is_left_out(monkeypatch
     assert not array(batch["has_mismatch"]).any()
     is_real(model, monkeypatch, batch, answer=0)
     _, terms, _ = model.discriminator_loss(batch, made_for(model, batch))
-    assert (
-        float(array(terms["d_condition"])) == 1.5
-    )  # 1 for the real pair and a half for the generated one
+    assert float(array(terms["d_condition"])) == 1.5  # 1 for the real pair and a half for the generated one
 
 
 def style_change(model, batch, margin):
@@ -330,9 +321,7 @@ def test_a_mismatched_condition_is_one_of_the_batch_and_never_a_match(seed):
     size, width = random.integers(1, 9), random.integers(1, 5)
     levels = random.integers(1, 4)  # few levels make many equal conditions
     condition = (random.integers(0, levels, (size, width)) / 3).astype("float32")
-    noise = random.uniform(size=(size, size)).astype("float32") * random.integers(
-        0, 2
-    )  # or all zeros
+    noise = random.uniform(size=(size, size)).astype("float32") * random.integers(0, 2)  # or all zeros
     wrong, has_mismatch = map(
         array, mismatched_conditions(ops.convert_to_tensor(condition), ops.convert_to_tensor(noise))
     )
@@ -386,9 +375,7 @@ def test_encode_gives_the_posterior_means_and_calling_the_model_reconstructs(mod
         "content": (B, 4),
         "style": (B, 5),
     }
-    np.testing.assert_array_equal(
-        array(codes["style"]), array(model.style_encoder(image, training=False)[0])
-    )
+    np.testing.assert_array_equal(array(codes["style"]), array(model.style_encoder(image, training=False)[0]))
     np.testing.assert_array_equal(array(model(image)), array(model.decode(**codes)))
 
 
@@ -411,13 +398,9 @@ def test_a_hybrid_has_one_images_style_and_the_content_of_another_or_of_a_condit
     one, other = examples()["image"], examples(seed=1)["image"]
     condition = examples()["condition"]
     style, content = model.encode(one)["style"], model.encode(other)["content"]
-    np.testing.assert_array_equal(
-        array(model.hybrid(one, other)), array(model.decode(content, style))
-    )
+    np.testing.assert_array_equal(array(model.hybrid(one, other)), array(model.decode(content, style)))
     mean, _ = model.condition_encoder(condition, training=False)
-    np.testing.assert_array_equal(
-        array(model.hybrid(one, condition=condition)), array(model.decode(mean, style))
-    )
+    np.testing.assert_array_equal(array(model.hybrid(one, condition=condition)), array(model.decode(mean, style)))
     np.testing.assert_array_equal(array(model.hybrid(one, one)), array(model(one)))
 
 
@@ -456,9 +439,7 @@ def test_an_image_of_the_database_retrieves_itself_at_distance_zero(model, by):
     assert distances[:, 0].tolist() == pytest.approx([0, 0], abs=1e-6)
     assert (np.diff(distances, axis=1) >= 0).all()
     codes = array(model.encode(database)[by])
-    np.testing.assert_allclose(
-        distances[0], np.sort(np.abs(codes - codes[4]).mean(axis=1)), atol=1e-5
-    )
+    np.testing.assert_allclose(distances[0], np.sort(np.abs(codes - codes[4]).mean(axis=1)), atol=1e-5)
 
 
 WRONG = {
@@ -497,10 +478,7 @@ def test_signatures_are_functions_of_named_tensors_without_chance(model):
     assert list(signatures) == ["generate", "encode", "hybrid"]
     random = np.random.default_rng(0)
     for function, arguments in signatures.values():
-        given = {
-            name: random.normal(size=(2, *shape[1:])).astype("float32")
-            for name, shape in arguments.items()
-        }
+        given = {name: random.normal(size=(2, *shape[1:])).astype("float32") for name, shape in arguments.items()}
         first, second = function(**given), function(**given)
         assert first.keys() == second.keys()
         for name in first:
@@ -568,9 +546,7 @@ def trunk(channels):
 
 
 def encoder(channels, code):
-    return (
-        trunk(channels) + conv(3, 512, 512, bias=False) + norm(512) + dense(4 * 4 * 512, 2 * code)
-    )
+    return trunk(channels) + conv(3, 512, 512, bias=False) + norm(512) + dense(4 * 4 * 512, 2 * code)
 
 
 def joint(channels, code):
@@ -623,8 +599,6 @@ def test_a_network_of_the_papers_size_has_the_parameters_of_its_table(name):
 
 def test_channels_halve_and_the_map_doubles_up_to_the_image():
     maps = [
-        layer.output.shape[1:]
-        for layer in drai.generator(PAPER).layers
-        if isinstance(layer, keras.layers.Multiply)
+        layer.output.shape[1:] for layer in drai.generator(PAPER).layers if isinstance(layer, keras.layers.Multiply)
     ]
     assert maps == [(4, 4, 1024), (8, 8, 512), (16, 16, 256), (32, 32, 128), (64, 64, 64)]

@@ -60,9 +60,7 @@ def trained(run_python, tmp_path_factory):
             for name in ("style", "content_noise", "inferred_style_noise", "inferred_content_noise")
         },
     }
-    np.savez(
-        folder / "batches.npz", **{name: value.astype("float32") for name, value in batches.items()}
-    )
+    np.savez(folder / "batches.npz", **{name: value.astype("float32") for name, value in batches.items()})
     results = {}
     for backend in filter(importlib.util.find_spec, BACKENDS):
         # JAX compiles each eager operation by itself, which takes longer than the whole step at once.

@@ -105,9 +105,7 @@ def test_the_logs_are_the_terms_of_the_docstrings_table_and_nothing_else():
     assert np.all(np.isfinite(list(logs.values())))
 
 
-@pytest.mark.parametrize(
-    "player, other", [("discriminators", "generators"), ("generators", "discriminators")]
-)
+@pytest.mark.parametrize("player, other", [("discriminators", "generators"), ("generators", "discriminators")])
 def test_a_player_moves_all_of_its_networks_and_leaves_the_others_bit_for_bit(player, other):
     class Alone(Unified):
         def phases(self):
@@ -129,9 +127,7 @@ def test_a_player_moves_all_of_its_networks_and_leaves_the_others_bit_for_bit(pl
 
 
 def test_every_trainable_variable_belongs_to_one_player(model):
-    owned = [
-        id(v) for phase in model.phases() for n in phase.networks for v in n.trainable_variables
-    ]
+    owned = [id(v) for phase in model.phases() for n in phase.networks for v in n.trainable_variables]
     assert sorted(owned) == sorted(id(v) for v in model.trainable_variables)
 
 
@@ -235,10 +231,7 @@ def test_a_delayed_disentanglement_joins_in_as_training_goes_on():
 
 def test_rates_stay_and_then_fall_to_zero_over_the_last_steps():
     model = made(learning_rate=0.2, learning_rate_decay=0.5, steps=8)
-    rates = {
-        name: optimizer.get_config()["learning_rate"]
-        for name, optimizer in model.optimizers.items()
-    }
+    rates = {name: optimizer.get_config()["learning_rate"] for name, optimizer in model.optimizers.items()}
     for name, first in (("generators", 0.2), ("discriminators", TINY.discriminator_learning_rate)):
         schedule = keras.optimizers.schedules.deserialize(rates[name])
         found = [float(schedule(step)) for step in (0, 3, 4, 6, 8, 9)]
@@ -246,9 +239,7 @@ def test_rates_stay_and_then_fall_to_zero_over_the_last_steps():
     step(model)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"skips": False}, {"merge": True}, {"image_size": (32, 48)}], ids=str
-)
+@pytest.mark.parametrize("settings", [{"skips": False}, {"merge": True}, {"image_size": (32, 48)}], ids=str)
 def test_a_step_is_made_by_either_network_and_on_oblong_slices(settings):
     model = made(**settings)
     height, width, _ = model.config.image_shape
@@ -448,9 +439,7 @@ def test_translation_and_cycle_are_the_distances_to_the_target_and_to_the_source
         assert values(terms)[name] == pytest.approx(expected, rel=1e-4), name
 
 
-def test_disentanglement_is_the_distance_between_the_anatomies_of_source_and_translation(
-    model, monkeypatch
-):
+def test_disentanglement_is_the_distance_between_the_anatomies_of_source_and_translation(model, monkeypatch):
     batch = chosen(model)
     generated = model.translate(batch["source"], PAIRS["target_modality"])
     one, other = model.encode(batch["source"]), model.encode(generated)
@@ -522,16 +511,12 @@ def test_encode_gives_all_that_the_decoder_is_handed(model):
         "level_4": (B, 2, 2, 16),
         "level_5": (B, 1, 1, 16),
     }
-    np.testing.assert_array_equal(
-        array(model.decode(anatomy, "FLAIR")), array(model.translate(image, "FLAIR"))
-    )
+    np.testing.assert_array_equal(array(model.decode(anatomy, "FLAIR")), array(model.translate(image, "FLAIR")))
 
 
 def test_an_example_is_answered_alone_as_in_its_batch(model):
     image = examples()["image"][..., :1]
-    np.testing.assert_allclose(
-        array(model.translate(image[1:2], 0))[0], array(model.translate(image, 0))[1], atol=1e-5
-    )
+    np.testing.assert_allclose(array(model.translate(image[1:2], 0))[0], array(model.translate(image, 0))[1], atol=1e-5)
 
 
 def test_verbs_leave_every_variable_as_it_was(model):
@@ -583,10 +568,7 @@ def test_signatures_are_functions_of_named_tensors_without_chance(model):
     assert list(signatures) == ["translate", "encode"]
     random = np.random.default_rng(0)
     for function, arguments in signatures.values():
-        given = {
-            name: random.normal(size=(2, *shape[1:])).astype("float32")
-            for name, shape in arguments.items()
-        }
+        given = {name: random.normal(size=(2, *shape[1:])).astype("float32") for name, shape in arguments.items()}
         first, second = function(**given), function(**given)
         assert first.keys() == second.keys()
         for name in first:
@@ -753,9 +735,7 @@ def test_three_steps_from_the_same_weights_agree(trained, one, other):
         if backend not in trained:
             pytest.skip(f"{backend} is not installed")
     ours, theirs = trained[one], trained[other]
-    largest = max(
-        np.abs(ours[name] - theirs[name]).max() for name in ours if name.startswith("arr_")
-    )
+    largest = max(np.abs(ours[name] - theirs[name]).max() for name in ours if name.startswith("arr_"))
     print(f"{one} and {other}: largest weight difference {largest:.2g}")
     assert ours["moved"] > 1e-3
     assert largest < 1e-5

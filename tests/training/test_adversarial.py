@@ -47,9 +47,7 @@ class Players(AdversarialModel):
 
 
 def linear(units, name):
-    return keras.Sequential(
-        [keras.Input((2,)), keras.layers.Dense(units, use_bias=False)], name=name
-    )
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(units, use_bias=False)], name=name)
 
 
 def compiled(model, rates=None, **kwargs):
@@ -85,9 +83,7 @@ def test_phases_run_in_order_each_with_its_own_learning_rate(eagerly):
     logs = step(model)
     moved = critic_step(w, generator)
     np.testing.assert_allclose(weights(model.critic)[0], moved, atol=1e-6)
-    np.testing.assert_allclose(
-        weights(model.generator)[0], generator_step(generator, moved), atol=1e-6
-    )
+    np.testing.assert_allclose(weights(model.generator)[0], generator_step(generator, moved), atol=1e-6)
     # The second player sees the first one already moved.
     assert logs["critic"] == pytest.approx(((X @ generator - X) @ w).mean(), abs=1e-6)
     assert logs["generator"] == pytest.approx(-(X @ generator @ moved).mean(), abs=1e-6)
@@ -155,9 +151,7 @@ def test_a_loss_that_is_cut_off_by_a_stopped_gradient_is_an_error_that_names_the
         step(compiled(Cut()))
 
 
-@pytest.mark.parametrize(
-    "names", [["critic"], ["critic", "generators"], ["critic", "generator", "third"]]
-)
+@pytest.mark.parametrize("names", [["critic"], ["critic", "generators"], ["critic", "generator", "third"]])
 def test_optimizers_under_other_names_than_the_phases_use_are_refused(names):
     with pytest.raises(ValueError, match=r"each of \['critic', 'generator'\], received \['critic'"):
         Players().compile({name: keras.optimizers.SGD() for name in names})
@@ -197,27 +191,19 @@ def test_only_the_terms_that_are_not_finite_are_named():
 
 def test_no_later_callback_sees_a_step_that_is_not_finite():
     ended = []
-    watch = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: ended.append(batch)
-    )
+    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ended.append(batch))
     with pytest.raises(NonFiniteLoss):
-        compiled(Players()).fit(
-            {"x": np.full_like(X, np.inf)}, batch_size=4, verbose=0, callbacks=[watch]
-        )
+        compiled(Players()).fit({"x": np.full_like(X, np.inf)}, batch_size=4, verbose=0, callbacks=[watch])
     assert ended == []
 
 
 def test_input_gradient_is_the_derivative():
     x = ops.convert_to_tensor(X)
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(input_gradient(lambda value: value**3, x)), 3 * X**2, rtol=1e-5
-    )
+    np.testing.assert_allclose(ops.convert_to_numpy(input_gradient(lambda value: value**3, x)), 3 * X**2, rtol=1e-5)
     critic = linear(1, "critic")
     w = weights(critic)[0][:, 0]
     received = input_gradient(lambda value: ops.square(critic(value)), x)
-    np.testing.assert_allclose(
-        _numpy_detached(received), 2 * (X @ w)[:, None] * w[None], rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(_numpy_detached(received), 2 * (X @ w)[:, None] * w[None], rtol=1e-5, atol=1e-6)
 
 
 def test_a_gradient_penalty_moves_the_critic_by_its_second_derivative():
@@ -234,14 +220,10 @@ def test_a_gradient_penalty_moves_the_critic_by_its_second_derivative():
     # D(x) = (x w)^2 / 2, so its gradient is (x w) w and the penalty the mean of (x w)^2 |w|^2.
     assert logs["penalty"] == pytest.approx((scores**2).mean() * (w @ w), rel=1e-5)
     slope = (2 * scores[:, None] * X * (w @ w) + 2 * (scores**2)[:, None] * w).mean(0)
-    np.testing.assert_allclose(
-        weights(model.critic)[0][:, 0], w - CRITIC_RATE * slope, rtol=1e-4, atol=1e-6
-    )
+    np.testing.assert_allclose(weights(model.critic)[0][:, 0], w - CRITIC_RATE * slope, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "attempt", range(3)
-)  # TensorFlow's graph once read the weights late, not every time
+@pytest.mark.parametrize("attempt", range(3))  # TensorFlow's graph once read the weights late, not every time
 def test_a_network_that_two_phases_share_is_moved_by_both(attempt):
     class Shared(Players):
         def phases(self):
@@ -256,9 +238,7 @@ def test_a_network_that_two_phases_share_is_moved_by_both(attempt):
     first = critic_step(w, generator)
     second = first + GENERATOR_RATE * (X @ generator).mean(0)[:, None]
     np.testing.assert_allclose(weights(model.critic)[0], second, atol=1e-6)
-    np.testing.assert_allclose(
-        weights(model.generator)[0], generator_step(generator, first), atol=1e-6
-    )
+    np.testing.assert_allclose(weights(model.generator)[0], generator_step(generator, first), atol=1e-6)
 
 
 def test_phases_can_share_one_optimizer_over_different_networks():
@@ -338,9 +318,7 @@ def test_a_model_without_averages_keeps_its_weights_in_the_context():
 def test_the_first_replica_draws_what_keras_would_draw_and_never_twice_the_same():
     ours, theirs = ReplicaSeedGenerator(3), keras.random.SeedGenerator(3)
     first = [ops.convert_to_numpy(keras.random.normal((4,), seed=ours)) for _ in range(2)]
-    np.testing.assert_array_equal(
-        first[0], ops.convert_to_numpy(keras.random.normal((4,), seed=theirs))
-    )
+    np.testing.assert_array_equal(first[0], ops.convert_to_numpy(keras.random.normal((4,), seed=theirs)))
     assert np.abs(first[0] - first[1]).min() > 0
 
 

@@ -145,8 +145,6 @@ def test_what_cannot_be_averaged_is_refused():
     with pytest.raises(ValueError, match="no variables to average"):
         StochasticWeightAveraging([])
     with pytest.raises(ValueError, match="float variables only. Received: counter"):
-        StochasticWeightAveraging(
-            [keras.Variable(0, dtype="int32", trainable=False, name="counter")]
-        )
+        StochasticWeightAveraging([keras.Variable(0, dtype="int32", trainable=False, name="counter")])
     with pytest.raises(ValueError, match=r"`momentum` must be in \[0, 1\). Received: 1.0"):
         ExponentialMovingAverage(two_variables(), momentum=1.0)

@@ -58,9 +58,7 @@ class Small(AdversarialModel):
         ]
 
     def passes(self, batch):
-        return [
-            {**batch, "noise": keras.random.normal(ops.shape(batch["x"]), seed=self.seed_generator)}
-        ]
+        return [{**batch, "noise": keras.random.normal(ops.shape(batch["x"]), seed=self.seed_generator)}]
 
     def critic_loss(self, batch, carried):
         fake = self.generator(batch["noise"], training=True)
@@ -84,9 +82,7 @@ def small(seed, width=4, optimizer=keras.optimizers.Adam):
 
 def train(model, first, last, callbacks=()):
     """Steps first + 1 to last, always of the same endless data."""
-    x = np.concatenate(
-        [np.random.default_rng(step).normal(size=(BATCH, 2)) for step in range(first, last)]
-    )
+    x = np.concatenate([np.random.default_rng(step).normal(size=(BATCH, 2)) for step in range(first, last)])
     x = {"x": x.astype("float32")}
     model.fit(x, batch_size=BATCH, shuffle=False, verbose=0, callbacks=list(callbacks))
     return model
@@ -103,11 +99,7 @@ def state(model):
 def assert_same(model, other):
     one, two = state(model), state(other)
     assert [value.shape for value in one.values()] == [value.shape for value in two.values()]
-    different = [
-        name
-        for name, other in zip(one, two, strict=True)
-        if not np.array_equal(one[name], two[other])
-    ]
+    different = [name for name, other in zip(one, two, strict=True) if not np.array_equal(one[name], two[other])]
     assert different == []
 
 
@@ -115,9 +107,7 @@ def test_the_model_under_test_has_all_kinds_of_state():
     names = [path.split("/")[-1].split(" ")[-1] for path in state(small(0))]
     for part in ("moving_variance", "u", "count", "iteration"):
         assert part in names, part
-    assert (
-        sum(name.endswith("velocity") for name in names) == 9
-    )  # Adam's, one per trainable variable
+    assert sum(name.endswith("velocity") for name in names) == 9  # Adam's, one per trainable variable
     assert names.count("seed_generator_state") == 2
 
 
@@ -134,10 +124,7 @@ def test_a_restored_state_is_the_saved_one_in_every_variable(tmp_path):
     model = train(small(1), 0, 3)
     Checkpoints(tmp_path).save(model, 3, epoch=2, note="kept")
     other = small(2)
-    assert not all(
-        np.array_equal(a, b)
-        for a, b in zip(state(model).values(), state(other).values(), strict=True)
-    )
+    assert not all(np.array_equal(a, b) for a, b in zip(state(model).values(), state(other).values(), strict=True))
     restored = Checkpoints(tmp_path).restore(other)
     assert (restored["step"], restored["epoch"], restored["note"]) == (3, 2, "kept")
     assert_same(model, other)
@@ -155,9 +142,7 @@ script.save_every_step({folder!r})
 def save_every_step(folder):
     """What the process to be killed does: it would take minutes to end by itself."""
     checkpoints, model = Checkpoints(folder, keep=3), small(1)
-    save = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: checkpoints.save(model, batch + 1)
-    )
+    save = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: checkpoints.save(model, batch + 1))
     train(model, 0, 20_000, [save])
 
 
@@ -167,9 +152,7 @@ def test_a_killed_run_goes_on_in_another_process_as_if_it_had_never_stopped(tmp_
     code = KILLED.format(file=__file__, folder=str(checkpoints.directory))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with (tmp_path / "errors").open("w") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code], env=environment, stdout=errors, stderr=errors
-        )
+        process = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=errors, stderr=errors)
     try:
         deadline = time.monotonic() + 200
         while not checkpoints.steps() or checkpoints.steps()[-1] < 5:
@@ -218,9 +201,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_it_says_so(
-    tmp_path, caplog, damage
-):
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_it_says_so(tmp_path, caplog, damage):
     checkpoints, model = saved(tmp_path, 1, 2)
     DAMAGES[damage](tmp_path / "step-00000002")
     with caplog.at_level(logging.WARNING, "tfdisent"):
@@ -245,13 +226,9 @@ def test_without_checkpoints_there_is_nothing_to_restore(tmp_path):
     [{"width": 5}, {"optimizer": keras.optimizers.SGD}],
     ids=["another width", "another optimizer"],
 )
-def test_a_checkpoint_of_another_model_is_an_error_that_names_the_folder_and_the_mend(
-    tmp_path, other
-):
+def test_a_checkpoint_of_another_model_is_an_error_that_names_the_folder_and_the_mend(tmp_path, other):
     checkpoints, _ = saved(tmp_path, 1)
-    with pytest.raises(
-        ValueError, match="(?s)step-00000001 holds the state of another model.*the config"
-    ):
+    with pytest.raises(ValueError, match="(?s)step-00000001 holds the state of another model.*the config"):
         checkpoints.restore(small(1, **other))
 
 
@@ -270,9 +247,7 @@ def test_a_step_can_be_saved_again(tmp_path):
     assert checkpoints.restore(model)["again"] is True
 
 
-def test_a_full_disk_is_an_error_that_leaves_the_earlier_checkpoints_and_no_rubbish(
-    tmp_path, monkeypatch
-):
+def test_a_full_disk_is_an_error_that_leaves_the_earlier_checkpoints_and_no_rubbish(tmp_path, monkeypatch):
     checkpoints, model = saved(tmp_path, 1, 2)
 
     def write_half(path):
@@ -281,17 +256,13 @@ def test_a_full_disk_is_an_error_that_leaves_the_earlier_checkpoints_and_no_rubb
 
     with monkeypatch.context() as patch:
         patch.setattr(model, "save_weights", write_half)
-        with pytest.raises(
-            OSError, match=r"No space left on device.*checkpoints of steps \[1, 2\] are intact"
-        ):
+        with pytest.raises(OSError, match=r"No space left on device.*checkpoints of steps \[1, 2\] are intact"):
             checkpoints.save(model, 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
     assert checkpoints.restore(model)["step"] == 2
 
 
-def test_a_disk_without_room_for_the_model_is_refused_before_anything_is_written(
-    tmp_path, monkeypatch
-):
+def test_a_disk_without_room_for_the_model_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     checkpoints, model = saved(tmp_path, 1)
     usage = shutil.disk_usage(tmp_path)._replace(free=100)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)

@@ -61,10 +61,7 @@ def steps(batch):
     done = {}
     for policy, model in models.items():
         model.compile(
-            {
-                name: keras.optimizers.SGD(1e-3, name=name)
-                for name in ("discriminators", "generators")
-            },
+            {name: keras.optimizers.SGD(1e-3, name=name) for name in ("discriminators", "generators")},
             run_eagerly=keras.backend.backend() != "jax",
         )
         start = [ops.convert_to_numpy(v).copy() for v in model.trainable_variables]
@@ -78,11 +75,7 @@ def steps(batch):
 
 def test_the_networks_compute_in_bfloat16_and_keep_their_weights_in_float32(steps):
     model, *_ = steps["mixed_bfloat16"]
-    convolutions = [
-        layer
-        for layer in model.image_discriminator.layers
-        if isinstance(layer, keras.layers.Conv2D)
-    ]
+    convolutions = [layer for layer in model.image_discriminator.layers if isinstance(layer, keras.layers.Conv2D)]
     assert {layer.compute_dtype for layer in convolutions} == {"bfloat16"}
     assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
     assert {average.dtype for average in model.average_variables[1:]} == {"float32"}

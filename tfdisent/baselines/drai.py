@@ -128,12 +128,8 @@ class CInfoGAN(StyleModel):
         config = self.config
         self.generator = generator_from_condition(config)
         self.style_encoder = image_encoder(config, config.style_dim, "style_encoder")
-        self.image_discriminator = image_discriminator(
-            config, config.channels, "image_discriminator"
-        )
-        self.condition_discriminator_trunk, self.condition_discriminator_head = (
-            condition_discriminator(config)
-        )
+        self.image_discriminator = image_discriminator(config, config.channels, "image_discriminator")
+        self.condition_discriminator_trunk, self.condition_discriminator_head = condition_discriminator(config)
         self.track_averages([self.generator, self.style_encoder], config.average_momentum)
         self.built = True
 
@@ -182,15 +178,11 @@ class CAVAE(StyleModel):
         config = self.config
         self.generator = generator_from_condition(config)
         self.style_encoder = image_encoder(config, config.style_dim, "style_encoder")
-        self.condition_discriminator_trunk, self.condition_discriminator_head = (
-            condition_discriminator(config)
-        )
+        self.condition_discriminator_trunk, self.condition_discriminator_head = condition_discriminator(config)
         self.style_discriminator = joint_discriminator(
             config, config.style_dim + config.num_conditions, "style_discriminator"
         )
-        self.cycle_discriminator = image_discriminator(
-            config, 2 * config.channels, "cycle_discriminator"
-        )
+        self.cycle_discriminator = image_discriminator(config, 2 * config.channels, "cycle_discriminator")
         self.track_averages([self.generator, self.style_encoder], config.average_momentum)
         self.built = True
 
@@ -217,8 +209,7 @@ class CAVAE(StyleModel):
         d_xtz = self.style_discriminator
         terms = {
             "g_condition": real(condition_score(self, reconstructed, t)),
-            "g_style": real(joint_score(d_xtz, reconstructed, t, z_hat))
-            + fake(joint_score(d_xtz, x, t, z_hat)),
+            "g_style": real(joint_score(d_xtz, reconstructed, t, z_hat)) + fake(joint_score(d_xtz, x, t, z_hat)),
             "g_cycle": real(self.cycle_discriminator(pair(x, reconstructed), training=True)),
             "kl_style": ops.mean(gaussian_kl(z_mean, z_log_variance)),
         }
@@ -233,10 +224,8 @@ class CAVAE(StyleModel):
         d_xtz, d_pair = self.style_discriminator, self.cycle_discriminator
         terms = {
             "d_condition": condition_loss(self, batch, reconstructed),
-            "d_style": real(joint_score(d_xtz, x, t, z_hat))
-            + fake(joint_score(d_xtz, reconstructed, t, z_hat)),
-            "d_cycle": real(d_pair(pair(x, x), training=True))
-            + fake(d_pair(pair(x, reconstructed), training=True)),
+            "d_style": real(joint_score(d_xtz, x, t, z_hat)) + fake(joint_score(d_xtz, reconstructed, t, z_hat)),
+            "d_cycle": real(d_pair(pair(x, x), training=True)) + fake(d_pair(pair(x, reconstructed), training=True)),
         }
         return sum(terms.values()), terms, {}
 
@@ -254,12 +243,8 @@ class DCInfoGAN(ContentStyleModel):
         self.generator = generator(config)
         self.style_encoder = image_encoder(config, config.style_dim, "style_encoder")
         self.content_encoder = image_encoder(config, config.content_dim, "content_encoder")
-        self.image_discriminator = image_discriminator(
-            config, config.channels, "image_discriminator"
-        )
-        self.condition_discriminator_trunk, self.condition_discriminator_head = (
-            condition_discriminator(config)
-        )
+        self.image_discriminator = image_discriminator(config, config.channels, "image_discriminator")
+        self.condition_discriminator_trunk, self.condition_discriminator_head = condition_discriminator(config)
         self.track_averages(
             [self.condition_encoder, self.generator, self.style_encoder, self.content_encoder],
             config.average_momentum,
@@ -316,18 +301,14 @@ class DCAVAE(ContentStyleModel):
         self.generator = generator(config)
         self.style_encoder = image_encoder(config, config.style_dim, "style_encoder")
         self.content_encoder = image_encoder(config, config.content_dim, "content_encoder")
-        self.condition_discriminator_trunk, self.condition_discriminator_head = (
-            condition_discriminator(config)
-        )
+        self.condition_discriminator_trunk, self.condition_discriminator_head = condition_discriminator(config)
         self.style_discriminator = joint_discriminator(
             config, config.style_dim + config.num_conditions, "style_discriminator"
         )
         self.content_discriminator = joint_discriminator(
             config, config.content_dim + config.num_conditions, "content_discriminator"
         )
-        self.cycle_discriminator = image_discriminator(
-            config, 2 * config.channels, "cycle_discriminator"
-        )
+        self.cycle_discriminator = image_discriminator(config, 2 * config.channels, "cycle_discriminator")
         self.track_averages(
             [self.condition_encoder, self.generator, self.style_encoder, self.content_encoder],
             config.average_momentum,
@@ -366,19 +347,15 @@ class DCAVAE(ContentStyleModel):
         d_xtz, d_xtc = self.style_discriminator, self.content_discriminator
         terms = {
             "g_condition": real(condition_score(self, conditioned, t)),
-            "g_style": real(joint_score(d_xtz, conditioned, t, z_hat))
-            + fake(joint_score(d_xtz, x, t, z_hat)),
-            "g_content": real(joint_score(d_xtc, conditioned, t, c))
-            + fake(joint_score(d_xtc, x, t, c_hat)),
+            "g_style": real(joint_score(d_xtz, conditioned, t, z_hat)) + fake(joint_score(d_xtz, x, t, z_hat)),
+            "g_content": real(joint_score(d_xtc, conditioned, t, c)) + fake(joint_score(d_xtc, x, t, c_hat)),
             "g_cycle": real(self.cycle_discriminator(pair(x, reconstructed), training=True)),
             "kl_style": ops.mean(gaussian_kl(*style_posterior)),
             "kl_content": ops.mean(gaussian_kl(*content_posterior)),
             "kl_condition": ops.mean(gaussian_kl(*condition_posterior)),
         }
         total = terms["g_condition"] + terms["g_style"] + terms["g_content"] + terms["g_cycle"]
-        total += self.config.kl_weight * (
-            terms["kl_style"] + terms["kl_content"] + terms["kl_condition"]
-        )
+        total += self.config.kl_weight * (terms["kl_style"] + terms["kl_content"] + terms["kl_condition"])
         made = {
             "conditioned": conditioned,
             "reconstructed": reconstructed,
@@ -397,12 +374,9 @@ class DCAVAE(ContentStyleModel):
         d_pair = self.cycle_discriminator
         terms = {
             "d_condition": condition_loss(self, batch, conditioned),
-            "d_style": real(joint_score(d_xtz, x, t, z_hat))
-            + fake(joint_score(d_xtz, conditioned, t, z_hat)),
-            "d_content": real(joint_score(d_xtc, x, t, c_hat))
-            + fake(joint_score(d_xtc, conditioned, t, c)),
-            "d_cycle": real(d_pair(pair(x, x), training=True))
-            + fake(d_pair(pair(x, reconstructed), training=True)),
+            "d_style": real(joint_score(d_xtz, x, t, z_hat)) + fake(joint_score(d_xtz, conditioned, t, z_hat)),
+            "d_content": real(joint_score(d_xtc, x, t, c_hat)) + fake(joint_score(d_xtc, conditioned, t, c)),
+            "d_cycle": real(d_pair(pair(x, x), training=True)) + fake(d_pair(pair(x, reconstructed), training=True)),
         }
         return sum(terms.values()), terms, {}
 
@@ -434,8 +408,7 @@ def condition_loss(model: ContentStyleModel, batch: dict, generated):
     d_xt = model.condition_discriminator_head
     wrong = least_squares(d_xt([features, batch["mismatched"]], training=True), 0.0)
     return real(d_xt([features, batch["condition"]], training=True)) + 0.5 * (
-        ops.mean(batch["has_mismatch"] * wrong)
-        + fake(condition_score(model, generated, batch["condition"]))
+        ops.mean(batch["has_mismatch"] * wrong) + fake(condition_score(model, generated, batch["condition"]))
     )
 
 

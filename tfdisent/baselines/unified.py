@@ -158,9 +158,7 @@ class TCMGANConfig(TranslatorConfig):
     def __post_init__(self):
         super().__post_init__()
         if self.source not in self.modalities:
-            raise ValueError(
-                f"Expected source to be one of {', '.join(self.modalities)}, received {self.source!r}."
-            )
+            raise ValueError(f"Expected source to be one of {', '.join(self.modalities)}, received {self.source!r}.")
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -200,9 +198,7 @@ class Pix2Pix(Translator):
         config = self.config
         pairs = [f"{source}_to_{target}" for source, target in config.pair_indices]
         self.generators = [generator(config, 1, name=f"generator_{pair}") for pair in pairs]
-        self.discriminators = [
-            discriminator(config, name=f"discriminator_{pair}") for pair in pairs
-        ]
+        self.discriminators = [discriminator(config, name=f"discriminator_{pair}") for pair in pairs]
         self.track_averages(self.generators, config.average_momentum)
         self.built = True
 
@@ -238,9 +234,7 @@ class Pix2Pix(Translator):
     def generator_loss(self, batch: dict, carried: dict):
         """Translates, and fools the discriminators; the terms are means over pairs."""
         generated, translation, adversarial = [], [], []
-        for pair, network, judge in zip(
-            batch["pairs"], self.generators, self.discriminators, strict=True
-        ):
+        for pair, network, judge in zip(batch["pairs"], self.generators, self.discriminators, strict=True):
             x, y, weight = pair["source"], pair["target"], pair["weight"]
             image = network(x, training=True)
             scores = judge(beside(image, x), training=True)
@@ -308,9 +302,7 @@ class Pix2Pix(Translator):
         image = (None, *self.config.image_shape)
 
         def of(network):
-            return lambda image: {
-                "image": network(self.config.checked_slices(image), training=False)
-            }
+            return lambda image: {"image": network(self.config.checked_slices(image), training=False)}
 
         return {
             re.sub(r"\W+", "_", pair): (of(network), {"image": image})
@@ -387,9 +379,7 @@ class TCMGAN(Translator):
         is_target = ops.convert_to_tensor([float(name != c.source) for name in c.modalities])
         noise = keras.random.uniform((size, c.num_modalities), seed=seed)
         drawn = {
-            "target_modality": ops.argmax(
-                ops.where(available * is_target > 0, noise, is_target - 2.0), axis=1
-            ),
+            "target_modality": ops.argmax(ops.where(available * is_target > 0, noise, is_target - 2.0), axis=1),
             "interpolation": keras.random.uniform((size, 1, 1, 1), seed=seed),
         }
         return {**drawn, **batch}
@@ -470,9 +460,7 @@ class TCMGAN(Translator):
     def pairs(self) -> list[tuple[int, int]]:
         """(source, target) that `translate` knows, as indices."""
         names = self.config.modalities
-        return [
-            (names.index(self.config.source), names.index(name)) for name in self.config.targets
-        ]
+        return [(names.index(self.config.source), names.index(name)) for name in self.config.targets]
 
     def translate(self, image, target, source=None):
         """Slices in another modality.
@@ -490,9 +478,7 @@ class TCMGAN(Translator):
         """
         c, image = self.config, self.config.checked_slices(image)
         size = image.shape[0]
-        sources = modality_indices(
-            c.source if source is None else source, self.config.modalities, size, "source"
-        )
+        sources = modality_indices(c.source if source is None else source, self.config.modalities, size, "source")
         for name in {c.modalities[index] for index in sources} - {c.source}:
             raise ValueError(
                 f"Expected slices in {c.source}, which this TC-MGAN was trained for; received source {name}. Train "
@@ -567,9 +553,7 @@ def scaled_gradient(image, scale: float):
 # --- networks ---
 
 
-def generator(
-    config: TranslatorConfig, channels: int, code_dim: int = 0, name: str = "generator"
-) -> keras.Model:
+def generator(config: TranslatorConfig, channels: int, code_dim: int = 0, name: str = "generator") -> keras.Model:
     """Slices (B, H, W, channels), or {"image": slices, "code": (B, code_dim)} -> slices (B, H, W, 1) in [-1, 1].
 
     The framework's U-Net in one piece, with the code beside the image.
@@ -582,20 +566,12 @@ def generator(
     }
     image = keras.Input((height, width, channels), name="image")
     code = keras.Input((code_dim,), name="code") if code_dim else None
-    features = unet_encoder((height, width, channels + code_dim), **settings)(
-        with_code(image, code)
-    )
-    decoder = unet_decoder(
-        config.image_shape, upsampling=config.upsampling, merge=config.merge, **settings
-    )
-    return keras.Model(
-        {"image": image, "code": code} if code_dim else image, decoder(features), name=name
-    )
+    features = unet_encoder((height, width, channels + code_dim), **settings)(with_code(image, code))
+    decoder = unet_decoder(config.image_shape, upsampling=config.upsampling, merge=config.merge, **settings)
+    return keras.Model({"image": image, "code": code} if code_dim else image, decoder(features), name=name)
 
 
-def discriminator(
-    config: TranslatorConfig, num_classes: int = 0, name: str = "discriminator"
-) -> keras.Model:
+def discriminator(config: TranslatorConfig, num_classes: int = 0, name: str = "discriminator") -> keras.Model:
     """Slices beside their sources (B, H, W, 2) -> scores (B, h, w, 1); with classes their logits (B, K) too."""
     height, width, _ = config.image_shape
     return patch_discriminator(
@@ -649,9 +625,7 @@ MODELS = {
 }
 
 # Name on the command line -> class of the config.
-CONFIGS = {
-    name: getattr(model, "config_class", UnifiedConfig) for name, (model, _) in MODELS.items()
-}
+CONFIGS = {name: getattr(model, "config_class", UnifiedConfig) for name, (model, _) in MODELS.items()}
 
 # As they are called in print.
 TITLES = {

@@ -66,9 +66,7 @@ def draw_crop(seed: tf.Tensor, num: int | tf.Tensor, fraction: float = 7 / 8) ->
 
 def apply_crop(images: tf.Tensor, boxes: tf.Tensor, method: str = "bilinear") -> tf.Tensor:
     """Cuts each box (B, 4) out of its image (B, H, W, C) and resizes it to (H, W); dtype stays."""
-    cut = tf.image.crop_and_resize(
-        images, boxes, tf.range(tf.shape(images)[0]), images.shape[1:3], method
-    )
+    cut = tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), images.shape[1:3], method)
     return tf.ensure_shape(tf.cast(cut, images.dtype), images.shape)
 
 
@@ -99,11 +97,7 @@ def crop(batch: Batch, seed: tf.Tensor) -> Batch:
 def _moved(batch: Batch, symmetry: tf.Tensor) -> Batch:
     return {
         **batch,
-        **{
-            name: apply_symmetry(batch[name], symmetry)
-            for name in ("image", "mask")
-            if name in batch
-        },
+        **{name: apply_symmetry(batch[name], symmetry) for name in ("image", "mask") if name in batch},
     }
 
 

@@ -25,7 +25,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfdisent.data.augment import AUGMENTATIONS, Batch
-from tfdisent.data.records import INTENSITY, Manifest, parse
+from tfdisent.data.records import Manifest, parse
+from tfdisent.intensity import INTENSITY, NORMALIZATIONS
 
 BLOCK_BYTES = 256 * 2**20
 _METADATA = (
@@ -40,7 +41,6 @@ _METADATA = (
     "domain",
 )
 _ENDLESS = 2**40  # epochs
-NORMALIZATIONS = ("volume", "percentile", "slice", "zscore")
 
 
 def load(
@@ -106,26 +106,17 @@ def load(
     drop_remainder = repeat or (split == "train" if drop_remainder is None else drop_remainder)
     augmentations = _augmentations(augment)
     repeats = _repeats(manifest, split, balance)
-    num_examples = (
-        sum(repeats[label] * count for label, count in entry["label_counts"].items())
-        if repeats
-        else 0
-    )
+    num_examples = sum(repeats[label] * count for label, count in entry["label_counts"].items()) if repeats else 0
     num_examples = num_examples or entry["num_examples"]
     if normalize not in NORMALIZATIONS:
-        raise ValueError(
-            f"Unknown normalize={normalize!r}. Known ones are: {', '.join(NORMALIZATIONS)}."
-        )
+        raise ValueError(f"Unknown normalize={normalize!r}. Known ones are: {', '.join(NORMALIZATIONS)}.")
     if batch_size < 1 or start_step < 0:
-        raise ValueError(
-            f"Expected batch_size >= 1 and start_step >= 0, received {batch_size} and {start_step}."
-        )
+        raise ValueError(f"Expected batch_size >= 1 and start_step >= 0, received {batch_size} and {start_step}.")
     if drop_remainder and batch_size > num_examples:
         raise ValueError(
             f"batch_size={batch_size} is larger than split {split!r} of {directory} "
             f"({num_examples} examples), which leaves "
-            "no whole batch. Use a smaller batch_size"
-            + ("." if repeat else " or drop_remainder=False.")
+            "no whole batch. Use a smaller batch_size" + ("." if repeat else " or drop_remainder=False.")
         )
     num_bytes = sum(shard["bytes"] for shard in entry["shards"])
     _check_shards(directory, entry["shards"], checksums=num_bytes <= BLOCK_BYTES)
@@ -149,9 +140,7 @@ def load(
         if shape != manifest.image_shape[:2]:
             batch = _resized(batch, shape)
         for index, augmentation in enumerate(augmentations):
-            batch = augmentation(
-                batch, tf.random.experimental.stateless_fold_in([seed, step], index)
-            )
+            batch = augmentation(batch, tf.random.experimental.stateless_fold_in([seed, step], index))
         return _public(batch, manifest, metadata)
 
     batches = records.batch(batch_size, drop_remainder=drop_remainder).enumerate(start_step)
@@ -253,17 +242,10 @@ def _repeats(manifest: Manifest, split: str, balance: bool | Mapping[str, int]) 
     if not counts:
         raise ValueError(f"balance needs labels, and {manifest.dataset} has none.")
     if balance is True:
-        return {
-            label: max(1, round(max(counts.values()) / max(1, count)))
-            for label, count in counts.items()
-        }
+        return {label: max(1, round(max(counts.values()) / max(1, count))) for label, count in counts.items()}
     if unknown := sorted(balance.keys() - counts.keys()):
-        raise ValueError(
-            f"balance names unknown labels {unknown}, expected some of {sorted(counts)}."
-        )
-    if bad := {
-        label: times for label, times in balance.items() if type(times) is not int or times < 1
-    }:
+        raise ValueError(f"balance names unknown labels {unknown}, expected some of {sorted(counts)}.")
+    if bad := {label: times for label, times in balance.items() if type(times) is not int or times < 1}:
         raise ValueError(f"balance must map labels to whole numbers of at least 1, received {bad}.")
     return {label: balance.get(label, 1) for label in counts}
 
@@ -285,9 +267,7 @@ def _repeater(manifest: Manifest, repeats: dict[str, int]):
 def _augmentations(augment: str | Sequence[str] | None) -> list:
     names = [augment] if isinstance(augment, str) else list(augment or ())
     if unknown := [name for name in names if name not in AUGMENTATIONS]:
-        raise ValueError(
-            f"Unknown augmentation {unknown[0]!r}, expected some of {', '.join(AUGMENTATIONS)}."
-        )
+        raise ValueError(f"Unknown augmentation {unknown[0]!r}, expected some of {', '.join(AUGMENTATIONS)}.")
     return [AUGMENTATIONS[name] for name in names]
 
 
@@ -295,13 +275,9 @@ def _check_shards(directory: pathlib.Path, shards: list[dict], checksums: bool) 
     for shard in shards:
         path = directory / shard["name"]
         if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} is missing. Delete {directory} and prepare the data set again."
-            )
+            raise FileNotFoundError(f"{path} is missing. Delete {directory} and prepare the data set again.")
         stat = path.stat()
-        if stat.st_size != shard["bytes"] or (
-            checksums and _sha256(path, stat.st_mtime_ns) != shard["sha256"]
-        ):
+        if stat.st_size != shard["bytes"] or (checksums and _sha256(path, stat.st_mtime_ns) != shard["sha256"]):
             raise OSError(
                 f"{path} is damaged: its {stat.st_size} bytes are not the {shard['bytes']} that "
                 "were written. "
@@ -339,9 +315,7 @@ def _normalized(batch: Batch, manifest: Manifest, normalize: str) -> Batch:
 
 
 def _resized(batch: Batch, shape: tuple[int, int]) -> Batch:
-    changed = {
-        "image": tf.clip_by_value(tf.image.resize(batch["image"], shape, antialias=True), -1.0, 1.0)
-    }
+    changed = {"image": tf.clip_by_value(tf.image.resize(batch["image"], shape, antialias=True), -1.0, 1.0)}
     if "mask" in batch:
         changed["mask"] = tf.image.resize(batch["mask"], shape, method="nearest")
     return {**batch, **changed}
@@ -350,14 +324,6 @@ def _resized(batch: Batch, shape: tuple[int, int]) -> Batch:
 def _public(batch: Batch, manifest: Manifest, metadata: bool) -> Batch:
     """Leaves out metadata that was not asked for, and labels become int32 as losses want them."""
     wanted = {"available": len(manifest.modalities) > 1, "domain": len(manifest.domains) > 1}
-    batch = {
-        name: value
-        for name, value in batch.items()
-        if metadata or name not in _METADATA or wanted.get(name)
-    }
-    integers = {
-        name: tf.cast(batch[name], tf.int32)
-        for name in ("label", "domain", "modality")
-        if name in batch
-    }
+    batch = {name: value for name, value in batch.items() if metadata or name not in _METADATA or wanted.get(name)}
+    integers = {name: tf.cast(batch[name], tf.int32) for name in ("label", "domain", "modality") if name in batch}
     return {**batch, **integers}

@@ -29,16 +29,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-INTENSITY = (
-    "min",
-    "max",
-    "mean",
-    "std",
-    "percentile_0.5",
-    "percentile_1",
-    "percentile_99",
-    "percentile_99.5",
-)
+from tfdisent.intensity import INTENSITY
+
 IMAGE_DTYPES = ("uint8", "int16", "float16")
 # How tf.train.Example holds a feature: these as lists of numbers, strings as they are, all others
 # as raw bytes.
@@ -99,9 +91,7 @@ class Manifest:
                 "half of float32's space."
             )
         if len(self.image_shape) != 3:
-            raise ValueError(
-                f"{self.dataset}: image_shape must be (H, W, C), received {self.image_shape}."
-            )
+            raise ValueError(f"{self.dataset}: image_shape must be (H, W, C), received {self.image_shape}.")
 
     @property
     def features(self) -> dict[str, Feature]:
@@ -162,19 +152,14 @@ class Manifest:
             entries = json.loads(path.read_text(encoding="utf-8"))
             if entries.pop("format") != 1:
                 raise ValueError("its format is not 1")
-            entries = {
-                name: tuple(value) if type(value) is list else value
-                for name, value in entries.items()
-            }
+            entries = {name: tuple(value) if type(value) is list else value for name, value in entries.items()}
             entries["extra_features"] = {
-                name: Feature(tuple(shape), dtype)
-                for name, (shape, dtype) in entries["extra_features"].items()
+                name: Feature(tuple(shape), dtype) for name, (shape, dtype) in entries["extra_features"].items()
             }
             return cls(**entries)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{path} is not a valid manifest ({error}). Delete the folder and prepare the "
-                "data set again."
+                f"{path} is not a valid manifest ({error}). Delete the folder and prepare the data set again."
             ) from error
 
 
@@ -215,15 +200,9 @@ def complete(example: Mapping[str, Any], manifest: Manifest) -> dict[str, np.nda
     ):
         if isinstance(example.get(name), str):
             if example[name] not in names:
-                raise ValueError(
-                    f"unknown {name} {example[name]!r}, expected one of {', '.join(names)}"
-                )
+                raise ValueError(f"unknown {name} {example[name]!r}, expected one of {', '.join(names)}")
             example[name] = names.index(example[name])
-    if (
-        "condition" not in example
-        and "label" in example
-        and manifest.condition_names == manifest.labels
-    ):
+    if "condition" not in example and "label" in example and manifest.condition_names == manifest.labels:
         example["condition"] = np.eye(len(manifest.labels), dtype=np.float32)[example["label"]]
     if "image" in example and "intensity" not in example:
         example["intensity"] = intensity_statistics(np.atleast_3d(example["image"]))
@@ -240,9 +219,7 @@ def complete(example: Mapping[str, Any], manifest: Manifest) -> dict[str, np.nda
     if missing := sorted(features.keys() - example.keys()):
         raise ValueError(f"the example lacks {', '.join(missing)}")
     if unknown := sorted(example.keys() - features.keys()):
-        raise ValueError(
-            f"the example has {', '.join(unknown)}, which the manifest does not declare"
-        )
+        raise ValueError(f"the example has {', '.join(unknown)}, which the manifest does not declare")
     completed = {name: _checked(name, example[name], feature) for name, feature in features.items()}
     for name, names in (
         ("label", manifest.labels),
@@ -252,8 +229,7 @@ def complete(example: Mapping[str, Any], manifest: Manifest) -> dict[str, np.nda
     ):
         if names and not (0 <= completed[name].min() and completed[name].max() < len(names)):
             raise ValueError(
-                f"{name} holds {completed[name].max()}, expected 0 to {len(names) - 1} "
-                f"({', '.join(names)})"
+                f"{name} holds {completed[name].max()}, expected 0 to {len(names) - 1} ({', '.join(names)})"
             )
     return completed
 
@@ -267,9 +243,7 @@ def _checked(name: str, value: Any, feature: Feature) -> np.ndarray | bytes:
     if feature.is_raw and array.dtype != feature.dtype:
         raise ValueError(f"{name} has dtype {array.dtype}, expected {feature.dtype}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(
-            f"{name} holds {np.count_nonzero(~np.isfinite(array))} values that are not finite"
-        )
+        raise ValueError(f"{name} holds {np.count_nonzero(~np.isfinite(array))} values that are not finite")
     return array.astype(feature.dtype)
 
 
@@ -302,7 +276,5 @@ def parse(records: tf.Tensor, manifest: Manifest) -> dict[str, tf.Tensor]:
     )
     for name, feature in features.items():
         if feature.is_raw:
-            parsed[name] = tf.reshape(
-                tf.io.decode_raw(parsed[name], feature.dtype), (num, *feature.shape)
-            )
+            parsed[name] = tf.reshape(tf.io.decode_raw(parsed[name], feature.dtype), (num, *feature.shape))
     return parsed

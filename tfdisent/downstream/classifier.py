@@ -54,9 +54,7 @@ class _Judge:
         batches = _Batches(images, targets, batch_size, seed, augment)
         batches.num_steps = steps if steps is not None else epochs * batches.steps_per_epoch
         if batches.num_steps < 1:
-            raise ValueError(
-                f"Training needs at least one step; got epochs={epochs}, steps={steps}."
-            )
+            raise ValueError(f"Training needs at least one step; got epochs={epochs}, steps={steps}.")
         model = keras.Model(self.network.inputs, self.network.output["outputs"])
         # A rate that ends at 0 brings the weights to rest, and with them the batch statistics.
         schedule = keras.optimizers.schedules.CosineDecay(
@@ -86,14 +84,9 @@ class _Judge:
                 f"judge was made for; got {images.shape}."
             )
         if not np.issubdtype(images.dtype, np.floating):
-            raise ValueError(
-                f"Images must be floats in [-1, 1]; got {images.dtype}. "
-                f"For uint8: images / 127.5 - 1."
-            )
+            raise ValueError(f"Images must be floats in [-1, 1]; got {images.dtype}. For uint8: images / 127.5 - 1.")
         if len(images) and not np.abs(images).max() <= 1.01:
-            raise ValueError(
-                f"Images must lie in [-1, 1] and be finite; got {images.min()} to {images.max()}."
-            )
+            raise ValueError(f"Images must lie in [-1, 1] and be finite; got {images.min()} to {images.max()}.")
         return images.astype("float32")
 
     def _save(self, directory, config: dict) -> None:
@@ -151,8 +144,7 @@ class ImageClassifier(_Judge):
             raise ValueError(f"kind must be one of {KINDS}; got {kind!r}.")
         if kind == "inception" and features_dim not in (None, INCEPTION_FEATURES):
             raise ValueError(
-                f"The features of kind='inception' are {INCEPTION_FEATURES} wide; got "
-                f"features_dim={features_dim}."
+                f"The features of kind='inception' are {INCEPTION_FEATURES} wide; got features_dim={features_dim}."
             )
         if features_dim is not None and features_dim < 4:
             raise ValueError(f"features_dim must be 4 or more; got {features_dim}.")
@@ -180,9 +172,7 @@ class ImageClassifier(_Judge):
     @property
     def description(self) -> str:
         trunk = "InceptionV3 to mixed3" if self.kind == "inception" else "small convnet"
-        return (
-            f"{trunk}, {self.features_dim}-d, from {self.weights_source}, trained on the data set"
-        )
+        return f"{trunk}, {self.features_dim}-d, from {self.weights_source}, trained on the data set"
 
     def fit(
         self,
@@ -272,13 +262,10 @@ class ImageClassifier(_Judge):
         labels = np.asarray(labels)
         if labels.shape != (num_images,) or not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(
-                f"labels must be {num_images} integers, one per image; got shape {labels.shape} of "
-                f"{labels.dtype}."
+                f"labels must be {num_images} integers, one per image; got shape {labels.shape} of {labels.dtype}."
             )
         if len(labels) and (labels.min() < 0 or labels.max() >= self.num_classes):
-            raise ValueError(
-                f"labels must lie in [0, {self.num_classes}); got {labels.min()} to {labels.max()}."
-            )
+            raise ValueError(f"labels must lie in [0, {self.num_classes}); got {labels.min()} to {labels.max()}.")
         return labels.astype("int32")
 
 
@@ -297,14 +284,10 @@ class PositionRegressor(_Judge):
         seed: of the random weights.
     """
 
-    def __init__(
-        self, num_factors: int, image_shape: Sequence[int], *, width: int = 96, seed: int = 0
-    ):
+    def __init__(self, num_factors: int, image_shape: Sequence[int], *, width: int = 96, seed: int = 0):
         super().__init__(image_shape)
         if num_factors < 1 or width < 4:
-            raise ValueError(
-                f"num_factors must be 1 or more and width 4 or more; got {num_factors} and {width}."
-            )
+            raise ValueError(f"num_factors must be 1 or more and width 4 or more; got {num_factors} and {width}.")
         self.num_factors, self.width = int(num_factors), int(width)
         self._mean, self._scale = np.zeros(num_factors), np.ones(num_factors)
         with _float32_from(seed):
@@ -345,20 +328,15 @@ class PositionRegressor(_Judge):
                 that does not fit.
         """
         if "symmetry" in augment:
-            raise ValueError(
-                f"A regressor of positions cannot use 'symmetry'; got augment={augment}."
-            )
+            raise ValueError(f"A regressor of positions cannot use 'symmetry'; got augment={augment}.")
         factors = np.asarray(factors, dtype=np.float64)
         if factors.shape != (len(images), self.num_factors) or not np.isfinite(factors).all():
             raise ValueError(
-                f"factors must be finite and ({len(images)}, {self.num_factors}); got shape "
-                f"{factors.shape}."
+                f"factors must be finite and ({len(images)}, {self.num_factors}); got shape {factors.shape}."
             )
         self._mean, self._scale = factors.mean(axis=0), factors.std(axis=0)
         if not (self._scale > 0).all():
-            raise ValueError(
-                f"Factor {self._scale.argmin()} is constant: nothing to learn. Leave it out."
-            )
+            raise ValueError(f"Factor {self._scale.argmin()} is constant: nothing to learn. Leave it out.")
         return self._fit(
             self._images(images),
             ((factors - self._mean) / self._scale).astype("float32"),

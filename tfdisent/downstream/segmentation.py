@@ -53,9 +53,7 @@ class Segmentor:
         if not 1 <= num_labels <= 255:
             raise ValueError(f"num_labels must lie in [1, 255]; got {num_labels}.")
         if filters < 1 or num_levels < 1:
-            raise ValueError(
-                f"filters and num_levels must be 1 or more; got {filters} and {num_levels}."
-            )
+            raise ValueError(f"filters and num_levels must be 1 or more; got {filters} and {num_levels}.")
         if any(size % 2**num_levels for size in self.image_shape[:2]):
             raise ValueError(
                 f"With num_levels={num_levels}, height and width must be multiples of {2**num_levels}; got image_shape "
@@ -139,9 +137,7 @@ class Segmentor:
         labels = outputs[..., 0] > 0.5 if self.num_labels == 1 else outputs.argmax(axis=-1)
         return labels.astype("uint8")
 
-    def score(
-        self, images: np.ndarray, masks: np.ndarray, *, smooth: float = 1.0, batch_size: int = 64
-    ) -> np.ndarray:
+    def score(self, images: np.ndarray, masks: np.ndarray, *, smooth: float = 1.0, batch_size: int = 64) -> np.ndarray:
         """Dice of `predict` against masks, per slice and label, as the paper: (2 I + 1) / (A + B + 1).
 
         A slice without the label that is predicted without it scores 1. `tfdisent.metrics.dice` of the prediction has

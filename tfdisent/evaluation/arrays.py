@@ -17,13 +17,7 @@ def in_batches(function: Callable, *arrays: np.ndarray, size: int = 250):
     Returns:
         A numpy array, or a dict of them.
     """
-    parts = [
-        function(*(array[start : start + size] for array in arrays))
-        for start in range(0, len(arrays[0]), size)
-    ]
+    parts = [function(*(array[start : start + size] for array in arrays)) for start in range(0, len(arrays[0]), size)]
     if isinstance(parts[0], dict):
-        return {
-            name: np.concatenate([ops.convert_to_numpy(p[name]) for p in parts])
-            for name in parts[0]
-        }
+        return {name: np.concatenate([ops.convert_to_numpy(p[name]) for p in parts]) for name in parts[0]}
     return np.concatenate([ops.convert_to_numpy(part) for part in parts])

@@ -141,10 +141,7 @@ def training_sets(
     added, repeated, alone = map(np.concatenate, (added, repeated, alone))
 
     def together(*parts):
-        return tuple(
-            np.concatenate([data[name][rows] for data, rows in parts])
-            for name in ("image", "label")
-        )
+        return tuple(np.concatenate([data[name][rows] for data, rows in parts]) for name in ("image", "label"))
 
     everything = (real, np.arange(len(real["label"])))
     return {
@@ -155,9 +152,7 @@ def training_sets(
     }
 
 
-def classification_scores(
-    logits: np.ndarray, labels: np.ndarray, names: Sequence[str]
-) -> dict[str, float]:
+def classification_scores(logits: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, float]:
     """Accuracy, balanced accuracy, macro AUC and `recall_<class>` of each class.
 
     Balanced accuracy and AUC (each class against the others) are means over the classes that there
@@ -189,10 +184,7 @@ def classification_scores(
 
 def headline(metrics: Mapping[str, Mapping]) -> str:
     """The result in words, from the metrics of `compare`."""
-    shown = [
-        f"{method.replace('_', ' ')} {_words(metrics[f'balanced_accuracy_{method}'])}"
-        for method in METHODS
-    ]
+    shown = [f"{method.replace('_', ' ')} {_words(metrics[f'balanced_accuracy_{method}'])}" for method in METHODS]
     lines = [f"Balanced accuracy on real test images, by training images: {'; '.join(shown)}."]
     for method in ("real", "real_and_repeated"):
         gain = metrics[f"gain_over_{method}"]
@@ -256,9 +248,7 @@ def _figure(results: dict, names: Sequence[str]) -> Figure:
     metrics = ["balanced_accuracy", *(f"recall_{name}" for name in names)]
 
     def table(field: str) -> np.ndarray:
-        return np.array(
-            [[results[f"{metric}_{m}"][field] for metric in metrics] for m in METHODS], float
-        )
+        return np.array([[results[f"{metric}_{m}"][field] for metric in metrics] for m in METHODS], float)
 
     return Figure(
         "A classifier trained on real and on synthetic images",

@@ -18,10 +18,10 @@ import keras
 import numpy as np
 
 from tfdisent import metrics as measure
+from tfdisent.downstream.judge import fit_classifier, fit_position_regressor
 from tfdisent.evaluation import retrieval
 from tfdisent.evaluation.arrays import in_batches
 from tfdisent.evaluation.entries import entry
-from tfdisent.metrics import features
 from tfdisent.report import PAPERS, Figure, figures, paper_column
 from tfdisent.report.tables import Column
 from tfdisent.systems.drai import ContentStyleModel
@@ -148,7 +148,7 @@ def evaluate(
         label_names: the classes, in order of their labels.
         factor_names: columns of `factors`; empty where they are unknown.
         judge_directory: where the judges are kept.
-        judge_kind, judge_epochs: of the classifier, see `tfdisent.metrics.features.fit_classifier`.
+        judge_kind, judge_epochs: of the classifier, see `tfdisent.downstream.judge.fit_classifier`.
         num_samples: generated images; the paper's 5000, fewer for quick looks.
         seed: of all random draws here.
         log: is told what is done.
@@ -160,7 +160,7 @@ def evaluate(
     rng = np.random.default_rng(seed)
     directory = pathlib.Path(judge_directory)
     log("training the classifier on real images, unless it is kept from before")
-    classifier = features.fit_classifier(
+    classifier = fit_classifier(
         train["image"],
         train["label"],
         len(label_names),
@@ -235,9 +235,7 @@ def generation_metrics(model, classifier, train, test, num_samples, rng) -> tupl
             extractor,
             against + ", weights untrained",
         ),
-        "kernel_distance": entry(
-            kid, num_samples, against + "; unbiased, so below 0 by chance", extractor, kid_std
-        ),
+        "kernel_distance": entry(kid, num_samples, against + "; unbiased, so below 0 by chance", extractor, kid_std),
         "inception_score": entry(measure.inception_score(logits), len(logits), against, extractor),
         "conditional_generation_accuracy": entry(
             accuracy,
@@ -258,9 +256,7 @@ def memorisation_check(generated: np.ndarray, train: dict, test: dict) -> tuple[
         f"not turned), of {count} generated and of {len(test['image'])} test images"
     )
     results = {
-        "memorisation_ratio": entry(
-            found.ratio, count, f"{protocol}: median of generated over median of test images"
-        ),
+        "memorisation_ratio": entry(found.ratio, count, f"{protocol}: median of generated over median of test images"),
         "memorisation_share_closer": entry(
             found.share_closer,
             count,
@@ -269,9 +265,7 @@ def memorisation_check(generated: np.ndarray, train: dict, test: dict) -> tuple[
         ),
     }
     made, original = found.copies.T
-    picture = figures.pairs_grid(
-        generated[made], train["image"][original], [f"{found.distances[k]:.3f}" for k in made]
-    )
+    picture = figures.pairs_grid(generated[made], train["image"][original], [f"{found.distances[k]:.3f}" for k in made])
     caption = (
         "The generated images nearest to a training image, each beside it, with their distance. A test image's median "
         f"is {np.median(found.held_out_distances):.3f}. The same image twice would be a copy."
@@ -279,9 +273,7 @@ def memorisation_check(generated: np.ndarray, train: dict, test: dict) -> tuple[
     return results, Figure("Memorisation", caption, picture)
 
 
-def generate(
-    model: ContentStyleModel, conditions: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def generate(model: ContentStyleModel, conditions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Images for conditions (N, K), with style and content noise from `rng`, (N, H, W, C) in [-1, 1]."""
     style = rng.standard_normal((len(conditions), model.config.style_dim), dtype="float32")
     noise = rng.standard_normal((len(conditions), model.config.content_dim), dtype="float32")
@@ -375,7 +367,7 @@ def class_metrics(classifier, hybrids: dict, test: dict) -> dict:
 def truth_metrics(directory, hybrids, train, test, factor_names, epochs) -> dict:
     """Position of the hybrids' lesions against the phantom's truth, and factors read linearly from each code."""
     columns = [factor_names.index(name) for name in POSITION]
-    regressor = features.fit_position_regressor(
+    regressor = fit_position_regressor(
         train["image"],
         train["factors"][:, columns],
         epochs=epochs,
@@ -547,10 +539,7 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
 
 def headline(metrics: dict) -> str:
     """The result in words, from the metrics."""
-    value = {
-        name: np.nan if entry["value"] is None else entry["value"]
-        for name, entry in metrics.items()
-    }
+    value = {name: np.nan if entry["value"] is None else entry["value"] for name, entry in metrics.items()}
     infers_content = "cross_image_feature_consistency" in value
     source = "the class of their content image" if infers_content else "theirs"
     lines = [
@@ -616,10 +605,7 @@ def sample_grid(model: ContentStyleModel, shown: dict, seed: int = 0) -> np.ndar
 
 
 def _grid(model, contents, styles) -> np.ndarray:
-    rows = [
-        in_batches(model.decode, np.repeat(content[None], len(styles), axis=0), styles)
-        for content in contents
-    ]
+    rows = [in_batches(model.decode, np.repeat(content[None], len(styles), axis=0), styles) for content in contents]
     return np.stack(rows)
 
 

@@ -53,9 +53,7 @@ def attributes(arrays: dict) -> tuple[np.ndarray, str]:
         size, unit = 2 * np.sqrt(area / np.pi), "pixels"
     else:
         return condition, "condition"
-    return np.column_stack(
-        [condition, size.reshape(len(condition))]
-    ), f"condition and size in {unit}"
+    return np.column_stack([condition, size.reshape(len(condition))]), f"condition and size in {unit}"
 
 
 def nearest_images(search: Search, codes: dict, database_codes: dict) -> dict[str, np.ndarray]:
@@ -65,10 +63,7 @@ def nearest_images(search: Search, codes: dict, database_codes: dict) -> dict[st
     """
     if not len(search.queries["image"]) or len(search.database["image"]) < TOP:
         return {}
-    flat = [
-        np.asarray(part["image"]).reshape(len(part["image"]), -1)
-        for part in (search.queries, search.database)
-    ]
+    flat = [np.asarray(part["image"]).reshape(len(part["image"]), -1) for part in (search.queries, search.database)]
     found = {"pixels": measure.nearest(*flat, top=TOP)[0]}
     for name in codes:
         found[name] = measure.nearest(codes[name], database_codes[name], top=TOP)[0]
@@ -112,11 +107,7 @@ def retrieval_metrics(search: Search, found: dict[str, np.ndarray]) -> dict:
     chance = scores(random)
     results = {}
     for name in (main, *sorted(found.keys() - {main})):
-        by = (
-            "pixels, mean absolute error"
-            if name == "pixels"
-            else f"{name} code, mean absolute error"
-        )
+        by = "pixels, mean absolute error" if name == "pixels" else f"{name} code, mean absolute error"
         protocol = f"{search.source}; top {TOP} by {by}"
         suffix = "" if name == main else f"_{name}"
         divergence, overlap = scores(found[name])
@@ -162,9 +153,7 @@ def retrieval_figures(search: Search, found: dict[str, np.ndarray], shown: int =
         "Retrieval",
         "The same queries; then the target, the image whose attributes differ least; then the nearest by pixels, which "
         "find the same place and surroundings.",
-        figures.columns_grid(
-            {"query": queries, "target": targets, "by pixels": neighbours["pixels"]}
-        ),
+        figures.columns_grid({"query": queries, "target": targets, "by pixels": neighbours["pixels"]}),
         "paper Fig. 14, 15",
     )
     return [codes, references]

@@ -18,10 +18,10 @@ from collections.abc import Callable
 import numpy as np
 
 from tfdisent import metrics as measure
+from tfdisent.downstream.judge import fit_classifier
 from tfdisent.downstream.segmentation import Segmentor
 from tfdisent.evaluation.arrays import in_batches
 from tfdisent.evaluation.entries import entry
-from tfdisent.metrics import features
 from tfdisent.report import Figure, figures, paper_column
 from tfdisent.report.tables import Column
 from tfdisent.systems.unified import Unified, anatomy_distance
@@ -86,7 +86,7 @@ def evaluate_run(
             mask (N, H, W, 1), subject and slice_index where there are such.
         manifest: of the data.
         judge_directory: where the classifier behind the Inception score is kept.
-        judge_kind: of it, see `tfdisent.metrics.features.fit_classifier`.
+        judge_kind: of it, see `tfdisent.downstream.judge.fit_classifier`.
         num_samples: test slices to measure, spread evenly over the split.
         seed: of pairs and of the segmentor.
         log: is told what is done.
@@ -116,9 +116,9 @@ def evaluate_run(
 def translations(model: Unified, test: dict) -> dict[tuple[int, int], np.ndarray]:
     """{(source, target): (N, H, W)} of all pairs that the model knows, in [-1, 1]."""
     return {
-        (i, j): in_batches(
-            lambda x, i=i, j=j: translate(model, x, i, j), test["image"][..., i : i + 1], size=64
-        )[..., 0]
+        (i, j): in_batches(lambda x, i=i, j=j: translate(model, x, i, j), test["image"][..., i : i + 1], size=64)[
+            ..., 0
+        ]
         for i, j in model.pairs
     }
 
@@ -150,9 +150,7 @@ def translation_metrics(made: dict, train: dict, test: dict, names: tuple[str, .
                 values.setdefault(name + ending, {})[pair] = score
         slope, offset = affine_map(train, i, j)
         mapped = np.clip(slope * unit(test["image"][rows, ..., i]) + offset, 0, 1)
-        values.setdefault("ssim_brain_affine", {})[pair] = measure.ssim(
-            mapped, truth, 1.0, regions["_brain"][rows]
-        )
+        values.setdefault("ssim_brain_affine", {})[pair] = measure.ssim(mapped, truth, 1.0, regions["_brain"][rows])
     pixels = np.prod(test["image"].shape[1:3])
     results = {}
     for name, by_pair in values.items():
@@ -179,9 +177,7 @@ def affine_map(train: dict, source: int, target: int) -> tuple[float, float]:
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), 500)).astype(int)]
     image = train["image"][rows]
     inside = brain(image)
-    slope, offset = np.polyfit(
-        unit(image[..., source])[inside], unit(image[..., target])[inside], 1
-    )
+    slope, offset = np.polyfit(unit(image[..., source])[inside], unit(image[..., target])[inside], 1)
     return float(slope), float(offset)
 
 
@@ -199,10 +195,7 @@ def anatomy_metrics(model, test: dict, seed: int) -> dict:
     def distances(image, other):
         anatomy = [model.encode(image[..., k : k + 1]) for k in range(len(names))]
         elsewhere = [model.encode(other[..., k : k + 1]) for k in range(len(names))]
-        of_subjects = [
-            anatomy_distance(one, two, all_levels)
-            for one, two in zip(anatomy, elsewhere, strict=True)
-        ]
+        of_subjects = [anatomy_distance(one, two, all_levels) for one, two in zip(anatomy, elsewhere, strict=True)]
         return {"": sum(of_subjects) / len(names)} | {
             f"{names[i]} and {names[j]}": anatomy_distance(anatomy[i], anatomy[j], all_levels)
             for i, j in itertools.combinations(range(len(names)), 2)
@@ -240,7 +233,7 @@ def inception(made: dict, train: dict, names, kind: str, directory: pathlib.Path
     images, labels = train["image"], np.repeat(np.arange(len(names)), len(train["image"]))
     shown = np.concatenate([images[..., k : k + 1] for k in range(len(names))])
     there = np.concatenate([_available(train)[:, k] for k in range(len(names))]) > 0
-    judge = features.fit_classifier(
+    judge = fit_classifier(
         shown[there],
         labels[there],
         len(names),
@@ -248,17 +241,9 @@ def inception(made: dict, train: dict, names, kind: str, directory: pathlib.Path
         epochs=3,
         directory=directory / "modality",
     )
-    logits = np.concatenate(
-        [judge.logits(image[..., None]) for (i, j), image in made.items() if i != j]
-    )
-    protocol = (
-        f"translated slices, all pairs; the classifier tells modalities, so at most {len(names)}"
-    )
-    return {
-        "inception_score": entry(
-            measure.inception_score(logits), len(logits), protocol, judge.description
-        )
-    }
+    logits = np.concatenate([judge.logits(image[..., None]) for (i, j), image in made.items() if i != j])
+    protocol = f"translated slices, all pairs; the classifier tells modalities, so at most {len(names)}"
+    return {"inception_score": entry(measure.inception_score(logits), len(logits), protocol, judge.description)}
 
 
 def lesion_metrics(made: dict, test: dict) -> dict:
@@ -279,9 +264,7 @@ def lesion_metrics(made: dict, test: dict) -> dict:
     inside, outside = np.concatenate(inside), np.concatenate(outside)
     slices = "slices with a lesion, images in [0, 1], all pairs"
     return {
-        "mean_absolute_error_lesion": entry(
-            np.nanmean(inside), len(inside), f"inside it; {slices}"
-        ),
+        "mean_absolute_error_lesion": entry(np.nanmean(inside), len(inside), f"inside it; {slices}"),
         "mean_absolute_error_elsewhere": entry(
             np.nanmean(outside), len(outside), f"in the rest of the brain; {slices}"
         ),
@@ -307,15 +290,11 @@ def segmentation_metrics(made: dict, train: dict, test: dict, names, seed: int) 
     def scored(channels, *others):
         """Of a segmentor trained on these channels: on the test slices, and on others in their place."""
         segmentor = Segmentor((*image.shape[1:3], len(channels)), seed=seed, **SEGMENTOR_SIZE)
-        segmentor.fit(
-            train["image"][there][..., channels], masks[there], seed=seed, **SEGMENTOR_FIT
-        )
+        segmentor.fit(train["image"][there][..., channels], masks[there], seed=seed, **SEGMENTOR_FIT)
         return [segmentor.score(x, truth) for x in (image[..., channels], *others)]
 
     completed = {
-        names[i]: np.stack(
-            [image[..., j] if i == j else made[i, j][whole] for j in range(count)], axis=-1
-        )
+        names[i]: np.stack([image[..., j] if i == j else made[i, j][whole] for j in range(count)], axis=-1)
         for i in range(count)
         if all(i == j or (i, j) in made for j in range(count))
     }
@@ -326,9 +305,7 @@ def segmentation_metrics(made: dict, train: dict, test: dict, names, seed: int) 
         "images"
     )
     results = {
-        "dice_real": entry(
-            np.mean(real), len(whole), f"{how}; {count} real slices: the bound above"
-        ),
+        "dice_real": entry(np.mean(real), len(whole), f"{how}; {count} real slices: the bound above"),
         "dice_alone": entry(
             np.mean(scored([alone])[0]),
             len(whole),
@@ -336,9 +313,7 @@ def segmentation_metrics(made: dict, train: dict, test: dict, names, seed: int) 
         ),
     }
     if completed:
-        by_source = {
-            name: float(np.mean(score)) for name, score in zip(completed, synthesised, strict=True)
-        }
+        by_source = {name: float(np.mean(score)) for name, score in zip(completed, synthesised, strict=True)}
         results["dice"] = entry(
             np.mean(list(by_source.values())),
             len(completed) * len(whole),
@@ -356,9 +331,7 @@ def draw_figures(model, made: dict, test: dict, names: tuple[str, ...]) -> list[
     blank = np.full_like(sources[0], -1)
     groups = {"given": np.stack([blank, *sources])}
     for j, name in enumerate(names):
-        column = [
-            made[i, j][row][..., None] if (i, j) in made else blank for i in range(len(names))
-        ]
+        column = [made[i, j][row][..., None] if (i, j) in made else blank for i in range(len(names))]
         groups[name] = np.stack([sources[j], *column])
     result = [
         Figure(
@@ -409,9 +382,7 @@ def sample_grid(model: Unified, shown: dict) -> np.ndarray:
     with model.averaged():
         for i, j in model.pairs:
             if i == source:
-                made = in_batches(
-                    lambda x, j=j: translate(model, x, source, j), groups[names[source]]
-                )
+                made = in_batches(lambda x, j=j: translate(model, x, source, j), groups[names[source]])
                 groups[f"made {names[j]}"] = made
                 groups[f"true {names[j]}"] = image[..., j : j + 1]
     return figures.columns_grid(groups)

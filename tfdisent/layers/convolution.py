@@ -29,9 +29,7 @@ class UpsampleConv2D(keras.layers.Layer):
         (B, 2H, 2W, filters).
     """
 
-    def __init__(
-        self, filters: int, use_bias: bool = True, kernel_initializer="glorot_uniform", **kwargs
-    ) -> None:
+    def __init__(self, filters: int, use_bias: bool = True, kernel_initializer="glorot_uniform", **kwargs) -> None:
         super().__init__(**kwargs)
         if filters < 1:
             raise ValueError(f"UpsampleConv2D: `filters` must be 1 or more. Received: {filters}.")
@@ -41,18 +39,14 @@ class UpsampleConv2D(keras.layers.Layer):
     def build(self, input_shape) -> None:
         shape = (3, 3, input_shape[-1], self.filters)
         self.kernel = self.add_weight(shape, self.kernel_initializer, name="kernel")
-        self.bias = (
-            self.add_weight((self.filters,), "zeros", name="bias") if self.use_bias else None
-        )
+        self.bias = self.add_weight((self.filters,), "zeros", name="bias") if self.use_bias else None
 
     def call(self, inputs):
         # Per axis first; then (x, y, in, out) as (y, x, out, in).
         spread = ops.convert_to_tensor(SPREAD, self.kernel.dtype)
         stamp = ops.tensordot(spread, ops.tensordot(spread, self.kernel, [[1], [0]]), [[1], [1]])
         stamp = ops.transpose(stamp, (1, 0, 3, 2))
-        outputs = ops.conv_transpose(
-            inputs, stamp, strides=2, padding="same", data_format="channels_last"
-        )
+        outputs = ops.conv_transpose(inputs, stamp, strides=2, padding="same", data_format="channels_last")
         return outputs if self.bias is None else outputs + self.bias
 
     def compute_output_shape(self, input_shape):

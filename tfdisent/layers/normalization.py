@@ -22,14 +22,10 @@ class InstanceNormalization(keras.layers.Layer):
     Input and output shape: `(batch, *spatial, channels)` with one spatial axis or more.
     """
 
-    def __init__(
-        self, epsilon: float = 1e-3, center: bool = True, scale: bool = True, **kwargs
-    ) -> None:
+    def __init__(self, epsilon: float = 1e-3, center: bool = True, scale: bool = True, **kwargs) -> None:
         super().__init__(**kwargs)
         if not epsilon > 0:
-            raise ValueError(
-                f"InstanceNormalization: `epsilon` must be greater than 0. Received: {epsilon}."
-            )
+            raise ValueError(f"InstanceNormalization: `epsilon` must be greater than 0. Received: {epsilon}.")
         self.epsilon = epsilon
         self.center = center
         self.scale = scale
@@ -45,13 +41,9 @@ class InstanceNormalization(keras.layers.Layer):
         channels = (input_shape[-1],)
         # autocast=False: the parameters meet float32 statistics, so they are not rounded first.
         if self.scale:
-            self.gamma = self.add_weight(
-                shape=channels, initializer="ones", name="gamma", autocast=False
-            )
+            self.gamma = self.add_weight(shape=channels, initializer="ones", name="gamma", autocast=False)
         if self.center:
-            self.beta = self.add_weight(
-                shape=channels, initializer="zeros", name="beta", autocast=False
-            )
+            self.beta = self.add_weight(shape=channels, initializer="zeros", name="beta", autocast=False)
 
     def call(self, inputs):
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
@@ -111,8 +103,7 @@ class SpectralNormalization(keras.layers.Wrapper):
         super().__init__(layer, dtype=layer.variable_dtype, autocast=False, **kwargs)
         if power_iterations < 1:
             raise ValueError(
-                "SpectralNormalization: `power_iterations` must be 1 or more. "
-                f"Received: {power_iterations}."
+                f"SpectralNormalization: `power_iterations` must be 1 or more. Received: {power_iterations}."
             )
         if layer.activity_regularizer is not None:
             raise ValueError(

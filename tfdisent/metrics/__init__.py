@@ -1,11 +1,9 @@
 """Metrics: functions of arrays and features, never of models, computed in float64.
 
 Importing this module imports no TensorFlow and no Keras: what TF-GAN computes (Frechet and kernel
-distance, Inception score) loads TensorFlow at the first call, and the judges in `features` load
-Keras when they are first named.
+distance, Inception score) loads TensorFlow at the first call. Networks that judge images are in
+`tfdisent.downstream.judge`.
 """
-
-import importlib
 
 from tfdisent.metrics.disentanglement import (
     coefficient_of_determination,
@@ -46,8 +44,6 @@ __all__ = [
     "dice",
     "disagreement_divergence",
     "distance_correlation",
-    "fit_classifier",
-    "fit_position_regressor",
     "frechet_distance",
     "inception_score",
     "iou",
@@ -65,9 +61,3 @@ __all__ = [
     "squared_correlation",
     "ssim",
 ]
-
-
-def __getattr__(name: str):
-    if name in ("fit_classifier", "fit_position_regressor"):
-        return getattr(importlib.import_module("tfdisent.metrics.features"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -50,10 +50,7 @@ def cross_image_feature_consistency(
         style_a=style_a, style_aa=style_aa, style_b=style_b, style_bb=style_bb
     )
     if len(content_a) != len(style_a):
-        raise ValueError(
-            f"Expected as many content codes as style codes; got {len(content_a)} and "
-            f"{len(style_a)}."
-        )
+        raise ValueError(f"Expected as many content codes as style codes; got {len(content_a)} and {len(style_a)}.")
     content = _distance(content_a, content_aa) + _distance(content_b, content_bb)
     style = _distance(style_a, style_aa) + _distance(style_b, style_bb)
     pairs = content + style
@@ -87,9 +84,7 @@ def distance_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """
     a, b = _columns("a", a), _columns("b", b)
     if len(a) != len(b) or len(a) < 2:
-        raise ValueError(
-            f"a and b must have the same length, 2 or more; got {len(a)} and {len(b)}."
-        )
+        raise ValueError(f"a and b must have the same length, 2 or more; got {len(a)} and {len(b)}.")
     a, b = _centred_distances(a), _centred_distances(b)
     variances = np.mean(a * a) * np.mean(b * b)
     if variances <= 0:
@@ -97,9 +92,7 @@ def distance_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.sqrt(max(np.mean(a * b), 0.0) / np.sqrt(variances)))
 
 
-def coefficient_of_determination(
-    true: np.ndarray, predicted: np.ndarray
-) -> tuple[np.ndarray, float]:
+def coefficient_of_determination(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, float]:
     """R^2 per column, and its mean over columns.
 
     `1 - sum (true - predicted)^2 / sum (true - mean)^2`: 1 is perfect, 0 is as good as the mean,
@@ -158,26 +151,20 @@ def linear_probe_accuracy(codes: np.ndarray, labels: np.ndarray, *, seed: int = 
 
     codes, labels = _columns("codes", codes), np.asarray(labels)
     if labels.shape != (len(codes),):
-        raise ValueError(
-            f"labels must have shape ({len(codes)},), one per code; got {labels.shape}."
-        )
+        raise ValueError(f"labels must have shape ({len(codes)},), one per code; got {labels.shape}.")
     values, counts = np.unique(labels, return_counts=True)
     if len(values) < 2 or counts.min() < 2:
         raise ValueError(
             f"A probe needs two labels or more, each twice or more; got labels {values.tolist()}, "
             f"{counts.tolist()} times."
         )
-    train, test = train_test_split(
-        np.arange(len(codes)), test_size=0.5, stratify=labels, random_state=seed
-    )
+    train, test = train_test_split(np.arange(len(codes)), test_size=0.5, stratify=labels, random_state=seed)
     codes = _standardised(codes, train)
     probe = LogisticRegression(max_iter=5000).fit(codes[train], labels[train])
     return float(probe.score(codes[test], labels[test]))
 
 
-def linear_probe_r2(
-    codes: np.ndarray, factors: np.ndarray, *, seed: int = 0
-) -> tuple[np.ndarray, float]:
+def linear_probe_r2(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, float]:
     """R^2 with which ridge regression tells each factor from a code, per factor and mean.
 
     Fitted on one half, scored on the other; the ridge is chosen in the first half by leave-one-out.
@@ -196,15 +183,12 @@ def linear_probe_r2(
     codes, factors = _columns("codes", codes), _columns("factors", factors)
     if len(codes) != len(factors) or len(codes) < 4:
         raise ValueError(
-            f"codes and factors must have the same length, 4 or more; got {len(codes)} and "
-            f"{len(factors)}."
+            f"codes and factors must have the same length, 4 or more; got {len(codes)} and {len(factors)}."
         )
     train, test = np.array_split(np.random.default_rng(seed).permutation(len(codes)), 2)
     codes = _standardised(codes, train)
     probe = RidgeCV(alphas=np.logspace(-3, 4, 15)).fit(codes[train], factors[train])
-    return coefficient_of_determination(
-        factors[test], probe.predict(codes[test]).reshape(len(test), -1)
-    )
+    return coefficient_of_determination(factors[test], probe.predict(codes[test]).reshape(len(test), -1))
 
 
 def _columns(name: str, values) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Frechet distance, kernel distance and Inception score are computed by TF-GAN in float64; the
 protocol is that of Havaei et al. (DRAI, https://arxiv.org/abs/2012.04764), Sec. III-C. Values
-compare only between runs with one classifier (`tfdisent.metrics.features`) and one number of
+compare only between runs with one classifier (`tfdisent.downstream.judge`) and one number of
 images: the Frechet distance between two samples of one distribution is not 0, but falls as 1 / N.
 """
 
@@ -128,8 +128,7 @@ def conditional_generation_accuracy(logits: np.ndarray, labels: np.ndarray) -> f
         )
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
         raise ValueError(
-            f"labels must lie in [0, {logits.shape[1]}), the columns of logits; got "
-            f"{labels.min()} to {labels.max()}."
+            f"labels must lie in [0, {logits.shape[1]}), the columns of logits; got {labels.min()} to {labels.max()}."
         )
     return float(np.mean(logits.argmax(axis=1) == labels))
 
@@ -148,10 +147,7 @@ def _feature_pair(features_a, features_b) -> tuple[np.ndarray, np.ndarray]:
 def _matrix(name: str, values, *, min_rows: int) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or len(values) < min_rows or values.shape[1] < 1:
-        raise ValueError(
-            f"{name} must be (N, D) with N >= {min_rows}, one row per image; got shape "
-            f"{values.shape}."
-        )
+        raise ValueError(f"{name} must be (N, D) with N >= {min_rows}, one row per image; got shape {values.shape}.")
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(bad):
         raise ValueError(

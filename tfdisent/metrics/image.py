@@ -212,7 +212,5 @@ def _data_range(data_range, num_images: int) -> np.ndarray:
             f"data_range must be one number or one per image ({num_images},); got shape {data_range.shape}."
         )
     if not (np.isfinite(data_range) & (data_range > 0)).all():
-        raise ValueError(
-            f"data_range must be positive and finite; got {data_range.min()} to {data_range.max()}."
-        )
+        raise ValueError(f"data_range must be positive and finite; got {data_range.min()} to {data_range.max()}.")
     return np.broadcast_to(data_range, (num_images,))

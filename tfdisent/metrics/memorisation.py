@@ -68,9 +68,7 @@ def memorisation(
         ValueError: as for `nearest_distances`; `percentile` or `top` out of range.
     """
     if not 0 < percentile < 100 or top < 1:
-        raise ValueError(
-            f"percentile must lie in (0, 100) and top be 1 or more; got {percentile} and {top}."
-        )
+        raise ValueError(f"percentile must lie in (0, 100) and top be 1 or more; got {percentile} and {top}.")
     distances, nearest = nearest_distances(generated, train)
     held_out_distances, _ = nearest_distances(held_out, train)
     # Position p (M + 1) among the ordered distances: a new one falls below it with probability p.
@@ -114,8 +112,7 @@ def nearest_distances(
     queries, references = _rows("queries", queries), _rows("references", references)
     if queries.shape[1:] != references.shape[1:]:
         raise ValueError(
-            f"queries and references must have rows of one shape; got {queries.shape[1:]} and "
-            f"{references.shape[1:]}."
+            f"queries and references must have rows of one shape; got {queries.shape[1:]} and {references.shape[1:]}."
         )
     if (queries.dtype.kind == "f") != (references.dtype.kind == "f"):
         raise ValueError(
@@ -129,15 +126,11 @@ def nearest_distances(
     # Distances stay the same when all is shifted; around 0 the squares are small, and so is
     # what cancels.
     centre = references.mean(axis=0, dtype=np.float64)
-    lengths = np.concatenate(
-        [np.sum((rows - centre) ** 2, axis=1) for rows in _batches(references, batch)]
-    )
+    lengths = np.concatenate([np.sum((rows - centre) ** 2, axis=1) for rows in _batches(references, batch)])
     distances, indices = np.empty(len(queries)), np.empty(len(queries), int)
     for first in range(0, len(queries), batch):
         rows = queries[first : first + batch] - centre
-        squares = np.concatenate(
-            [rows @ (others - centre).T for others in _batches(references, batch)], axis=1
-        )
+        squares = np.concatenate([rows @ (others - centre).T for others in _batches(references, batch)], axis=1)
         own = np.sum(rows**2, axis=1)[:, None]
         squares = own - 2 * squares + lengths
         # Rounding moves the difference of two of these by no more than this.
@@ -152,10 +145,7 @@ def _nearest(query: np.ndarray, references: np.ndarray, among: np.ndarray, batch
     """The exact distance to the nearest of the references that a mask names, and its index."""
     among = np.flatnonzero(among)
     exact = np.concatenate(
-        [
-            np.mean((references[part].astype(np.float64) - query) ** 2, axis=1)
-            for part in _batches(among, batch)
-        ]
+        [np.mean((references[part].astype(np.float64) - query) ** 2, axis=1) for part in _batches(among, batch)]
     )
     return np.sqrt(exact.min()), among[exact.argmin()]
 

@@ -4,9 +4,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 
-def nearest(
-    query_codes: np.ndarray, database_codes: np.ndarray, top: int = 3
-) -> tuple[np.ndarray, np.ndarray]:
+def nearest(query_codes: np.ndarray, database_codes: np.ndarray, top: int = 3) -> tuple[np.ndarray, np.ndarray]:
     """The `top` nearest database entries of each query by mean absolute error between codes.
 
     Args:
@@ -29,9 +27,7 @@ def nearest(
             f"{query_codes.shape} and {database_codes.shape}."
         )
     if not 1 <= top <= len(database_codes):
-        raise ValueError(
-            f"top must lie in [1, {len(database_codes)}], the database's size; got {top}."
-        )
+        raise ValueError(f"top must lie in [1, {len(database_codes)}], the database's size; got {top}.")
     distances = cdist(query_codes, database_codes, "cityblock") / query_codes.shape[1]
     indices = np.argsort(distances, axis=1, kind="stable")[:, :top]
     return indices, np.take_along_axis(distances, indices, axis=1)
@@ -55,9 +51,7 @@ def disagreement_divergence(query_labels: np.ndarray, retrieved_labels: np.ndarr
     return float(np.mean((retrieved_labels - query_labels[:, None]) ** 2))
 
 
-def label_overlap(
-    query_labels: np.ndarray, retrieved_labels: np.ndarray, database_labels: np.ndarray
-) -> float:
+def label_overlap(query_labels: np.ndarray, retrieved_labels: np.ndarray, database_labels: np.ndarray) -> float:
     """Percentage of queries whose ground truth label is found among the labels of the retrieved
     images, in [0, 100].
 

@@ -107,12 +107,6 @@ def _label_map(name: str, labels) -> np.ndarray:
 
 def _labels(labels) -> list[int]:
     labels = np.asarray(labels)
-    if (
-        labels.ndim != 1
-        or not np.issubdtype(labels.dtype, np.integer)
-        or not 0 < len(labels) == len(np.unique(labels))
-    ):
-        raise ValueError(
-            f"labels must be a sequence of different integers, one or more; got {labels!r}."
-        )
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or not 0 < len(labels) == len(np.unique(labels)):
+        raise ValueError(f"labels must be a sequence of different integers, one or more; got {labels!r}.")
     return labels.tolist()

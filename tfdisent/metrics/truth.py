@@ -72,9 +72,7 @@ class BlockGap(NamedTuple):
     scores: dict[str, np.ndarray]
 
 
-def mutual_information_gap(
-    codes: np.ndarray, factors: np.ndarray, num_bins: int = 20
-) -> tuple[np.ndarray, float]:
+def mutual_information_gap(codes: np.ndarray, factors: np.ndarray, num_bins: int = 20) -> tuple[np.ndarray, float]:
     """MIG: the gap between the two entries of the code that tell most of a factor, in [0, 1].
 
         MIG_f = (I(z_j1; v_f) - I(z_j2; v_f)) / H(v_f),  I(z_j1; v_f) >= I(z_j2; v_f) >= all others
@@ -132,14 +130,9 @@ def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> DCI:
     """
     codes, factors = _codes_and_factors(codes, factors, least_width=2)
     if factors.shape[1] < 2:
-        raise ValueError(
-            f"DCI needs 2 factors or more to tell whom an entry serves; got shape {factors.shape}."
-        )
+        raise ValueError(f"DCI needs 2 factors or more to tell whom an entry serves; got shape {factors.shape}.")
     train, test = np.array_split(np.random.default_rng(seed).permutation(len(codes)), 2)
-    forests = [
-        _forest(codes[train], column[train], codes[test], column[test], seed)
-        for column in factors.T
-    ]
+    forests = [_forest(codes[train], column[train], codes[test], column[test], seed) for column in factors.T]
     importance = np.stack([weights for weights, _ in forests], axis=1)
     scores = np.array([score for _, score in forests])
     return DCI(
@@ -151,9 +144,7 @@ def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> DCI:
     )
 
 
-def separated_attribute_predictability(
-    codes: np.ndarray, factors: np.ndarray
-) -> tuple[np.ndarray, float]:
+def separated_attribute_predictability(codes: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, float]:
     """SAP: the gap between the two entries of the code that predict a factor best, in [0, 1].
 
     An entry's score is its squared correlation with a continuous factor; for a discrete one with K
@@ -200,34 +191,28 @@ def block_gap(blocks: Mapping[str, np.ndarray], factors: np.ndarray, seed: int =
     """
     if len(blocks) < 2:
         raise ValueError(
-            f"A gap between blocks needs two blocks or more, such as content and style; got "
-            f"{list(blocks)}."
+            f"A gap between blocks needs two blocks or more, such as content and style; got {list(blocks)}."
         )
     for name, codes in blocks.items():
         _codes_and_factors(codes, factors, name=name)
     factors = _columns("factors", factors)
     scores = {
-        name: np.array([_probe_score(codes, column, seed) for column in factors.T])
-        for name, codes in blocks.items()
+        name: np.array([_probe_score(codes, column, seed) for column in factors.T]) for name, codes in blocks.items()
     }
     table = np.stack(list(scores.values()))
     names = list(scores)
     best = tuple(
-        names[index] if top > 0 else None
-        for index, top in zip(table.argmax(axis=0), table.max(axis=0), strict=True)
+        names[index] if top > 0 else None for index, top in zip(table.argmax(axis=0), table.max(axis=0), strict=True)
     )
     gaps = _gap(table)
     return BlockGap(gaps, float(gaps.mean()), best, scores)
 
 
-def _codes_and_factors(
-    codes, factors, *, least_width: int = 1, name: str = "codes"
-) -> tuple[np.ndarray, np.ndarray]:
+def _codes_and_factors(codes, factors, *, least_width: int = 1, name: str = "codes") -> tuple[np.ndarray, np.ndarray]:
     codes, factors = _columns(name, codes), _columns("factors", factors)
     if len(codes) != len(factors) or len(codes) < FEWEST_ROWS:
         raise ValueError(
-            f"{name} and factors must have the same length, {FEWEST_ROWS} or more; got "
-            f"{len(codes)} and {len(factors)}."
+            f"{name} and factors must have the same length, {FEWEST_ROWS} or more; got {len(codes)} and {len(factors)}."
         )
     if codes.shape[1] < least_width:
         raise ValueError(
@@ -236,10 +221,7 @@ def _codes_and_factors(
         )
     constant = np.flatnonzero(np.ptp(factors, axis=0) == 0)
     if len(constant):
-        raise ValueError(
-            f"Factor {constant[0]} is constant over {len(factors)} rows: nothing to tell. Leave it "
-            f"out."
-        )
+        raise ValueError(f"Factor {constant[0]} is constant over {len(factors)} rows: nothing to tell. Leave it out.")
     return codes, factors
 
 

@@ -39,9 +39,7 @@ def stage_filters(filters: int, num_levels: int) -> list[int]:
     return [filters * min(2**level, 8) for level in range(num_levels)]
 
 
-def decoder_inputs(
-    shapes: dict[str, tuple], code_dim: int
-) -> tuple[dict, keras.KerasTensor | None]:
+def decoder_inputs(shapes: dict[str, tuple], code_dim: int) -> tuple[dict, keras.KerasTensor | None]:
     """Inputs of a decoder by name, with one for a code of this length unless that is 0; and the code's, or None."""
     shapes = shapes | ({"code": (code_dim,)} if code_dim else {})
     inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
@@ -77,9 +75,7 @@ def upsampled(features, filters: int, upsampling: str, initializer: Callable):
     if upsampling == "nearest":
         layer = UpsampleConv2D(filters, kernel_initializer=initializer())
     else:
-        layer = keras.layers.Conv2DTranspose(
-            filters, 4, 2, "same", kernel_initializer=initializer()
-        )
+        layer = keras.layers.Conv2DTranspose(filters, 4, 2, "same", kernel_initializer=initializer())
     return layer(features)
 
 

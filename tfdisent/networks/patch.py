@@ -35,9 +35,7 @@ def patch_discriminator(
     image = keras.Input(image_shape, name="image")
     h = image
     for level in range(num_levels):
-        h = keras.layers.Conv2D(filters * 2**level, 4, 2, "same", kernel_initializer=initializer())(
-            h
-        )
+        h = keras.layers.Conv2D(filters * 2**level, 4, 2, "same", kernel_initializer=initializer())(h)
         h = normalization()(h) if normalization and level else h
         h = keras.layers.LeakyReLU(slope)(h)
     scores = keras.layers.Conv2D(

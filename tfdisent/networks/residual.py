@@ -31,9 +31,7 @@ def residual_encoder(
     image = keras.Input(image_shape, name="image")
     h = image
     for depth, kernel_size, strides in ((filters, 7, 1), (2 * filters, 4, 2), (4 * filters, 4, 2)):
-        h = keras.layers.Conv2D(
-            depth, kernel_size, strides, "same", kernel_initializer=initializer()
-        )(h)
+        h = keras.layers.Conv2D(depth, kernel_size, strides, "same", kernel_initializer=initializer())(h)
         h = keras.layers.ReLU()(normalization()(h))
     for _ in range(num_blocks):
         h = _residual(h, normalization, initializer)
@@ -64,9 +62,7 @@ def residual_decoder(
     inputs, code = decoder_inputs(shapes, code_dim)
     h = inputs["level_1"]
     if code_dim:
-        h = keras.layers.Conv2D(4 * filters, 3, padding="same", kernel_initializer=initializer())(
-            with_code(h, code)
-        )
+        h = keras.layers.Conv2D(4 * filters, 3, padding="same", kernel_initializer=initializer())(with_code(h, code))
         h = keras.layers.ReLU()(normalization()(h))
     for _ in range(num_blocks):
         h = _residual(h, normalization, initializer)

@@ -80,10 +80,7 @@ def unet_decoder(
     check_upsampling(upsampling)
     height, width, channels = image_shape
     widths = stage_filters(filters, num_levels)
-    shapes = {
-        f"level_{level}": (height >> level, width >> level, depth)
-        for level, depth in enumerate(widths, start=1)
-    }
+    shapes = {f"level_{level}": (height >> level, width >> level, depth) for level, depth in enumerate(widths, start=1)}
     inputs, code = decoder_inputs(shapes, code_dim)
     innermost = inputs[f"level_{num_levels}"]
     told = _what_is_told(innermost, code, 4 * filters) if merge else None

@@ -128,9 +128,7 @@ def render(
     fields.check_integer("abdomen", "size", size, 16)
     levels = level, level if t2_level is None else t2_level
     if not all(0 <= at <= 1 for at in levels):
-        raise ValueError(
-            f"abdomen: expected levels from 0 (dome of the liver) to 1 (kidneys), received {levels}."
-        )
+        raise ValueError(f"abdomen: expected levels from 0 (dome of the liver) to 1 (kidneys), received {levels}.")
     spacing = FIELD_OF_VIEW / size
     axis = fields.axis(size, spacing)
     y, x = np.meshgrid(axis, axis, indexing="ij")
@@ -174,9 +172,7 @@ def _draw(canvas: fields.Canvas, f: dict, level: float, seed: int, index: int) -
     return _draw_organs(canvas, f, level, cavity, stream(seed, index, _ORGANS))
 
 
-def _draw_body(
-    canvas: fields.Canvas, f: dict, level: float, random: np.random.Generator
-) -> np.ndarray:
+def _draw_body(canvas: fields.Canvas, f: dict, level: float, random: np.random.Generator) -> np.ndarray:
     """Skin, fat, muscles, ribs and spine; gives the depth within the abdominal cavity, mm."""
     y, x = canvas.y, canvas.x
     wobble = fields.waves(random, 90, 220, dimensions=3, count=12).at(EXTENT * level, y, x)
@@ -217,9 +213,7 @@ def _draw_body(
     return np.minimum(np.minimum(cavity, dome), -ellipse(y, x, (spine, 0), (22, 26)))
 
 
-def _draw_bowel(
-    canvas: fields.Canvas, f: dict, level: float, cavity: np.ndarray, random: np.random.Generator
-) -> None:
+def _draw_bowel(canvas: fields.Canvas, f: dict, level: float, cavity: np.ndarray, random: np.random.Generator) -> None:
     """Stomach with its contents, loops of bowel, pancreas."""
     y, x = canvas.y, canvas.x
     z = EXTENT * level
@@ -253,9 +247,7 @@ class _Organs(NamedTuple):
     sinuses: tuple[np.ndarray, np.ndarray]
 
 
-def _organs(
-    canvas: fields.Canvas, f: dict, level: float, cavity: np.ndarray, random: np.random.Generator
-) -> _Organs:
+def _organs(canvas: fields.Canvas, f: dict, level: float, cavity: np.ndarray, random: np.random.Generator) -> _Organs:
     """Where the organs lie: ellipsoids, bent, and cut off by what they touch."""
     y, x = canvas.y, canvas.x
     z = EXTENT * (level + f["organs_up"])
@@ -319,8 +311,5 @@ def _draw_organs(
         canvas.fill("fat", np.minimum(sinus, kidney + 3))
         canvas.fill("vessel", np.minimum(sinus - 3.5, kidney + 3), 0.8)
     right, left = (np.minimum(k, -s) for k, s in zip(organs.kidneys, organs.sinuses, strict=True))
-    inside = [
-        depth > 0
-        for depth in (np.minimum(organs.liver, -organs.gall_bladder), right, left, organs.spleen)
-    ]
+    inside = [depth > 0 for depth in (np.minimum(organs.liver, -organs.gall_bladder), right, left, organs.spleen)]
     return np.select(inside, range(1, len(MASK_LABELS)), 0).astype(np.uint8)

@@ -115,15 +115,9 @@ class Scanner(NamedTuple):
 
 
 SCANNERS = {
-    "scanner_a": Scanner(
-        3.0, (2.0, 0.9), (6.0, 0.100), (9.0, 0.105), 700, 1.0, 0.45, 0.05, 0.015, 2.2
-    ),
-    "scanner_b": Scanner(
-        1.5, (1.9, 1.1), (4.0, 0.085), (7.0, 0.140), 420, 0.75, 0.95, 0.16, 0.030, 3.2
-    ),
-    "scanner_c": Scanner(
-        3.0, (2.3, 1.1), (6.5, 0.120), (11.0, 0.085), 1500, 1.3, 0.60, 0.10, 0.045, 2.7
-    ),
+    "scanner_a": Scanner(3.0, (2.0, 0.9), (6.0, 0.100), (9.0, 0.105), 700, 1.0, 0.45, 0.05, 0.015, 2.2),
+    "scanner_b": Scanner(1.5, (1.9, 1.1), (4.0, 0.085), (7.0, 0.140), 420, 0.75, 0.95, 0.16, 0.030, 3.2),
+    "scanner_c": Scanner(3.0, (2.3, 1.1), (6.5, 0.120), (11.0, 0.085), 1500, 1.3, 0.60, 0.10, 0.045, 2.7),
 }
 
 # Independent random streams of one subject.
@@ -163,9 +157,7 @@ class Anatomy(NamedTuple):
     displacement: np.ndarray
 
 
-def draw_subject(
-    *, seed: int = 0, index: int = 0, tumour: bool = False, lesions: bool = False
-) -> Subject:
+def draw_subject(*, seed: int = 0, index: int = 0, tumour: bool = False, lesions: bool = False) -> Subject:
     """Draws subject `index`; head and brain are the same with and without tumour and lesions."""
     fields.check_integer("brain", "seed", seed, 0)
     fields.check_integer("brain", "index", index, 0)
@@ -407,8 +399,7 @@ class _Tumour:
         self.f = f
         self.stretch = random.uniform(0.8, 1.25, 3)
         self.waves = [
-            fields.waves(random, shortest, longest, dimensions=3)
-            for shortest, longest in ((14, 40), (7, 20), (12, 40))
+            fields.waves(random, shortest, longest, dimensions=3) for shortest, longest in ((14, 40), (7, 20), (12, 40))
         ]
 
     def add(self, fractions: np.ndarray, z: float, y: np.ndarray, x: np.ndarray) -> None:
@@ -444,9 +435,7 @@ class _Lesions:
             stretch = random.uniform((1.1, 0.7, 0.8), (1.9, 1.1, 1.2))
             self.lesions.append((centre[:, None, None], (radius * stretch)[:, None, None]))
 
-    def add(
-        self, fractions: np.ndarray, place: np.ndarray, z: float, y: np.ndarray, x: np.ndarray
-    ) -> None:
+    def add(self, fractions: np.ndarray, place: np.ndarray, z: float, y: np.ndarray, x: np.ndarray) -> None:
         white = fractions[..., TISSUES.index("white")] + 0.4 * fractions[..., TISSUES.index("grey")]
         wave, cover = self.waves.on(z, y, x), np.zeros_like(white)
         for centre, radii in self.lesions:
@@ -497,9 +486,7 @@ def _signals(contrast: str, scanner: Scanner, own: np.ndarray) -> np.ndarray:
     return inversion_recovery(density, t1, t2, repetition, echo, inversion)
 
 
-def spin_echo(
-    density: np.ndarray, t1: np.ndarray, t2: np.ndarray, repetition: float, echo: float
-) -> np.ndarray:
+def spin_echo(density: np.ndarray, t1: np.ndarray, t2: np.ndarray, repetition: float, echo: float) -> np.ndarray:
     """Signal of a spin echo; times in s."""
     return density * (1 - np.exp(-repetition / t1)) * np.exp(-echo / t2)
 
@@ -523,9 +510,7 @@ def _blurred(image: np.ndarray, brain: np.ndarray, sigma: float) -> np.ndarray:
     return ndimage.gaussian_filter(image, sigma) / np.maximum(share, 0.1)
 
 
-def _pet(
-    image: np.ndarray, scanner: Scanner, spacing: float, random: np.random.Generator
-) -> np.ndarray:
+def _pet(image: np.ndarray, scanner: Scanner, spacing: float, random: np.random.Generator) -> np.ndarray:
     """Counts are few and the point spread is wide, so that noise comes in blobs."""
     image = ndimage.gaussian_filter(image, scanner.pet_blur / spacing)
     noise = random.standard_normal(image.shape, np.float32)

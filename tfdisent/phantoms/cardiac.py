@@ -116,9 +116,7 @@ def draw_factors(*, seed: int = 0, index: int = 0, scar: bool = False) -> np.nda
     return np.array([drawn[name] for name in FACTORS], np.float32)
 
 
-def render(
-    factors: np.ndarray, *, level: float = 0.4, size: int = 192, seed: int = 0, index: int = 0
-) -> Pair:
+def render(factors: np.ndarray, *, level: float = 0.4, size: int = 192, seed: int = 0, index: int = 0) -> Pair:
     """Renders one slice; the same arguments give the same bytes.
 
     Args:
@@ -135,9 +133,7 @@ def render(
     axis = fields.axis(size, spacing)
     y, x = np.meshgrid(axis, axis, indexing="ij")
     random = stream(seed, index, _WARP)
-    moved = fields.displacement(
-        random, axis, axis, amplitude=f["warp"], wavelengths=(80, 160), z=EXTENT * level
-    )
+    moved = fields.displacement(random, axis, axis, amplitude=f["warp"], wavelengths=(80, 160), z=EXTENT * level)
     moved += np.array([f["shift_y"], f["shift_x"]])
     places = (y, x), (y + moved[..., 0], x + moved[..., 1])
     images, masks, scars = [], [], []
@@ -230,9 +226,7 @@ def _draw_heart(
         scar = np.where(share > 0, np.minimum(depth, epicardium), scar)
         canvas.fill("scar", scar)
     canvas.fill("blood", inside)
-    for at, reach, size in zip(
-        (0.9, -2.3), random.uniform(0.55, 0.68, 2), random.uniform(0.17, 0.24, 2), strict=True
-    ):
+    for at, reach, size in zip((0.9, -2.3), random.uniform(0.55, 0.68, 2), random.uniform(0.17, 0.24, 2), strict=True):
         centre = reach * cavity * np.array([np.sin(at), np.cos(at)])
         radii = size * cavity * np.array([1.15, 0.9]) * smoothstep(0.05, 0.25, level)
         canvas.fill("myocardium", ellipse(down, along, tuple(centre), tuple(radii + 1e-3), at))

@@ -33,8 +33,7 @@ def check_factors(who: str, factors: np.ndarray, names: Sequence[str]) -> dict[s
     factors = np.asarray(factors, np.float64)
     if factors.shape != (len(names),) or not np.isfinite(factors).all():
         raise ValueError(
-            f"{who}: expected finite factors of shape ({len(names)},), one per name in FACTORS, "
-            f"received {factors!r}."
+            f"{who}: expected finite factors of shape ({len(names)},), one per name in FACTORS, received {factors!r}."
         )
     return dict(zip(names, factors.tolist(), strict=True))
 
@@ -129,22 +128,16 @@ class Canvas:
     soft: half the width of the edges.
     """
 
-    def __init__(
-        self, y: np.ndarray, x: np.ndarray, values: dict[str, float], background: str, soft: float
-    ):
+    def __init__(self, y: np.ndarray, x: np.ndarray, values: dict[str, float], background: str, soft: float):
         self.y, self.x = np.float32(y), np.float32(x)
         self.values, self.soft = values, soft
         self.image = np.full(self.y.shape, values[background], np.float32)
 
     def fill(self, name: str, depth: np.ndarray, cover: float = 1.0) -> None:
         """Paints where `depth` (H, W) below the shape's border is > 0."""
-        self.image = mix(
-            self.image, self.values[name], cover * smoothstep(-self.soft, self.soft, depth)
-        )
+        self.image = mix(self.image, self.values[name], cover * smoothstep(-self.soft, self.soft, depth))
 
-    def ellipses(
-        self, name: str, shapes: np.ndarray, within: np.ndarray | float = np.inf, cover: float = 1.0
-    ) -> None:
+    def ellipses(self, name: str, shapes: np.ndarray, within: np.ndarray | float = np.inf, cover: float = 1.0) -> None:
         """Paints small ellipses (N, 5): centre y, x, radii along y, x, and angle, as in `ellipse`,
         where `within` (H, W) is > 0.
         """
@@ -152,9 +145,7 @@ class Canvas:
         for centre_y, centre_x, radius_y, radius_x, angle in np.asarray(shapes).tolist():
             reach = max(radius_y, radius_x) + self.soft
             near = (np.abs(self.y - centre_y) < reach) & (np.abs(self.x - centre_x) < reach)
-            depth = ellipse(
-                self.y[near], self.x[near], (centre_y, centre_x), (radius_y, radius_x), angle
-            )
+            depth = ellipse(self.y[near], self.x[near], (centre_y, centre_x), (radius_y, radius_x), angle)
             share = smoothstep(-self.soft, self.soft, np.minimum(depth, within[near]))
             self.image[near] = mix(self.image[near], self.values[name], cover * share)
 
@@ -191,10 +182,7 @@ def warp(image: np.ndarray, displacement: np.ndarray, order: int = 1) -> np.ndar
     rows, columns = np.indices(displacement.shape[:2])
     at = np.stack([rows + displacement[..., 0], columns + displacement[..., 1]])
     planes = image.reshape(*image.shape[:2], -1)
-    warped = [
-        ndimage.map_coordinates(planes[..., k], at, order=order, mode="nearest")
-        for k in range(planes.shape[-1])
-    ]
+    warped = [ndimage.map_coordinates(planes[..., k], at, order=order, mode="nearest") for k in range(planes.shape[-1])]
     return np.stack(warped, -1).reshape(image.shape)
 
 

@@ -95,9 +95,7 @@ class NodulePhantom(NamedTuple):
     masks: np.ndarray
 
 
-def make(
-    num_images: int, *, size: int = 64, seed: int = 0, labels: np.ndarray | None = None
-) -> NodulePhantom:
+def make(num_images: int, *, size: int = 64, seed: int = 0, labels: np.ndarray | None = None) -> NodulePhantom:
     """Makes patches 0 ... num_images - 1 of the endless series that `seed` names.
 
     Patch i depends on seed, i and its label alone, so a longer series begins with the shorter one.
@@ -118,8 +116,7 @@ def make(
     labels = _balanced_labels(num_images, seed) if labels is None else np.asarray(labels)
     if labels.shape != (num_images,):
         raise ValueError(
-            f"nodule.make: expected labels of shape ({num_images},), one per image, "
-            f"received shape {labels.shape}."
+            f"nodule.make: expected labels of shape ({num_images},), one per image, received shape {labels.shape}."
         )
     images = np.empty((num_images, size, size), np.int16)
     masks = np.empty((num_images, size, size), np.uint8)
@@ -190,9 +187,7 @@ def draw_factors(attributes: np.ndarray, *, seed: int = 0, index: int = 0) -> np
     return np.array([drawn[name] for name in FACTORS], np.float32)
 
 
-def render(
-    factors: np.ndarray, *, size: int = 64, seed: int = 0, index: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def render(factors: np.ndarray, *, size: int = 64, seed: int = 0, index: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Renders one patch; the same arguments give the same bytes.
 
     Args:
@@ -244,9 +239,7 @@ def _lung(f: dict, axis: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return _with_wall(image, f, x, y, random)
 
 
-def _with_vessel(
-    image: np.ndarray, x: np.ndarray, y: np.ndarray, random: np.random.Generator
-) -> np.ndarray:
+def _with_vessel(image: np.ndarray, x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """A vessel that runs in the plane, with branches, or one that crosses it."""
     at_x, at_y = random.uniform(-17, 17, 2).tolist()
     angle, width = random.uniform(0, 2 * math.pi), 0.22 + random.gamma(1.2, 0.22)
@@ -254,9 +247,7 @@ def _with_vessel(
         radii = width * random.uniform(1, 1.3), width * random.uniform(1, 2.2)
         depth = fields.ellipse(y, x, (at_y, at_x), radii, angle)
         return np.maximum(image, mix(image, 30, smoothstep(-0.35, 0.35, depth)))
-    length, bend, wiggle, phase = random.uniform(
-        (6, -0.025, 0.2, 0), (26, 0.025, 0.9, 6.28)
-    ).tolist()
+    length, bend, wiggle, phase = random.uniform((6, -0.025, 0.2, 0), (26, 0.025, 0.9, 6.28)).tolist()
     branches = [(at_x, at_y, angle, width, length, bend)]
     for at in random.uniform(0.2, 0.8, random.integers(0, 4)).tolist():
         at *= length
@@ -283,13 +274,9 @@ def _with_vessel(
     return image
 
 
-def _with_wall(
-    image: np.ndarray, f: dict, x: np.ndarray, y: np.ndarray, random: np.random.Generator
-) -> np.ndarray:
+def _with_wall(image: np.ndarray, f: dict, x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Chest wall: pleura and muscle, a stripe of fat, a rib that runs out of the plane."""
-    radius, rib, rib_depth, rib_half, fat = random.uniform(
-        (45, -0.35, 3.5, 0.08, 0.4), (110, 0.35, 6, 0.22, 0.9)
-    )
+    radius, rib, rib_depth, rib_half, fat = random.uniform((45, -0.35, 3.5, 0.08, 0.4), (110, 0.35, 6, 0.22, 0.9))
     reach = f["wall_distance"] + 0.02 * random.uniform()
     centre = (reach - radius) * np.array([np.cos(f["wall_angle"]), np.sin(f["wall_angle"])])
     toward = np.arctan2(y - centre[1], x - centre[0]) - f["wall_angle"]
@@ -299,9 +286,7 @@ def _with_wall(
     muscle = 45 + 12 * np.sin(9 * depth + 40 * toward)
     tissue = mix(muscle, -95, fat * smoothstep(1.2, 2.2, depth) * smoothstep(3.6, 2.8, depth))
     tissue = mix(tissue, -100, smoothstep(8.5, 9.5, depth))
-    bone = fields.ellipse(
-        depth, toward * radius, (rib_depth, rib * radius), (2.6, max(rib_half * radius, 5))
-    )
+    bone = fields.ellipse(depth, toward * radius, (rib_depth, rib * radius), (2.6, max(rib_half * radius, 5)))
     tissue = mix(tissue, 250 + 450 * np.exp(-((bone - 0.6) ** 2)), smoothstep(-0.3, 0.4, bone))
     return mix(image, tissue, smoothstep(-0.4, 0.4, depth)).astype(np.float32)
 
@@ -360,10 +345,7 @@ def _calcium(size: float, u: np.ndarray, v: np.ndarray, random: np.random.Genera
     else:
         turns = 2.4 * np.arange(4) + random.uniform(0, 6.28)
         reach = random.uniform(0.25, 0.5, 4) * size
-        specks = [
-            (r * np.cos(t), r * np.sin(t), max(0.3, 0.24 * size))
-            for r, t in zip(reach, turns, strict=True)
-        ]
+        specks = [(r * np.cos(t), r * np.sin(t), max(0.3, 0.24 * size)) for r, t in zip(reach, turns, strict=True)]
     share = np.zeros_like(u)
     for a, b, width in specks:
         share = np.maximum(share, smoothstep(1.25, 0.75, np.hypot(u - a, v - b) / width))
@@ -385,8 +367,7 @@ def _checked(attributes: np.ndarray) -> np.ndarray:
         or ((attributes < 0) | (attributes > highest)).any()
     ):
         raise ValueError(
-            "nodule: expected 7 integers, six attributes of 0 or 1 and a size bin of 0 to 4, "
-            f"received {attributes!r}."
+            f"nodule: expected 7 integers, six attributes of 0 or 1 and a size bin of 0 to 4, received {attributes!r}."
         )
     return attributes
 

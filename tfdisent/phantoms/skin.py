@@ -85,9 +85,7 @@ _BLUE_GREY = (0.38, 0.38, 0.46)
 _CYST = (0.90, 0.79, 0.65)
 _PORE = (0.30, 0.20, 0.15)
 
-_STYLE, _CONTENT, _LESION, _SKIN, _HAIR, _LABEL = range(
-    6
-)  # independent random streams of one image
+_STYLE, _CONTENT, _LESION, _SKIN, _HAIR, _LABEL = range(6)  # independent random streams of one image
 
 
 class SkinPhantom(NamedTuple):
@@ -105,9 +103,7 @@ class SkinPhantom(NamedTuple):
     masks: np.ndarray
 
 
-def make(
-    num_images: int, *, size: int = 64, seed: int = 0, labels: np.ndarray | None = None
-) -> SkinPhantom:
+def make(num_images: int, *, size: int = 64, seed: int = 0, labels: np.ndarray | None = None) -> SkinPhantom:
     """Makes images 0 ... num_images - 1 of the endless series that `seed` names.
 
     Image i depends on seed, i and its label alone, so a longer series begins with the shorter one.
@@ -128,8 +124,7 @@ def make(
     labels = _balanced_labels(num_images, seed) if labels is None else np.asarray(labels)
     if labels.shape != (num_images,):
         raise ValueError(
-            f"skin.make: expected labels of shape ({num_images},), one per image, "
-            f"received shape {labels.shape}."
+            f"skin.make: expected labels of shape ({num_images},), one per image, received shape {labels.shape}."
         )
     images = np.empty((num_images, size, size, 3), np.uint8)
     masks = np.empty((num_images, size, size), np.uint8)
@@ -232,36 +227,28 @@ def _with_lesion(
     inside = np.clip(inside, 0, 1)  # 0 at the border, about 1 in the middle
     blotches, grain = texture(4, 10), texture(20, 34)
     shade, warmth = random.normal(0, (0.03, 0.012)).astype(np.float32)
-    light, dark = (
-        _colour(c) + shade + warmth * _colour((1, 0, -1)) for c in (look.light, look.dark)
-    )
+    light, dark = (_colour(c) + shade + warmth * _colour((1, 0, -1)) for c in (look.light, look.dark))
 
     if name == "nv":
         pigment = _mix(light, dark, 0.1 + 0.9 * np.sqrt(inside) + 0.14 * blotches + 0.12 * grain)
     elif name == "mel":
         lean = turn.T @ random.uniform(-1.1, 1.1, 2)  # one side darker than the other
         offset = axis[None, :] * lean[0] + axis[:, None] * lean[1] - lean @ position
-        pigment = _mix(
-            light, dark, 0.6 + 0.26 * blotches + 0.13 * grain + offset.astype(np.float32)
-        )
+        pigment = _mix(light, dark, 0.6 + 0.26 * blotches + 0.13 * grain + offset.astype(np.float32))
         veil = _smoothstep(0.4, 1.2, texture(4, 8)) * _smoothstep(0.1, 0.4, inside)
         pigment = _mix(pigment, _colour(_BLUE_GREY), (0.6 + 0.12 * grain) * veil)
     else:
         rim = _smoothstep(0.07, 0.0, depth)
         pigment = _mix(light, dark, 0.25 + 0.2 * blotches + 0.12 * grain + 0.4 * rim)
         for colour, most in ((_PORE, 3), (_CYST, 6)):
-            pigment = _mix(
-                pigment, _colour(colour), _dots(most, f, to_disc, position, axis, random)
-            )
+            pigment = _mix(pigment, _colour(colour), _dots(most, f, to_disc, position, axis, random))
     pigment = pigment * (0.4 + 0.6 * _tone(f) / _colour(_SKIN_TONES.mean(0)))
 
     # Reddened, faintly pigmented skin around the lesion.
     halo = np.exp(np.minimum(depth, 0) / np.float32(0.07))
     image = image * (1 - _colour((0.05, 0.11, 0.10)) * halo)
     fringe = depth + look.edge * (0.10 * blotches + 0.08 * grain)  # pigment fades unevenly
-    return _mix(
-        image, pigment, 0.95 * _smoothstep(-0.5 * look.edge, 0.7 * look.edge, fringe)
-    ), depth
+    return _mix(image, pigment, 0.95 * _smoothstep(-0.5 * look.edge, 0.7 * look.edge, fringe)), depth
 
 
 class _Waves(NamedTuple):
@@ -291,9 +278,7 @@ def _waves(random: np.random.Generator, count: int, slow: float, fast: float) ->
     """`count` waves in random directions, `slow` to `fast` radians per unit."""
     angle = random.uniform(0, 2 * np.pi, count)
     speed = random.uniform(slow, fast, count)[:, None]
-    return _Waves(
-        speed * np.stack([np.cos(angle), np.sin(angle)], 1), random.uniform(0, 2 * np.pi, count)
-    )
+    return _Waves(speed * np.stack([np.cos(angle), np.sin(angle)], 1), random.uniform(0, 2 * np.pi, count))
 
 
 class _Shape:
@@ -325,9 +310,7 @@ class _Shape:
 
     def _settle(self) -> None:
         axis = np.linspace(-2, 2, 65, dtype=np.float32)
-        weight = np.clip(self.depth(axis, np.eye(2), np.zeros(2)) * 10 + 0.5, 0, 1).astype(
-            np.float64
-        )
+        weight = np.clip(self.depth(axis, np.eye(2), np.zeros(2)) * 10 + 0.5, 0, 1).astype(np.float64)
         weight /= weight.sum()
         grid = np.stack(np.broadcast_arrays(axis[None, :], axis[:, None])).reshape(2, -1)
         centre = grid @ weight.ravel()
@@ -360,9 +343,7 @@ def _dots(
     return (along_y.T @ along_x).astype(np.float32)
 
 
-def _with_hairs(
-    image: np.ndarray, f: dict, axis: np.ndarray, random: np.random.Generator
-) -> np.ndarray:
+def _with_hairs(image: np.ndarray, f: dict, axis: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Draws thin parabolas that cross the image or end in it."""
     cover = np.zeros(image.shape[1:], np.float32)
     for _ in range(round(f["hair_count"])):
@@ -372,9 +353,7 @@ def _with_hairs(
         along = np.cos(angle) * axis[None, :] + np.sin(angle) * axis[:, None]
         across = np.cos(angle) * axis[:, None] - np.sin(angle) * axis[None, :]
         distance = np.abs(across - shift - bend * along**2) / np.hypot(1, 2 * bend * along)
-        hair = _smoothstep(2 * width, 0.5 * width, distance) * _smoothstep(
-            reach, reach - 0.3, along
-        )
+        hair = _smoothstep(2 * width, 0.5 * width, distance) * _smoothstep(reach, reach - 0.3, along)
         cover = np.maximum(cover, hair)
     lightness = np.float32(f["hair_lightness"])
     colour = _mix(_colour((0.10, 0.07, 0.06)), _colour((0.93, 0.83, 0.72)), lightness)
@@ -415,10 +394,7 @@ def _halved(image: np.ndarray) -> np.ndarray:
 
 
 def _balanced_labels(num_images: int, seed: int) -> np.ndarray:
-    trios = [
-        _stream(seed, trio, _LABEL).permutation(len(LABELS))
-        for trio in range(-(-num_images // len(LABELS)))
-    ]
+    trios = [_stream(seed, trio, _LABEL).permutation(len(LABELS)) for trio in range(-(-num_images // len(LABELS)))]
     return np.concatenate([np.empty(0, np.int64), *trios])[:num_images]
 
 
@@ -429,8 +405,7 @@ def _stream(seed: int, index: int, purpose: int) -> np.random.Generator:
 def _label_name(label: int) -> str:
     if label not in range(len(LABELS)):
         raise ValueError(
-            f"skin: expected a label in 0 ... {len(LABELS) - 1}, an index into {LABELS}, "
-            f"received {label!r}."
+            f"skin: expected a label in 0 ... {len(LABELS) - 1}, an index into {LABELS}, received {label!r}."
         )
     return LABELS[label]
 

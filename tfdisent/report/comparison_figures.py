@@ -45,11 +45,7 @@ def bars(
     axes = figure.subplots()
     shown = []  # in the legend
     for m, name in enumerate(names):
-        x = (
-            np.arange(num_groups) + (m - (num_methods - 1) / 2) * width
-            if groups is not None
-            else np.array([m])
-        )
+        x = np.arange(num_groups) + (m - (num_methods - 1) / 2) * width if groups is not None else np.array([m])
         drawn = np.isfinite(values[m])
         drawing = axes.bar(
             x[drawn],
@@ -103,9 +99,7 @@ def _checked(names, values, stds, reference, groups) -> list[np.ndarray]:
     for name, array in (("values", values), ("stds", stds), ("reference", reference)):
         array = np.full(shape, np.nan) if array is None else np.asarray(array, float)
         if array.shape != shape:
-            raise ValueError(
-                f"Expected {name} of shape {shape}, one for each bar, received {array.shape}."
-            )
+            raise ValueError(f"Expected {name} of shape {shape}, one for each bar, received {array.shape}.")
         arrays.append(array.reshape(len(names), -1))
     if (arrays[1] < 0).any():
         raise ValueError(f"Expected stds of at least 0, received {np.nanmin(arrays[1])}.")

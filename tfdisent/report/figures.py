@@ -51,9 +51,7 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     return np.rint((np.clip(finite, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
-def image_grid(
-    images: np.ndarray, columns: int = 8, *, pad: int = 2, upscale: int | None = None
-) -> np.ndarray:
+def image_grid(images: np.ndarray, columns: int = 8, *, pad: int = 2, upscale: int | None = None) -> np.ndarray:
     """Returns images (N, H, W, C) row by row in a grid, `pad` white pixels around and between them.
 
     The image in row r, column k begins `pad + r * (H * upscale + pad)` pixels down and
@@ -87,9 +85,7 @@ def condition_grid(
     """
     samples = _rgb(samples, 5, "samples")
     if len(names) != len(samples):
-        raise ValueError(
-            f"Expected a name for each of {len(samples)} rows, received {list(names)}."
-        )
+        raise ValueError(f"Expected a name for each of {len(samples)} rows, received {list(names)}.")
     columns = list(np.swapaxes(samples, 0, 1))
     headings = []
     if real is not None:
@@ -215,9 +211,7 @@ def retrieval_grid(
         cells |= {(r + 1, 0): neighbour for r, neighbour in enumerate(below)}
         headings = [_Words(0, 0, "query"), _Words(1, len(to_right), "by style", STYLE)]
         sides = [_Words(1, len(below), "by content", CONTENT)]
-        blocks.append(
-            _sheet(cells, pad=pad, upscale=upscale, headings=headings, sides=sides, apart=(1, 1))
-        )
+        blocks.append(_sheet(cells, pad=pad, upscale=upscale, headings=headings, sides=sides, apart=(1, 1)))
     return image_grid(np.stack(blocks), columns, pad=4 * pad, upscale=1)
 
 
@@ -254,23 +248,18 @@ def pairs_grid(
     ]
     height = max(len(block) for block in blocks)  # captions differ in height, with their letters
     above = [((height - len(block), 0), (0, 0), (0, 0)) for block in blocks]
-    blocks = [
-        np.pad(block, room, constant_values=255) for block, room in zip(blocks, above, strict=True)
-    ]
+    blocks = [np.pad(block, room, constant_values=255) for block, room in zip(blocks, above, strict=True)]
     return image_grid(np.stack(blocks), columns, pad=4 * pad, upscale=1)
 
 
-def columns_grid(
-    groups: Mapping[str, np.ndarray], *, pad: int = 2, upscale: int | None = None
-) -> np.ndarray:
+def columns_grid(groups: Mapping[str, np.ndarray], *, pad: int = 2, upscale: int | None = None) -> np.ndarray:
     """Returns rows of images under headings, the first group apart: a source, and what was found or made for it.
 
     Args:
         groups: {heading: (N, H, W, C) or (N, K, H, W, C)}, one row for each of N, K columns under the heading.
     """
     groups = {
-        name: _rgb(images[:, None] if np.ndim(images) == 4 else images, 5, name)
-        for name, images in groups.items()
+        name: _rgb(images[:, None] if np.ndim(images) == 4 else images, 5, name) for name, images in groups.items()
     }
     first = next(iter(groups.values()))[:, 0]
     cells, headings, column = {}, [], 0
@@ -329,9 +318,7 @@ def tsne_figure(
         chosen = np.sort(np.random.default_rng(seed).choice(len(labels), max_points, replace=False))
     labels = labels[chosen]
     maps = {
-        "content codes": _tsne(
-            np.asarray(content_codes)[chosen], seed, perplexity, "content_codes"
-        ),
+        "content codes": _tsne(np.asarray(content_codes)[chosen], seed, perplexity, "content_codes"),
         "style codes": _tsne(np.asarray(style_codes)[chosen], seed, perplexity, "style_codes"),
     }
     rows = 1 if images is None else 2
@@ -381,8 +368,7 @@ def matrix(values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> n
     values = np.asarray(values, float)
     if values.shape != (len(rows), len(columns)):
         raise ValueError(
-            f"Expected values of shape ({len(rows)}, {len(columns)}), one for each name, received "
-            f"{values.shape}."
+            f"Expected values of shape ({len(rows)}, {len(columns)}), one for each name, received {values.shape}."
         )
     figure = _figure(2.6 + 1.4 * len(columns), 0.8 + 0.36 * len(rows))
     axes = figure.subplots()
@@ -413,8 +399,7 @@ def read_curves(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, np.ndarr
         reader = csv.DictReader(file, restkey="")
         if "step" not in (reader.fieldnames or ()):
             raise ValueError(
-                f"{pathlib.Path(path).name}: expected a column 'step', received the columns "
-                f"{reader.fieldnames}."
+                f"{pathlib.Path(path).name}: expected a column 'step', received the columns {reader.fieldnames}."
             )
         for row in reader:
             if math.isfinite(step := _number(row["step"])):
@@ -424,9 +409,7 @@ def read_curves(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, np.ndarr
     return steps, {name: np.array([_number(rows[step][name]) for step in steps]) for name in terms}
 
 
-def loss_curves(
-    metrics_csv: str | os.PathLike, groups: Mapping[str, Sequence[str]] | None = None
-) -> np.ndarray:
+def loss_curves(metrics_csv: str | os.PathLike, groups: Mapping[str, Sequence[str]] | None = None) -> np.ndarray:
     """Returns one panel for each loss term over the steps: a moving average over faint raw values.
 
     Args:
@@ -440,9 +423,7 @@ def loss_curves(
     steps, curves = read_curves(metrics_csv)
     curves = {name: values for name, values in curves.items() if np.isfinite(values).any()}
     if not curves:
-        raise ValueError(
-            f"{pathlib.Path(metrics_csv).name}: expected at least one row with a finite value."
-        )
+        raise ValueError(f"{pathlib.Path(metrics_csv).name}: expected at least one row with a finite value.")
     if groups is None:
         judging = [name for name in curves if name.startswith(("d_", "discriminator"))]
         others = [name for name in curves if name not in judging]
@@ -459,9 +440,7 @@ def loss_curves(
         panels = [next(axes) for _ in range(height * columns)]
         # The layout leaves room for the height of a title but not for its width; the line break
         # leaves the place for the term's name.
-        panels[0].set_title(
-            heading + "\n", x=0, ha="left", fontsize=14, fontweight="bold", color=INK
-        )
+        panels[0].set_title(heading + "\n", x=0, ha="left", fontsize=14, fontweight="bold", color=INK)
         for ax, name in zip(panels, names, strict=False):
             _curve(ax, steps, curves[name], name)
         for ax in panels[len(names) :]:
@@ -570,10 +549,7 @@ def _rgb(images: np.ndarray, rank: int, name: str) -> np.ndarray:
 
 def _same(name: str, images: np.ndarray, others: np.ndarray, other_name: str) -> np.ndarray:
     if images.shape != others.shape:
-        raise ValueError(
-            f"Expected {name} of shape {others.shape}, that of {other_name}, "
-            f"received {images.shape}."
-        )
+        raise ValueError(f"Expected {name} of shape {others.shape}, that of {other_name}, received {images.shape}.")
     return images
 
 
@@ -607,10 +583,7 @@ def _sheet(
     font = _font(max(11, round(0.17 * max(height, width))))
     sides = [word._replace(text=textwrap.fill(word.text, 18)) for word in sides]
     ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    size = {
-        word: ruler.multiline_textbbox((0, 0), word.text, font=font)[2:]
-        for word in (*headings, *sides)
-    }
+    size = {word: ruler.multiline_textbbox((0, 0), word.text, font=font)[2:] for word in (*headings, *sides)}
     # A word that spans rows is turned to run along them; a word for one row stays level.
     turned = {word for word in sides if word.first != word.last}
     margin = round(0.5 * font.size)

@@ -108,10 +108,7 @@ def write_report(
     if not run_dir.is_dir():
         raise FileNotFoundError(f"Expected the folder of a run, received {run_dir}, which is none.")
     private = functools.partial(without_paths, run_dir=run_dir)
-    rows = [
-        row._replace(**_texts(row._asdict(), private))
-        for row in tables.metric_table(metrics, paper)
-    ]
+    rows = [row._replace(**_texts(row._asdict(), private)) for row in tables.metric_table(metrics, paper)]
     page = template("report.html.jinja").render(
         title=private(title),
         summary=[private(part) for part in re.split(r"\n\s*\n", summary.strip()) if part],
@@ -140,9 +137,7 @@ def write_whole(path: pathlib.Path, text: str) -> pathlib.Path:
 
 def data_summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what a report may say of a manifest: what and how many, but not whose."""
-    summary = {
-        name: manifest[name] for name in _PUBLIC if manifest.get(name) not in (None, "", (), [], {})
-    }
+    summary = {name: manifest[name] for name in _PUBLIC if manifest.get(name) not in (None, "", (), [], {})}
     for name, split in (manifest.get("splits") or {}).items():
         subjects = split.get("subjects")
         count = subjects if isinstance(subjects, int) else len(subjects or ())
@@ -199,8 +194,7 @@ def _png(figure: Figure) -> bytes:
     image = np.asarray(figure.image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(
-            f"Figure {figure.name!r}: expected uint8 of shape (H, W, 3), received {image.dtype} of "
-            f"shape {image.shape}."
+            f"Figure {figure.name!r}: expected uint8 of shape (H, W, 3), received {image.dtype} of shape {image.shape}."
         )
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")

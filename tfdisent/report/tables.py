@@ -92,9 +92,7 @@ class Row(NamedTuple):
     paper_protocol: str
 
 
-def _transcribed(
-    name: str, dataset: str, metrics: Sequence[str], text: str, note: str = ""
-) -> Table:
+def _transcribed(name: str, dataset: str, metrics: Sequence[str], text: str, note: str = "") -> Table:
     rows = {}
     for line in text.strip().splitlines():
         method, *cells = re.split(r"\s{2,}", line.strip())
@@ -275,8 +273,7 @@ PROTOCOLS = {
 NOTES = {
     "drai": (
         "The paper's ± is the standard deviation over 4 training seeds.",
-        "Fréchet distances and Inception scores compare only when data, extractor and number "
-        "of images are the same.",
+        "Fréchet distances and Inception scores compare only when data, extractor and number of images are the same.",
     ),
     "unified": (
         "What the paper's ± is over is not said.",
@@ -361,9 +358,7 @@ def to_text(rows: Sequence[Row]) -> str:
 def markdown(lines: Sequence[Sequence[str]]) -> str:
     """Returns cells, headings first, as a Markdown table."""
     head, *rest = lines
-    lines = [
-        [cell.replace("|", "\\|") for cell in line] for line in (head, ["---"] * len(head), *rest)
-    ]
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in (head, ["---"] * len(head), *rest)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
@@ -373,10 +368,7 @@ def text(lines: Sequence[Sequence[str]]) -> str:
     head, *rest = lines
     lines = [head, ["-" * width for width in widths], *rest]
     return "".join(
-        "  ".join(
-            cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)
-        ).rstrip()
-        + "\n"
+        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
         for line in lines
     )
 
@@ -435,9 +427,7 @@ def spread(values: Sequence[float]) -> str:
     values = [value for value in values if value is not None and math.isfinite(value)]
     if not values:
         return "–"
-    return format_value(
-        float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
-    )
+    return format_value(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
 
 
 def format_value(value: float, std: float | None = None) -> str:

@@ -166,9 +166,7 @@ class ContentStyleModel(System):
         c, seed = self.config, self.seed_generator
         image, condition = batch["image"], ops.cast(batch["condition"], "float32")
         size = ops.shape(image)[0]
-        mismatched, has_mismatch = mismatched_conditions(
-            condition, keras.random.uniform((size, size), seed=seed)
-        )
+        mismatched, has_mismatch = mismatched_conditions(condition, keras.random.uniform((size, size), seed=seed))
         which = keras.random.randint((size,), 0, len(TRANSFORMATIONS), seed=seed)
         drawn = {
             "style": keras.random.normal((size, c.style_dim), seed=seed),
@@ -214,16 +212,12 @@ class ContentStyleModel(System):
 
     def content_of(self, condition, noise=None):
         """Content (B, content_dim) of conditions (B, num_conditions): the mean of q(c|t), or a sample by noise."""
-        mean, log_variance = self.condition_encoder(
-            self._checked_condition(condition), training=False
-        )
+        mean, log_variance = self.condition_encoder(self._checked_condition(condition), training=False)
         return mean if noise is None else sample(mean, log_variance, ops.cast(noise, "float32"))
 
     def decode(self, content, style):
         """Images (B, H, W, C) in [-1, 1] from content (B, content_dim) and style (B, style_dim)."""
-        return self.generator(
-            [ops.cast(style, "float32"), ops.cast(content, "float32")], training=False
-        )
+        return self.generator([ops.cast(style, "float32"), ops.cast(content, "float32")], training=False)
 
     def generate(self, condition, style=None, content_noise=None, seed: int | None = None):
         """Images that carry a condition.
@@ -240,9 +234,7 @@ class ContentStyleModel(System):
         condition = self._checked_condition(condition)
         size = ops.shape(condition)[0]
         if style is None or content_noise is None:
-            generator = keras.random.SeedGenerator(
-                seed
-            )  # not where both are given, as in an export
+            generator = keras.random.SeedGenerator(seed)  # not where both are given, as in an export
         if style is None:
             style = keras.random.normal((size, self.config.style_dim), seed=generator)
         if content_noise is None:
@@ -261,9 +253,7 @@ class ContentStyleModel(System):
             (B, H, W, C) in [-1, 1].
         """
         if (content_image is None) == (condition is None):
-            raise ValueError(
-                "Expected exactly one of content_image and condition as the source of content."
-            )
+            raise ValueError("Expected exactly one of content_image and condition as the source of content.")
         style, _ = self.style_encoder(self._checked_image(style_image), training=False)
         if condition is None:
             content, _ = self.content_encoder(self._checked_image(content_image), training=False)
@@ -289,10 +279,7 @@ class ContentStyleModel(System):
         a, b = self.encode(image_a), self.encode(image_b)
         images = []
         for weight in np.linspace(0.0, 1.0, steps):
-            mixed = {
-                name: a[name] + (weight if code in ("both", name) else 0.0) * (b[name] - a[name])
-                for name in a
-            }
+            mixed = {name: a[name] + (weight if code in ("both", name) else 0.0) * (b[name] - a[name]) for name in a}
             images.append(self.decode(mixed["content"], mixed["style"]))
         return ops.stack(images, axis=1)
 
@@ -312,9 +299,7 @@ class ContentStyleModel(System):
             known = " or ".join(map(repr, self.codes))
             raise ValueError(f"Expected by={known}, received {by!r}.")
         if not 1 <= top <= len(database):
-            raise ValueError(
-                f"Expected top from 1 to the {len(database)} images of the database, received {top}."
-            )
+            raise ValueError(f"Expected top from 1 to the {len(database)} images of the database, received {top}.")
         query_codes, codes = self.encode(query)[by], self.encode(database)[by]
         distances = ops.mean(ops.abs(query_codes[:, None] - codes[None]), axis=-1)
         values, indices = ops.top_k(-distances, top)
@@ -357,9 +342,7 @@ class ContentStyleModel(System):
     def _checked_condition(self, condition):
         expected = self.config.num_conditions
         if len(condition.shape) != 2 or condition.shape[1] != expected:
-            raise ValueError(
-                f"Expected conditions of shape (B, {expected}), received {tuple(condition.shape)}."
-            )
+            raise ValueError(f"Expected conditions of shape (B, {expected}), received {tuple(condition.shape)}.")
         return ops.cast(condition, "float32")
 
 
@@ -373,28 +356,16 @@ class DRAI(ContentStyleModel):
         self.generator = generator(config)
         self.style_encoder = image_encoder(config, config.style_dim, "style_encoder")
         self.content_encoder = image_encoder(config, config.content_dim, "content_encoder")
-        self.content_from_style = code_regressor(
-            config, config.style_dim, config.content_dim, "content_from_style"
-        )
-        self.style_from_content = code_regressor(
-            config, config.content_dim, config.style_dim, "style_from_content"
-        )
-        self.image_discriminator = image_discriminator(
-            config, config.channels, "image_discriminator"
-        )
+        self.content_from_style = code_regressor(config, config.style_dim, config.content_dim, "content_from_style")
+        self.style_from_content = code_regressor(config, config.content_dim, config.style_dim, "style_from_content")
+        self.image_discriminator = image_discriminator(config, config.channels, "image_discriminator")
         self.condition_discriminator_trunk = image_trunk(
             config, config.discriminator_filters, config.channels, "condition_discriminator_trunk"
         )
         self.condition_discriminator_head = condition_head(config, "condition_discriminator_head")
-        self.style_discriminator = joint_discriminator(
-            config, config.style_dim, "style_discriminator"
-        )
-        self.content_discriminator = joint_discriminator(
-            config, config.content_dim, "content_discriminator"
-        )
-        self.cycle_discriminator = image_discriminator(
-            config, 2 * config.channels, "cycle_discriminator"
-        )
+        self.style_discriminator = joint_discriminator(config, config.style_dim, "style_discriminator")
+        self.content_discriminator = joint_discriminator(config, config.content_dim, "content_discriminator")
+        self.cycle_discriminator = image_discriminator(config, 2 * config.channels, "cycle_discriminator")
         self.reverse_gradient = GradientReversal()
 
         self.track_averages(
@@ -440,9 +411,7 @@ class DRAI(ContentStyleModel):
         g_condition = real(self.condition_discriminator_head([features, t], training=True))
         d_xz, d_xc = self.style_discriminator, self.content_discriminator
         g_style = real(d_xz([generated, z], training=True)) + fake(d_xz([x, z_hat], training=True))
-        g_content = real(d_xc([generated, c], training=True)) + fake(
-            d_xc([x, c_hat], training=True)
-        )
+        g_content = real(d_xc([generated, c], training=True)) + fake(d_xc([x, c_hat], training=True))
         g_cycle = real(self.cycle_discriminator(pair(x, reconstructed), training=True))
 
         terms = {
@@ -455,44 +424,30 @@ class DRAI(ContentStyleModel):
             "kl_content": ops.mean(gaussian_kl(*posterior["content"])),
             "kl_condition": ops.mean(gaussian_kl(c_mean, c_log_variance)),
         }
-        total = (
-            terms["g_image"]
-            + terms["g_condition"]
-            + terms["g_style"]
-            + terms["g_content"]
-            + terms["g_cycle"]
-        )
-        total += config.kl_weight * (
-            terms["kl_style"] + terms["kl_content"] + terms["kl_condition"]
-        )
+        total = terms["g_image"] + terms["g_condition"] + terms["g_style"] + terms["g_content"] + terms["g_cycle"]
+        total += config.kl_weight * (terms["kl_style"] + terms["kl_content"] + terms["kl_condition"])
 
         if config.code_cycle_weight:
             z_again, _ = self.style_encoder(generated, training=True)
             c_again, _ = self.content_encoder(generated, training=True)
-            terms["code_cycle"] = ops.mean(absolute_error(z_again, z)) + ops.mean(
-                absolute_error(c_again, c)
-            )
+            terms["code_cycle"] = ops.mean(absolute_error(z_again, z)) + ops.mean(absolute_error(c_again, c))
             total += config.code_cycle_weight * terms["code_cycle"]
         if config.gradient_reversal_weight:
             z_mean, c_mean = posterior["style"][0], posterior["content"][0]
             c_predicted = self.content_from_style(self.reverse_gradient(z_mean), training=True)
             z_predicted = self.style_from_content(self.reverse_gradient(c_mean), training=True)
-            terms["gradient_reversal"] = ops.mean(
-                absolute_error(c_predicted, ops.stop_gradient(c_mean))
-            ) + ops.mean(absolute_error(z_predicted, ops.stop_gradient(z_mean)))
+            terms["gradient_reversal"] = ops.mean(absolute_error(c_predicted, ops.stop_gradient(c_mean))) + ops.mean(
+                absolute_error(z_predicted, ops.stop_gradient(z_mean))
+            )
             total += config.gradient_reversal_weight * terms["gradient_reversal"]
         if config.self_supervision_weight:
-            invariance = absolute_error(
-                posterior["content"][0], posterior["transformed_content"][0]
-            )
+            invariance = absolute_error(posterior["content"][0], posterior["transformed_content"][0])
             change = absolute_error(posterior["style"][0], posterior["transformed_style"][0])
             terms["content_invariance"] = ops.mean(invariance)
             terms["style_change"] = ops.mean(
                 -change if config.style_margin is None else ops.relu(config.style_margin - change)
             )
-            total += config.self_supervision_weight * (
-                terms["content_invariance"] + terms["style_change"]
-            )
+            total += config.self_supervision_weight * (terms["content_invariance"] + terms["style_change"])
         made = {
             "content": c,
             "inferred_style": z_hat,
@@ -522,14 +477,10 @@ class DRAI(ContentStyleModel):
 
         d_xz, d_xc = self.style_discriminator, self.content_discriminator
         d_style = real(d_xz([x, z_hat], training=True)) + fake(d_xz([generated, z], training=True))
-        d_content = real(d_xc([x, c_hat], training=True)) + fake(
-            d_xc([generated, c], training=True)
-        )
+        d_content = real(d_xc([x, c_hat], training=True)) + fake(d_xc([generated, c], training=True))
 
         d_pair = self.cycle_discriminator
-        d_cycle = real(d_pair(pair(x, x), training=True)) + fake(
-            d_pair(pair(x, reconstructed), training=True)
-        )
+        d_cycle = real(d_pair(pair(x, x), training=True)) + fake(d_pair(pair(x, reconstructed), training=True))
 
         terms = {
             "d_image": ops.mean(d_image),
@@ -592,9 +543,7 @@ def mismatched_conditions(condition, noise):
     """
     differs = ops.any(ops.not_equal(condition[:, None], condition[None]), axis=-1)
     score = ops.where(differs, noise, -1.0)
-    return ops.take(condition, ops.argmax(score, axis=1), axis=0), ops.cast(
-        ops.any(differs, axis=1), "float32"
-    )
+    return ops.take(condition, ops.argmax(score, axis=1), axis=0), ops.cast(ops.any(differs, axis=1), "float32")
 
 
 def sample(mean, log_variance, noise):
@@ -613,9 +562,7 @@ def pair(a, b):
 def condition_encoder(config: DRAIConfig) -> keras.Model:
     """E_phi: t (B, K) -> mean and log variance of q(c|t), each (B, content_dim)."""
     t = keras.Input((config.num_conditions,), name="condition")
-    h = keras.layers.Activation("linear", dtype="float32")(
-        _glu(_dense(config, 4 * config.content_dim)(t))
-    )
+    h = keras.layers.Activation("linear", dtype="float32")(_glu(_dense(config, 4 * config.content_dim)(t)))
     return keras.Model(t, _halves(h), name="condition_encoder")
 
 
@@ -671,9 +618,7 @@ def image_trunk(config: DRAIConfig, filters: int, channels: int, name: str) -> k
 def image_discriminator(config: DRAIConfig, channels: int, name: str) -> keras.Model:
     """D_x, or D_cycle on two stacked images: (B, H, W, channels) -> score (B, 1)."""
     trunk = image_trunk(config, config.discriminator_filters, channels, f"{name}_trunk")
-    score = keras.layers.Flatten(dtype="float32")(
-        _conv(config, 1, 4, padding="valid")(trunk.output)
-    )
+    score = keras.layers.Flatten(dtype="float32")(_conv(config, 1, 4, padding="valid")(trunk.output))
     return keras.Model(trunk.input, score, name=name)
 
 
@@ -683,9 +628,7 @@ def condition_head(config: DRAIConfig, name: str) -> keras.Model:
     features = keras.Input((4, 4, width), name="features")
     t = keras.Input((config.num_conditions,), name="condition")
     embedded = keras.layers.LeakyReLU(SLOPE)(_dense(config, config.condition_units)(t))
-    embedded = keras.layers.Reshape((4, 4, config.condition_units))(
-        keras.layers.RepeatVector(16)(embedded)
-    )
+    embedded = keras.layers.Reshape((4, 4, config.condition_units))(keras.layers.RepeatVector(16)(embedded))
     h = keras.layers.Concatenate()([features, embedded])
     h = _activation(config, _conv(config, width, 3, use_bias=not config.batch_norm)(h))
     score = keras.layers.Flatten(dtype="float32")(_conv(config, 1, 4, padding="valid")(h))
@@ -697,9 +640,7 @@ def joint_discriminator(config: DRAIConfig, code_dim: int, name: str) -> keras.M
     trunk = image_trunk(config, config.discriminator_filters, config.channels, f"{name}_trunk")
     code = keras.Input((code_dim,), name="code")
     image_path = _dense_leaky(config, keras.layers.Flatten()(trunk.output), config.code_units)
-    code_path = _dense_leaky(
-        config, _dense_leaky(config, code, config.code_units), config.code_units
-    )
+    code_path = _dense_leaky(config, _dense_leaky(config, code, config.code_units), config.code_units)
     h = keras.layers.Concatenate()([image_path, code_path])
     for layer in range(2):
         h = _dense_leaky(config, h, config.joint_units)
@@ -712,9 +653,7 @@ def joint_discriminator(config: DRAIConfig, code_dim: int, name: str) -> keras.M
 def code_regressor(config: DRAIConfig, in_dim: int, out_dim: int, name: str) -> keras.Model:
     """F_c or F_z: one code (B, in_dim) -> the other (B, out_dim)."""
     code = keras.Input((in_dim,), name="code")
-    h = _dense_leaky(
-        config, _dense_leaky(config, code, config.regressor_units), config.regressor_units
-    )
+    h = _dense_leaky(config, _dense_leaky(config, code, config.regressor_units), config.regressor_units)
     return keras.Model(code, keras.layers.Dense(out_dim, dtype="float32")(h), name=name)
 
 
@@ -764,6 +703,4 @@ def _activation(config, h):
 
 
 def _batch_norm():
-    return keras.layers.BatchNormalization(
-        momentum=0.9, epsilon=1e-5, synchronized=num_replicas() > 1
-    )
+    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=num_replicas() > 1)

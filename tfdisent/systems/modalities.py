@@ -3,9 +3,6 @@
 import numpy as np
 from keras import ops
 
-# Of `tfdisent.data.load`, those whose images end in [-1, 1].
-NORMALIZATIONS = ("slice", "volume", "percentile")
-
 
 class ConfigOfSlices:
     """What follows from `image_size` and `modalities`, of all configs that have them, and how these are checked."""
@@ -64,9 +61,7 @@ def is_code(modality) -> bool:
 def checked_code(code, names: tuple[str, ...]):
     """The codes; a ValueError unless they are (B, M)."""
     if code.shape[1] != len(names):
-        raise ValueError(
-            f"Expected codes of shape (B, {len(names)}), received {tuple(code.shape)}."
-        )
+        raise ValueError(f"Expected codes of shape (B, {len(names)}), received {tuple(code.shape)}.")
     return code
 
 
@@ -92,8 +87,7 @@ def modality_indices(wanted, names: tuple[str, ...], size: int, role: str) -> li
             index.append(one)
         else:
             raise ValueError(
-                f"Expected a {role} among {', '.join(names)}, or an index from 0 to {len(names) - 1}; received "
-                f"{one!r}."
+                f"Expected a {role} among {', '.join(names)}, or an index from 0 to {len(names) - 1}; received {one!r}."
             )
     if len(index) not in (1, size):
         raise ValueError(f"Expected 1 {role} or {size}, one an image; received {len(index)}.")

@@ -55,6 +55,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfdisent.intensity import BOUNDED
 from tfdisent.losses import (
     absolute_error,
     binary_cross_entropy,
@@ -73,7 +74,6 @@ from tfdisent.networks import (
     unet_encoder,
 )
 from tfdisent.systems.modalities import (
-    NORMALIZATIONS,
     ConfigOfSlices,
     checked_code,
     is_code,
@@ -83,7 +83,7 @@ from tfdisent.training.adversarial import Phase
 from tfdisent.training.system import System, check_fields
 
 COUNTS = ("filters", "discriminator_filters", "batch_size", "steps")
-CHOICES = {"normalize": NORMALIZATIONS, "upsampling": UPSAMPLING, "initializer": INITIALIZERS}
+CHOICES = {"normalize": BOUNDED, "upsampling": UPSAMPLING, "initializer": INITIALIZERS}
 FRACTIONS = ("average_momentum", "beta_1", "beta_2", "disentanglement_delay", "learning_rate_decay")
 ADVERSARIAL_LOSSES = {"cross_entropy": binary_cross_entropy, "least_squares": least_squares}
 
@@ -207,9 +207,7 @@ class Unified(System):
         if not c.learning_rate_decay:
             return rate
         falling = max(1, round(c.learning_rate_decay * c.steps))
-        return keras.optimizers.schedules.CosineDecay(
-            rate, falling, warmup_target=rate, warmup_steps=c.steps - falling
-        )
+        return keras.optimizers.schedules.CosineDecay(rate, falling, warmup_target=rate, warmup_steps=c.steps - falling)
 
     def passes(self, batch: dict) -> list[dict]:
         """One pass: each subject's slice in its source and in its target modality.
@@ -261,18 +259,14 @@ class Unified(System):
             total += c.cycle_weight * terms["cycle"]
         if c.disentanglement_weight:
             image = generated if c.disentangle_decoder else ops.stop_gradient(generated)
-            distance = anatomy_distance(
-                self.encoder(image, training=True), features, c.disentangle_skips
-            )
+            distance = anatomy_distance(self.encoder(image, training=True), features, c.disentangle_skips)
             terms["disentanglement"] = weighted_mean(distance, weight)
             total += self.disentanglement_weight() * terms["disentanglement"]
         if c.is_adversarial:
             adversarial_loss = ADVERSARIAL_LOSSES[c.adversarial_loss]
             scores, modality = self.discriminator(generated, training=True)
             terms["g_adversarial"] = weighted_mean(adversarial_loss(scores, 1.0), weight)
-            terms["g_modality"] = weighted_mean(
-                softmax_cross_entropy(modality, batch["target_code"]), weight
-            )
+            terms["g_modality"] = weighted_mean(softmax_cross_entropy(modality, batch["target_code"]), weight)
             total += c.adversarial_weight * terms["g_adversarial"]
             total += c.modality_weight * terms["g_modality"]
         return total, terms, {"generated": generated}
@@ -290,9 +284,7 @@ class Unified(System):
         c = self.config
         adversarial_loss, code = ADVERSARIAL_LOSSES[c.adversarial_loss], batch["target_code"]
         scores, modality = self.discriminator(batch["target"], training=True)
-        scores_generated, modality_generated = self.discriminator(
-            carried["generated"], training=True
-        )
+        scores_generated, modality_generated = self.discriminator(carried["generated"], training=True)
         adversarial = adversarial_loss(scores, 1.0) + adversarial_loss(scores_generated, 0.0)
         classification = softmax_cross_entropy(modality, code)
         if c.classify_generated:
@@ -405,9 +397,7 @@ def decoder(config: UnifiedConfig) -> keras.Model:
     }
     if not config.skips:
         return residual_decoder(config.image_shape, **settings)
-    return unet_decoder(
-        config.image_shape, num_levels=_num_levels(config), merge=config.merge, **settings
-    )
+    return unet_decoder(config.image_shape, num_levels=_num_levels(config), merge=config.merge, **settings)
 
 
 def discriminator(config: UnifiedConfig) -> keras.Model:

@@ -16,11 +16,7 @@ from tfdisent.training.gradients import require_gradients
 def train_step(step, model, state, data):
     """Runs `step(data)` on the state that Keras passes; returns (logs, new state)."""
     groups = _variable_groups(model)
-    mapping = [
-        pair
-        for group, values in zip(groups, state, strict=True)
-        for pair in zip(group, values, strict=True)
-    ]
+    mapping = [pair for group, values in zip(groups, state, strict=True) for pair in zip(group, values, strict=True)]
     with StatelessScope(state_mapping=mapping) as scope:
         scope.variables = [variable for variable, _ in mapping]
         logs = step(jax.tree.map(ops.convert_to_tensor, data))  # with run_eagerly they are numpy's
@@ -47,9 +43,7 @@ def minimize(loss, variables, optimizer):
 
     values = [outer.get_current_value(variable) for variable in variables]
     (_, (aux, updates)), gradients = jax.value_and_grad(total_and_updates, has_aux=True)(values)
-    gradients = require_gradients(
-        [g if i in reached else None for i, g in enumerate(gradients)], variables
-    )
+    gradients = require_gradients([g if i in reached else None for i, g in enumerate(gradients)], variables)
     moved = {id(variable) for variable in variables}
     for (variable, _), value in zip(current, updates, strict=True):
         if id(variable) not in moved:
@@ -87,12 +81,8 @@ def _watched(values, reached):
         return [value.value for value in values], None
 
     def backward(_, cotangents):
-        reached.update(
-            i for i, cotangent in enumerate(cotangents) if not isinstance(cotangent, SymbolicZero)
-        )
-        return (
-            [ops.zeros(c.shape, c.dtype) if isinstance(c, SymbolicZero) else c for c in cotangents],
-        )
+        reached.update(i for i, cotangent in enumerate(cotangents) if not isinstance(cotangent, SymbolicZero))
+        return ([ops.zeros(c.shape, c.dtype) if isinstance(c, SymbolicZero) else c for c in cotangents],)
 
     identity.defvjp(forward, backward, symbolic_zeros=True)
     return identity(values)

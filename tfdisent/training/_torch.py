@@ -16,9 +16,7 @@ def minimize(loss, variables, optimizer):
     `torch.autograd.grad` and not `.backward()`, which would fill the other networks' `.grad` too.
     """
     total, aux = loss()
-    gradients = torch.autograd.grad(
-        total, [variable.value for variable in variables], allow_unused=True
-    )
+    gradients = torch.autograd.grad(total, [variable.value for variable in variables], allow_unused=True)
     gradients = require_gradients(gradients, variables)
     with torch.no_grad():
         optimizer.apply(gradients, variables)

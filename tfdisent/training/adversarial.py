@@ -58,9 +58,7 @@ class AdversarialModel(keras.Model):
 
     def phases(self) -> Sequence[Phase]:
         """The phases of one step, in order. A method, because Keras would save networks held in an attribute twice."""
-        raise TypeError(
-            f"{type(self).__name__} must define `phases`, the turns of one training step."
-        )
+        raise TypeError(f"{type(self).__name__} must define `phases`, the turns of one training step.")
 
     def passes(self, batch: dict) -> Sequence[dict]:
         """The batches that one step trains on, in order: by default the given one, once."""
@@ -80,9 +78,7 @@ class AdversarialModel(keras.Model):
         phases = self.phases()
         needed = {phase.optimizer for phase in phases}
         if set(optimizers) != needed:
-            raise ValueError(
-                f"Expected one optimizer for each of {sorted(needed)}, received {sorted(optimizers)}."
-            )
+            raise ValueError(f"Expected one optimizer for each of {sorted(needed)}, received {sorted(optimizers)}.")
         for layer in self.layers:
             if not layer.built:
                 # It has no weights, but Keras would call the model on a batch to build it.
@@ -90,9 +86,7 @@ class AdversarialModel(keras.Model):
         super().compile(optimizer=None, **kwargs)
         self.optimizers = optimizers
         for name, optimizer in optimizers.items():
-            owned = [
-                v for phase in phases if phase.optimizer == name for v in phase_variables(phase)
-            ]
+            owned = [v for phase in phases if phase.optimizer == name for v in phase_variables(phase)]
             optimizer.build(list({id(v): v for v in owned}.values()))
         self.optimizer = OptimizerGroup(optimizers)
 
@@ -113,9 +107,7 @@ class AdversarialModel(keras.Model):
             carried = {}
             for phase in self.phases():
                 terms, new = backend.minimize(
-                    lambda phase=phase, batch=one_pass, carried=carried: _total_and_aux(
-                        phase, batch, carried
-                    ),
+                    lambda phase=phase, batch=one_pass, carried=carried: _total_and_aux(phase, batch, carried),
                     phase_variables(phase),
                     self.optimizers[phase.optimizer],
                 )

@@ -25,18 +25,14 @@ class WeightAverage:
     def __init__(self, variables: Sequence[keras.Variable]) -> None:
         self._live = list(variables)
         if not self._live:
-            raise ValueError(
-                f"{type(self).__name__}: no variables to average; build the model first."
-            )
+            raise ValueError(f"{type(self).__name__}: no variables to average; build the model first.")
         for variable in self._live:
             if "float" not in variable.dtype:
                 raise ValueError(
                     f"{type(self).__name__} averages float variables only. Received: "
                     f"{variable.path} of dtype {variable.dtype}; leave it out."
                 )
-        self._count = keras.Variable(
-            0, dtype="int32", trainable=False, autocast=False, name="count"
-        )
+        self._count = keras.Variable(0, dtype="int32", trainable=False, autocast=False, name="count")
         self._averages = [
             keras.Variable(
                 ops.copy(variable),
@@ -96,9 +92,7 @@ class ExponentialMovingAverage(WeightAverage):
 
     def __init__(self, variables: Sequence[keras.Variable], momentum: float = 0.999) -> None:
         if not 0 <= momentum < 1:
-            raise ValueError(
-                f"ExponentialMovingAverage: `momentum` must be in [0, 1). Received: {momentum}."
-            )
+            raise ValueError(f"ExponentialMovingAverage: `momentum` must be in [0, 1). Received: {momentum}.")
         super().__init__(variables)
         self.momentum = momentum
 

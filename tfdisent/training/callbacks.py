@@ -27,9 +27,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Checks every logged value."""
-        bad = {
-            name: float(value) for name, value in (logs or {}).items() if not math.isfinite(value)
-        }
+        bad = {name: float(value) for name, value in (logs or {}).items() if not math.isfinite(value)}
         if bad:
             values = ", ".join(f"{name} = {value}" for name, value in bad.items())
             raise NonFiniteLoss(
@@ -82,9 +80,7 @@ class SaveCheckpoints(StepCallback):
         seconds: spent in training, earlier runs counted in.
     """
 
-    def __init__(
-        self, checkpoints: Checkpoints, interval: int, start: int = 0, seconds: float = 0.0
-    ):
+    def __init__(self, checkpoints: Checkpoints, interval: int, start: int = 0, seconds: float = 0.0):
         super().__init__(start)
         self.checkpoints, self.interval, self.seconds = checkpoints, interval, seconds
         self.signal: int | None = None

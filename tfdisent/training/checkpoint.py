@@ -100,9 +100,7 @@ class Checkpoints:
             folder = self.directory / f"step-{step:08d}"
             state = _whole_state(folder)
             if state is None:
-                log.warning(
-                    "Checkpoint %s is cut short or damaged; the one before it is used.", folder.name
-                )
+                log.warning("Checkpoint %s is cut short or damaged; the one before it is used.", folder.name)
                 continue
             with warnings.catch_warnings():
                 # Keras only warns when it skips what does not fit, such as an optimizer's state.
@@ -118,9 +116,7 @@ class Checkpoints:
                     ) from error
             return state
         if steps:
-            raise ValueError(
-                f"None of the checkpoints in {self.directory} is whole. Delete the folder to start anew."
-            )
+            raise ValueError(f"None of the checkpoints in {self.directory} is whole. Delete the folder to start anew.")
         return None
 
 
@@ -138,9 +134,7 @@ def _require_space(directory: pathlib.Path, model: keras.Model) -> None:
     needed = sum(4 * math.prod(variable.shape) for variable in variables)
     free = shutil.disk_usage(directory).free
     if free < 1.1 * needed:
-        raise OSError(
-            errno.ENOSPC, f"{needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free"
-        )
+        raise OSError(errno.ENOSPC, f"{needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free")
 
 
 def _seeds(model: keras.Model) -> list[keras.Variable]:

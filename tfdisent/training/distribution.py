@@ -35,7 +35,5 @@ def choose(devices: str | int, available: list[str]) -> list[str]:
     if devices == "all":
         return available
     if not str(devices).isdigit() or not 1 <= int(devices) <= len(available):
-        raise ValueError(
-            f"Expected devices to be 'all' or a number from 1 to {len(available)}, received {devices!r}."
-        )
+        raise ValueError(f"Expected devices to be 'all' or a number from 1 to {len(available)}, received {devices!r}.")
     return available[: int(devices)]

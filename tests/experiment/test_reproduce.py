@@ -1,0 +1,163 @@
+"""Tables and figures of a paper: what is trained, what is not trained twice, and what is written."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import keras
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from PIL import Image
+
+from tests.experiment.test_run import TINY
+from tfdisent.experiment import reproduce
+from tfdisent.report import PAPERS
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def command(work_dir, *arguments, status=0):
+    """What `python -m train.reproduce` prints, in a folder of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run(
+        [sys.executable, "-m", "train.reproduce", *arguments],
+        cwd=work_dir,
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=280,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def given():
+    """Sets the command's flags as if they were given; they are taken back after the test."""
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["test"])
+    with flagsaver.flagsaver():
+        yield lambda arguments: flags.FLAGS(["test", *arguments])
+
+
+def write_run(out, dataset, model, seed, value):
+    """A finished run whose every metric is `value`."""
+    folder = out / f"{dataset}-quick" / f"{model}-seed{seed}"
+    (folder / "figures").mkdir(parents=True)
+    names = {metric for table in PAPERS["drai"].values() for metric in table.metrics}
+    names |= {f"{name}{end}" for name in names for end in ("_pixels", "_style", "_relative")}
+    entry = {"value": value, "std": None, "n": 9, "extractor": "none", "protocol": "by hand"}
+    (folder / "metrics.json").write_text(json.dumps(dict.fromkeys(names, entry)))
+    config = {"config": {"image_size": 32, "steps": 7, "batch_size": 2}}
+    (folder / "config.json").write_text(json.dumps(config))
+    for name in ("hybrids-of-two-images", "retrieval", "retrieval-2"):
+        Image.new("RGB", (8, 8)).save(folder / "figures" / f"{name}.png")
+
+
+def test_a_count_of_seeds_or_a_list_of_them():
+    assert reproduce.parse_seeds("3") == [0, 1, 2]
+    assert reproduce.parse_seeds("5,0") == [5, 0]
+    assert reproduce.parse_seeds("7,") == [7]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1,2,1", "names 1 more than once"),
+        ("0", "at least one seed"),
+        (",", "at least one seed"),
+        ("-1,2", "none below 0"),
+        ("three", "received 'three'"),
+    ],
+)
+def test_seeds_that_make_no_sense_are_refused(text, words):
+    with pytest.raises(ValueError, match=words):
+        reproduce.parse_seeds(text)
+
+
+def test_a_finished_table_is_written_without_training(given, tmp_path, capsys):
+    for seed, value in ((0, 0.2), (1, 0.4)):
+        for model, by in (("drai", 0), ("dai", 1), ("dcinfogan", 2), ("dcavae", 3)):
+            for dataset in ("skin_phantom", "nodule_phantom"):
+                write_run(tmp_path, dataset, model, seed, value + by)
+    given(["--paper=drai", "--table=3", "--seeds=2", f"--run_dir={tmp_path}"])
+    assert reproduce.reproduce() == 0
+    said = capsys.readouterr().out
+    assert "16 runs, 16 of them done before" in said
+    text = (tmp_path / "table-3.md").read_text()
+    assert "| DRAI | 0.30 ± 0.14 | 0.210 ± 0.01 | 0.30 ± 0.14 | 2 |" in text
+    assert "| DRAI | 0.30 ± 0.14 | 0.456 ± 0.06 | 0.30 ± 0.14 | 2 |" in text
+    assert "CIFC, best first: DRAI, DAI, D-cInfoGAN, D-cVAE; as in the paper." in text
+    assert "0.30 ± 0.14" in said
+    page = (tmp_path / "table-3.html").read_text()
+    assert "0.30 ± 0.14" in page and str(tmp_path) not in page
+
+
+def test_the_pixels_of_any_run_are_a_row_of_the_retrieval_table(given, tmp_path, capsys):
+    models = "dcinfogan dcavae selfReg+MIReg featureCycle MIReg selfReg dai drai".split()
+    for model in models:
+        write_run(tmp_path, "nodule_phantom", model, 0, 1.5)
+    given(["--table=4", "--seeds=1", f"--run_dir={tmp_path}"])
+    assert reproduce.reproduce() == 0
+    text = (tmp_path / "table-4.md").read_text()
+    assert "| Pixel Matched | 1.5 | 2.42 | 1.5 | 35.27 |" in text
+    capsys.readouterr()
+
+
+def test_a_figure_shows_the_picture_of_each_model(given, tmp_path, capsys):
+    for model in ("dcinfogan", "dcavae", "dai", "drai"):
+        write_run(tmp_path, "skin_phantom", model, 0, 1.0)
+    given(["--figure=13", f"--run_dir={tmp_path}"])
+    assert reproduce.reproduce() == 0
+    page = (tmp_path / "figure-13.html").read_text()
+    assert len(re.findall("<img ", page)) == 4
+    for title in ("D-cInfoGAN", "D-cAVAE", "DAI", "DRAI"):
+        assert f"{title} on skin_phantom, seed 0" in page
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "--table or --figure"),
+        (["--table=3", "--figure=12"], "one of them"),
+        (["--table=9"], "--table=9 is none of drai's. Known ones are: 1, 2, 3, 4, 5, 6"),
+        (["--figure=1"], "Known ones are: 10, 11"),
+        (["--table=1", "--seed=3"], "give --seeds"),
+        (["--table=1", "--seeds=1,1"], "more than once"),
+        (["--table=1", "--dataset=skin_phantom"], "lidc, lidc_patches, nodule_phantom"),
+        (["--table=3", "--dataset=lidc,lidc"], "more than once"),
+    ],
+)
+def test_a_wrong_flag_is_one_message(given, tmp_path, arguments, words):
+    given([*arguments, f"--run_dir={tmp_path / 'r'}"])
+    with pytest.raises(ValueError, match=re.escape(words)):
+        reproduce.reproduce()
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.slow
+def test_it_trains_what_is_missing_once_and_goes_on_after_a_failure(tmp_path):
+    tiny = [flag for flag in TINY if not flag.startswith("--dataset")]
+    data = ["--data=num_train=48", "--data=num_test=30", f"--data_dir={tmp_path / 'data'}"]
+    given = ["--figure=18", "--dataset=skin_phantom", "--steps=4", "--run_dir=r", *data, *tiny]
+    folder = tmp_path / "r/skin_phantom-quick-steps4"
+    (folder / "drai-seed1").mkdir(parents=True)
+    (folder / "drai-seed1/config.json").write_text("{}")  # no run's: this one fails
+    said = command(tmp_path, *given, "--seeds=1,0", status=1)
+    assert "[2/2] drai on skin_phantom, seed 0" in said
+    assert "failed: drai on skin_phantom, seed 1" in said
+    assert (folder / "drai-seed0/metrics.json").is_file()
+    assert (folder / "drai-seed0/figures/interpolation.png").is_file()
+    assert (folder / "judges/classifier/config.json").is_file()
+    assert "Failed: drai" in (tmp_path / "r/figure-18.html").read_text()
+    assert not (tmp_path / "saved_models").exists()
+
+    said = command(tmp_path, *given, "--seeds=1")
+    assert "1 runs, 1 of them done before" in said and "step" not in said

@@ -1,0 +1,131 @@
+"""The framework's command, from a phantom to an export, and the export on a volume."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import nibabel
+import numpy as np
+import pytest
+
+from tests.datasets import raw_volumes
+from tfdisent.phantoms import brain
+from train import unified
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TINY = [
+    "--steps=3",
+    "--batch_size=4",
+    "--data=num_train=4",
+    "--data=num_test=2",
+    "--data=slices_per_subject=2",
+    "--set=image_size=32",
+    "--set=filters=2",
+    "--set=discriminator_filters=2",
+]
+
+
+def run(module, work_dir, *arguments, status=0):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=work_dir,
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=280,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp("unified")
+    run("train.unified", work_dir, *TINY, "--run_dir=r")
+    return work_dir
+
+
+def test_a_run_measures_reports_and_exports(trained):
+    metrics = json.loads((trained / "r/metrics.json").read_text())
+    assert {"ssim_brain", "ssim_brain_affine", "dice", "dice_real", "anatomy_distance_ratio"} <= (metrics.keys())
+    assert (trained / "r/report.html").is_file()
+    card = json.loads((trained / "saved_models/unified-brain_phantom/1/card.json").read_text())
+    assert card["config"]["modalities"] == ["T1", "T1ce", "T2", "FLAIR"]
+    assert card["config"]["normalize"] == "volume"
+    # The phantom's field of view is 208 mm.
+    assert card["data"]["pixel_spacing"] == [6.5, 6.5] and card["data"]["planes"] == ["axial"]
+
+
+def test_the_export_translates_a_volume_onto_its_own_grid(trained):
+    subject = brain.draw_subject(seed=3, index=0, tumour=True)
+    volume, affine = brain.volume(subject, "T1", spacing=8.0)
+    nibabel.save(nibabel.Nifti1Image(volume, affine), trained / "T1.nii.gz")
+    model = "--model=saved_models/unified-brain_phantom"
+    arguments = [model, "--input=T1.nii.gz", "--output=made"]
+    run("tfdisent.apply", trained, *arguments, "--target=T2", "--target=FLAIR")
+    for target in ("T2", "FLAIR"):
+        made = nibabel.load(trained / f"made/T1_{target}.nii.gz")
+        assert made.shape == volume.shape
+        np.testing.assert_allclose(made.affine, affine)
+        values = made.get_fdata()
+        assert 0 <= values.min() < values.max() <= 1
+        assert not values[0, 0].any()  # background stays
+    _, error = run("tfdisent.apply", trained, *arguments, "--target=PET", status=1)
+    assert "T1, T1ce, T2, FLAIR" in error and "Traceback" not in error
+
+
+def test_volumes_of_unlike_sizes_in_three_planes_make_a_model_that_is_applied_in_three(tmp_path):
+    lines = ["subject,modality,image,split"]
+    for index, shape in enumerate([(24, 20, 18), (30, 26, 16), (22, 28, 20)]):
+        for modality, seed in (("T1", index), ("T2", 9 + index)):
+            name = f"s{index}_{modality}.nii.gz"
+            raw_volumes.write(tmp_path / "raw" / name, raw_volumes.brain(seed, shape))
+            lines.append(f"s{index},{modality},{name},{'test' if index == 2 else 'train'}")
+    (tmp_path / "raw/table.csv").write_text("\n".join(lines) + "\n")
+    size = ["--steps=2", "--batch_size=4", *[s for s in TINY if s.startswith("--set")]]
+    data = ["--dataset=manifest", "--raw_dir=raw/table.csv", "--run_dir=r"]
+    data += ["--data=planes=axial,coronal,sagittal", "--data=size=32x30"]
+    run("train.unified", tmp_path, *data, *size)
+    card = json.loads((tmp_path / "saved_models/unified-manifest/1/card.json").read_text())
+    assert card["config"]["modalities"] == ["T1", "T2"]
+    assert card["data"]["planes"] == ["axial", "coronal", "sagittal"]
+    # Slices of 32 x 30 mm are read as 32 x 32 pixels.
+    assert card["data"]["pixel_spacing"] == pytest.approx([1, 30 / 32], abs=1e-3)
+    arguments = ["--model=saved_models/unified-manifest", "--input=raw/s2_T1.nii.gz"]
+    run("tfdisent.apply", tmp_path, *arguments, "--output=made", "--target=T2")
+    assert nibabel.load(tmp_path / "made/s2_T1_T2.nii.gz").shape == (22, 28, 20)
+
+
+def test_presets_fit_the_configs_of_all_models():
+    from tfdisent.baselines.unified import CONFIGS
+
+    for name, config in CONFIGS.items():
+        for preset, settings in unified.presets(name).items():
+            assert config(**settings).steps > 0, (name, preset)
+
+
+def test_an_unknown_model_is_told_which_there_are(tmp_path):
+    _, error = run("train.unified", tmp_path, "--model=cyclegan", status=1)
+    assert "pix2pix" in error and "no_disentanglement" in error and "Traceback" not in error
+
+
+def test_images_of_classes_are_not_what_it_makes(tmp_path):
+    _, error = run("train.unified", tmp_path, "--mode=augment", status=1)
+    assert "does not generate" in error and "Traceback" not in error
+
+
+def test_data_of_one_modality_are_refused(tmp_path):
+    one = "--data=contrasts=T1"
+    _, error = run("train.unified", tmp_path, *TINY, one, status=1)
+    assert "two or more" in error and "Traceback" not in error
+
+
+def test_the_size_of_a_phantoms_slices_is_the_models(tmp_path):
+    _, error = run("train.unified", tmp_path, *TINY, "--data=size=40", status=1)
+    assert "--set=image_size" in error and "Traceback" not in error

@@ -1,0 +1,197 @@
+"""BraTS: MR images of gliomas (T1, contrast-enhanced T1, T2, FLAIR) with the tumour's parts drawn.
+
+All scans are skull-stripped, registered to one another and resampled to 240 x 240 x 155 voxels of
+1 mm; the background is 0.
+
+Cite: Menze et al., "The Multimodal Brain Tumor Image Segmentation Benchmark (BRATS)", IEEE TMI 34,
+1993 (2015), https://doi.org/10.1109/TMI.2014.2377694; Bakas et al., Scientific Data 4, 170117
+(2017), https://doi.org/10.1038/sdata.2017.117; Bakas et al., https://arxiv.org/abs/1811.02629
+Licence: for research, after registration; see the terms of the edition.
+Get it: Synapse (https://www.synapse.org/brats), or a copy on Kaggle. Unpack it anywhere in one
+folder. All editions from 2017 on are read, .nii and .nii.gz, however the folders are nested:
+
+    MICCAI_BraTS_2018_Data_Training/HGG/Brats18_2013_10_1/Brats18_2013_10_1_t1.nii.gz
+                                                          ... _t1ce, _t2, _flair, _seg
+                                    LGG/...
+    MICCAI_BraTS2020_TrainingData/BraTS20_Training_001/BraTS20_Training_001_t1.nii.gz ...
+                                  name_mapping.csv        Grade and BraTS_2020_subject_ID, optional
+    MICCAI_BraTS2020_ValidationData/BraTS20_Validation_001/...   cases without _seg
+    BraTS2021_00000/BraTS2021_00000_t1.nii.gz ...
+    BraTS-GLI-00000-000/BraTS-GLI-00000-000-t1n.nii.gz ...       -t1c, -t2w, -t2f, -seg
+
+Masks hold 0 background, 1 necrosis (with non-enhancing tumour up to 2020), 2 oedema, 3 enhancing
+tumour, whose code in the files was 4 up to 2021 and is 3 since. A file with both codes is of
+another scheme (2013, 2024) and an error. The segmentation of case 355 of 2020 has another name; the
+one file of a case that is no modality is taken for it.
+
+Protocols:
+
+unified   Liu et al. (ISBI 2021): slices 240 x 240 with at least 2000 brain pixels in every
+          modality. 100 subjects for the translator (train), 85 to test and 100 for the segmentor
+          (segmentation) of the 285 of 2018, of other editions as many in proportion; drawn by the
+          seed, for the paper's lists were not published.
+margin    Ouyang et al. (IPMI 2021): the middle 192 x 160 (anterior-posterior x right-left) of
+          slices 50 to 104, each with the one below and above as channels; five folds of which
+          `fold` tests, and a tenth of the others is for validation. The published folds are of
+          369 training and 125 validation cases shuffled together, and cannot be had from 369.
+plain     240 x 240, every slice that shows brain in all modalities, test_fraction and val_fraction.
+"""
+
+import csv
+import dataclasses
+import pathlib
+import re
+from typing import ClassVar
+
+import numpy as np
+
+from tfdisent.data.records import Manifest
+from tfdisent.datasets.builder import Unit, files_under
+from tfdisent.datasets.volumes import Scans, VolumeBuilder, deal, fold_split, seeded_split
+
+MODALITIES = ("t1", "t1ce", "t2", "flair")
+NUM_FOLDS = 5
+_SYNONYMS = {
+    **{"t1": "t1", "t1n": "t1", "t1ce": "t1ce", "t1c": "t1ce", "t1gd": "t1ce"},
+    **{"t2": "t2", "t2w": "t2", "flair": "flair", "t2f": "flair", "fla": "flair", "seg": "seg"},
+}
+_FILE = re.compile(rf"(.+)[_-]({'|'.join(_SYNONYMS)})\.nii(\.gz)?", re.IGNORECASE)
+# Sessions of one patient: the last number of Brats18_CBICA_AAB_1 and of BraTS-GLI-00000-000.
+_SESSION = re.compile(r"(Brats1\d_.+)_\d+|(BraTS-[A-Z]+-\d+)-\d+", re.IGNORECASE)
+# What differs from the defaults of the fields, which are those of "unified".
+_PROTOCOLS = {
+    "unified": {},
+    "margin": {
+        "size": "192x160",
+        "slice_range": ("50", "104"),
+        "min_foreground": 0,
+        "neighbours": 1,
+    },
+    "plain": {"min_foreground": 1},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class BraTS(VolumeBuilder):
+    """BraTS; the other options are those of `VolumeBuilder`.
+
+    Args:
+        protocol: "unified", "margin" or "plain"; see the module's text. Options that are given
+            beside it stay as given.
+        fold: which fold tests, of protocol "margin".
+        unlabelled: add the official validation cases, which have no masks, as split "unlabelled".
+    """
+
+    name = "brats"
+    num_shards: ClassVar[int] = 32
+    raw_help = (
+        "Get it from https://www.synapse.org/brats (registration), or a copy on Kaggle. The folder "
+        "must hold one folder a case, e.g. Brats18_2013_10_1 with Brats18_2013_10_1_t1.nii.gz, "
+        "_t1ce, _t2, _flair and _seg; datasets/brats.py says what else is read."
+    )
+
+    protocol: str = "unified"
+    fold: int = 0
+    unlabelled: bool = False
+    size: str = "240x240"
+    min_foreground: int = 2000
+    dtype: str = "int16"
+    modalities: tuple[str, ...] = MODALITIES
+    mask_labels: tuple[str, ...] = ("background", "necrosis", "oedema", "enhancing")
+    mask_codes: tuple[str, ...] = ("0", "1", "2", "4|3")
+
+    def __post_init__(self):
+        if self.protocol not in _PROTOCOLS:
+            raise ValueError(f"protocol must be one of {', '.join(_PROTOCOLS)}, received {self.protocol!r}.")
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, value in _PROTOCOLS[self.protocol].items():
+            if getattr(self, name) == defaults[name]:
+                object.__setattr__(self, name, value)
+        super().__post_init__()
+        if unknown := sorted(set(self.modalities) - set(MODALITIES)):
+            raise ValueError(f"brats has no modality {unknown[0]!r}, but {', '.join(MODALITIES)}.")
+        if not 0 <= self.fold < NUM_FOLDS:
+            raise ValueError(f"fold must be 0 to {NUM_FOLDS - 1}, received {self.fold}.")
+
+    def info(self, raw_dir: pathlib.Path) -> Manifest:
+        return self.manifest(
+            self.units(raw_dir),
+            description="BraTS: slices of T1, contrast-enhanced T1, T2 and FLAIR of gliomas.",
+            homepage="https://www.synapse.org/brats",
+            citation="Menze et al., IEEE TMI 34, 1993 (2015), https://doi.org/10.1109/TMI.2014.2377694",
+            licence="for research, after registration",
+        )
+
+    def splits(self, raw_dir: pathlib.Path) -> dict[str, list[Unit]]:
+        units = self.units(raw_dir)
+        labelled = [unit for unit in units if unit.source.mask or unit.problem]
+        others = [unit for unit in units if not (unit.source.mask or unit.problem)]
+        subjects = [unit.subject for unit in labelled if not unit.problem]
+        if self.protocol == "unified":
+            shares = {"test": 85 / 285, "segmentation": 100 / 285}
+            splits = deal(labelled, seeded_split(subjects, shares, self.seed))
+        elif self.protocol == "margin":
+            folds = fold_split(subjects, self.fold, NUM_FOLDS, 0.1, self.seed)
+            splits = deal(labelled, folds)
+        else:
+            splits = self.seeded_splits(labelled)
+        return {**splits, "unlabelled": others} if others else splits
+
+    def index(self, raw_dir: pathlib.Path) -> list[Unit]:
+        cases: dict[pathlib.Path, list[pathlib.Path]] = {}
+        grades = {}
+        for path in files_under(raw_dir):
+            if path.name.lower().endswith((".nii", ".nii.gz")):
+                cases.setdefault(path.parent, []).append(path)
+            elif path.name.lower().startswith("name_mapping") and path.suffix.lower() == ".csv":
+                grades |= _grades(path)
+        units = []
+        for folder, paths in cases.items():
+            files, odd = {}, []
+            for path in paths:
+                match = _FILE.fullmatch(path.name)
+                if match:
+                    files[_SYNONYMS[match[2].lower()]] = str(path)
+                else:
+                    odd.append(str(path))
+            if not files:
+                continue
+            if "seg" not in files and len(odd) == 1:
+                files["seg"] = odd[0]
+            places = (raw_dir.name, *folder.relative_to(raw_dir).parts)
+            is_validation = any("validation" in place.lower() for place in places)
+            if is_validation and "seg" not in files and not self.unlabelled:
+                continue
+            grade = next((p for p in places if p in ("HGG", "LGG")), grades.get(folder.name, ""))
+            units.append(self._unit(folder, files, grade, is_validation))
+        return units
+
+    def mask_ids(self, path: str, codes: np.ndarray) -> np.ndarray:
+        if self.mask_codes == type(self).mask_codes and (codes == 3).any() and (codes == 4).any():
+            raise ValueError(
+                f"{path} holds both codes 3 and 4, as in the editions of 2013 and 2024, where they "
+                "mean other parts. Name them in mask_labels and mask_codes."
+            )
+        return super().mask_ids(path, codes)
+
+    def _unit(self, folder: pathlib.Path, files: dict[str, str], grade: str, is_validation: bool) -> Unit:
+        match = _SESSION.fullmatch(folder.name)
+        subject = (match[1] or match[2]) if match else folder.name
+        problem = ""
+        if "seg" not in files and not is_validation:
+            problem = f"{folder} has no segmentation (_seg.nii.gz). Get the case again."
+        images = {name: files.get(name, "") for name in self.modalities}
+        scans = Scans(images, files.get("seg", ""))
+        return Unit(folder.name, subject, scans, grade, problem)
+
+
+def _grades(path: pathlib.Path) -> dict[str, str]:
+    """Grade (HGG or LGG) by the name of the case in any of the editions."""
+    rows = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+    return {
+        name: row["Grade"]
+        for row in rows
+        if row.get("Grade")
+        for column, name in row.items()
+        if column != "Grade" and isinstance(name, str)
+    }

@@ -1,0 +1,509 @@
+"""Phantoms as data sets: images with known factors, made from code; no raw data is needed.
+
+skin_phantom      `tfdisent.phantoms.skin`: drawn dermatoscopic images of skin lesions, labels bkl,
+                  mel and nv in equal parts, with each image's factors and the lesion's mask.
+nodule_phantom    `tfdisent.phantoms.nodule`: CT patches of lung nodules, labels benign and
+                  malignant in equal parts, conditions as LIDC's.
+brain_phantom     `tfdisent.phantoms.brain`: MR and FDG-PET of brains with a tumour or lesions, on
+                  several scanners.
+cardiac_phantom   `tfdisent.phantoms.cardiac`: cine and late enhancement of the heart, misaligned.
+abdomen_phantom   `tfdisent.phantoms.abdomen`: T1 and T2-SPIR of the abdomen, misaligned.
+retina_phantom    `tfdisent.phantoms.retina`: OCT of the macula with fluid, by two vendors.
+
+The last four are made of subjects, each with several slices; a subject is in one split only.
+Part of this project, Apache-2.0. The brain's tissue maps are those of the MNI152 template (ICBM
+2009a, Fonov et al., NeuroImage 54, 313, 2011), which the package `nilearn` carries.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+
+from tfdisent.data.records import Feature, Manifest
+from tfdisent.datasets.builder import Builder, Unit
+from tfdisent.phantoms import abdomen, brain, cardiac, fields, nodule, retina, skin
+from tfdisent.volumes import preprocess
+
+# Test images are those of the endless series from here on, so that they stay the same with any
+# num_train.
+_FIRST_TEST_IMAGE = 10_000_000
+_DRAW = 1000  # random stream of what a data set draws for a subject, none of the phantoms' own
+
+
+@dataclasses.dataclass(frozen=True)
+class _Phantom(Builder):
+    """Images (or subjects) 0 ... num_train - 1 of the series that `seed` names for training, others
+    of it for testing.
+    """
+
+    labels: ClassVar[tuple[str, ...]] = ()
+
+    num_train: int = 5000
+    num_test: int = 1000
+    size: int = 64
+    seed: int = 0
+
+    def __post_init__(self):
+        if not (1 <= self.num_train <= _FIRST_TEST_IMAGE and self.num_test >= 1 and self.seed >= 0):
+            raise ValueError(
+                f"{self.name} needs 1 <= num_train <= 10 million, num_test >= 1 and seed >= 0, "
+                "received "
+                f"num_train={self.num_train}, num_test={self.num_test}, seed={self.seed}."
+            )
+        if not 16 <= self.size <= 1024:
+            raise ValueError(f"{self.name} needs 16 <= size <= 1024 pixels, received size={self.size}.")
+
+    def splits(self, raw_dir: pathlib.Path | None) -> dict[str, list[Unit]]:
+        counts = {"train": (0, self.num_train), "test": (_FIRST_TEST_IMAGE, self.num_test)}
+        return {
+            split: [self._unit(f"{split}-{index - first:06d}", split, index) for index in range(first, first + count)]
+            for split, (first, count) in counts.items()
+        }
+
+    def _unit(self, key: str, split: str, index: int) -> Unit:
+        """An image whose label follows from its index; `source` is the index and the label."""
+        label = index % len(self.labels)
+        return Unit(key, key, (index, label), group=self.labels[label])
+
+    def _manifest(self, **entries) -> Manifest:
+        return Manifest(
+            dataset=self.name,
+            version=self.version,
+            licence="Apache-2.0",
+            seed=self.seed,
+            **entries,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SkinPhantom(_Phantom):
+    """Dermatoscopic images with one lesion each."""
+
+    name = "skin_phantom"
+    labels = skin.LABELS
+
+    def info(self, raw_dir: pathlib.Path | None) -> Manifest:
+        return self._manifest(
+            image_shape=(self.size, self.size, 3),
+            modalities=("dermatoscopy",),
+            labels=skin.LABELS,
+            condition_names=skin.LABELS,
+            factor_names=skin.FACTORS,
+            mask_labels=("skin", "lesion"),
+            description="Drawn dermatoscopic images of skin lesions with known factors.",
+        )
+
+    def examples(self, unit: Unit) -> Iterator[dict]:
+        index, label = unit.source
+        factors = skin.draw_factors(label, seed=self.seed, index=index)
+        image, mask = skin.render(label, factors, size=self.size, seed=self.seed, index=index)
+        yield {"image": image, "mask": mask[..., None], "label": label, "factors": factors}
+
+
+@dataclasses.dataclass(frozen=True)
+class NodulePhantom(_Phantom):
+    """CT patches with one nodule each, HU as in `lidc`.
+
+    Args:
+        window: HU that become -1 and 1: minimum and maximum in `intensity`.
+    """
+
+    name = "nodule_phantom"
+    labels = nodule.LABELS
+
+    window: tuple[float, ...] = nodule.WINDOW
+
+    def __post_init__(self):
+        super().__post_init__()
+        try:
+            low, high = map(float, self.window)
+        except ValueError:
+            low = high = 0.0
+        if not low < high:
+            raise ValueError(f"nodule_phantom needs window as two rising HU, received {self.window}.")
+        object.__setattr__(self, "window", (low, high))
+
+    def info(self, raw_dir: pathlib.Path | None) -> Manifest:
+        return self._manifest(
+            image_shape=(self.size, self.size, 1),
+            image_dtype="int16",
+            modalities=("CT",),
+            labels=nodule.LABELS,
+            condition_names=nodule.CONDITION_NAMES,
+            factor_names=nodule.FACTORS,
+            mask_labels=nodule.MASK_LABELS,
+            description="Drawn CT patches of lung nodules with known attributes and factors.",
+        )
+
+    def examples(self, unit: Unit) -> Iterator[dict]:
+        index, label = unit.source
+        attributes = nodule.draw_attributes(label, seed=self.seed, index=index)
+        factors = nodule.draw_factors(attributes, seed=self.seed, index=index)
+        image, mask = nodule.render(factors, size=self.size, seed=self.seed, index=index)
+        pixel = nodule.FIELD_OF_VIEW / self.size
+        statistics = preprocess.volume_statistics(image)[None]
+        statistics[0, :2] = self.window
+        yield {
+            "image": image[..., None],
+            "intensity": statistics,
+            "mask": mask[..., None],
+            "label": label,
+            "condition": nodule.condition(attributes),
+            "factors": factors,
+            "spacing": np.array([pixel, pixel, 0], np.float32),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class _SubjectPhantom(_Phantom):
+    """Subjects with several slices. With several domains, `paired` says who is on which."""
+
+    num_train: int = 60
+    num_test: int = 20
+    size: int = 128
+    slices_per_subject: int = 8
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check("slices_per_subject", 1 <= self.slices_per_subject <= 500, "1 to 500")
+
+    def _check(self, option: str, is_valid: bool, expected: str) -> None:
+        if not is_valid:
+            raise ValueError(f"{self.name} needs {option} of {expected}, received {getattr(self, option)!r}.")
+
+    def _check_names(self, option: str, known: tuple[str, ...]) -> None:
+        names = getattr(self, option)
+        is_valid = bool(names) and set(names) <= set(known) and len(set(names)) == len(names)
+        self._check(option, is_valid, f"one or more of {','.join(known)}, each once")
+
+    def _unit(self, key: str, split: str, index: int) -> Unit:
+        """`source` is the subject's index and the domains that it was scanned on."""
+        domains = self._domains(split, index)
+        return Unit(key, key, (index, domains), group=",".join(domains))
+
+    def _domains(self, split: str, index: int) -> tuple[str, ...]:
+        return ()
+
+    def _spread(self, low: float, high: float) -> np.ndarray:
+        """Where the slices lie: evenly from `low` to `high`; a single one in the middle."""
+        count = self.slices_per_subject
+        return np.linspace(low, high, count) if count > 1 else np.array([(low + high) / 2])
+
+    def _has(self, index: int, fractions: tuple[float, ...]) -> list[bool]:
+        """For each fraction whether this subject is one of it."""
+        drawn = fields.stream(self.seed, index, _DRAW).uniform(size=len(fractions))
+        return [bool(value < fraction) for value, fraction in zip(drawn, fractions, strict=True)]
+
+
+def _paired_domains(domains: tuple[str, ...], paired: str, split: str, index: int) -> tuple[str, ...]:
+    """All domains, or the one that falls to a subject."""
+    if paired == "all" or (paired == "test" and split == "test"):
+        return domains
+    return (domains[index % len(domains)],)
+
+
+@dataclasses.dataclass(frozen=True)
+class BrainPhantom(_SubjectPhantom):
+    """Axial slices of brains, each in all contrasts, aligned.
+
+    Args:
+        contrasts: which of `brain.CONTRASTS`; the channels in this order.
+        scanners: which of `brain.SCANNERS`; the domains.
+        paired: who is on which scanner. "test": training subjects on one each, in turn, and test
+            subjects on all, for the truth; "all" and "none" for both splits.
+        tumour: fraction of the subjects with a tumour.
+        lesions: fraction of the subjects with lesions of multiple sclerosis.
+        mask: "pathology", as BraTS (with a tumour only) or as MSSEG (with lesions only), or
+            "tissue", as IXI.
+        neighbours: how many slices on either side become channels, of each contrast in turn; slices
+            lie (80 mm / (slices_per_subject - 1)) apart.
+    """
+
+    name = "brain_phantom"
+
+    contrasts: tuple[str, ...] = ("T1", "T1ce", "T2", "FLAIR")
+    scanners: tuple[str, ...] = ("scanner_a",)
+    paired: str = "test"
+    tumour: float = 1.0
+    lesions: float = 0.0
+    mask: str = "pathology"
+    neighbours: int = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check_names("contrasts", brain.CONTRASTS)
+        self._check_names("scanners", tuple(brain.SCANNERS))
+        self._check("paired", self.paired in ("none", "test", "all"), "none, test or all")
+        self._check("mask", self.mask in ("pathology", "tissue"), "pathology or tissue")
+        self._check("tumour", 0 <= self.tumour <= 1, "0 to 1")
+        self._check("lesions", 0 <= self.lesions <= 1, "0 to 1")
+        self._check("neighbours", 0 <= self.neighbours <= 16, "0 to 16")
+
+    def info(self, raw_dir: pathlib.Path | None) -> Manifest:
+        num_channels = len(self.contrasts) * (2 * self.neighbours + 1)
+        return self._manifest(
+            image_shape=(self.size, self.size, num_channels),
+            image_dtype="int16",
+            modalities=self.contrasts,
+            domains=self.scanners,
+            factor_names=brain.FACTORS,
+            mask_labels=self._mask_labels,
+            description="Brains from the MNI152 tissue maps, by the signal equations of MR.",
+            homepage="https://nist.mni.mcgill.ca/icbm-152-nonlinear-atlases-2009",
+            citation="Tissue maps: Fonov et al., NeuroImage 54, 313 (2011), "
+            "https://doi.org/10.1016/j.neuroimage.2010.07.033",
+        )
+
+    def examples(self, unit: Unit) -> Iterator[dict]:
+        index, scanners = unit.source
+        tumour, lesions = self._has(index, (self.tumour, self.lesions))
+        subject = brain.draw_subject(seed=self.seed, index=index, tumour=tumour, lesions=lesions)
+        positions = brain.slice_positions(self.slices_per_subject)
+        anatomy = brain.anatomy(subject, positions, size=self.size)
+        gap = np.ptp(positions) / max(1, len(positions) - 1)
+        for scanner in scanners:
+            stacks = [np.rint(brain.render(anatomy, contrast, scanner)).astype(np.int16) for contrast in self.contrasts]
+            statistics = [preprocess.volume_statistics(stack, anatomy.brain) for stack in stacks]
+            for k in range(len(positions)):
+                channels = [preprocess.neighbour_slices(stack, k, self.neighbours) for stack in stacks]
+                example = {
+                    "key": f"{unit.key}/{scanner}/{k:03d}",
+                    "image": np.concatenate(channels, axis=-1),
+                    "domain": scanner,
+                    "slice_index": k,
+                    "num_slices": len(positions),
+                    "spacing": np.array([anatomy.spacing, anatomy.spacing, gap], np.float32),
+                    "intensity": np.repeat(statistics, 2 * self.neighbours + 1, axis=0),
+                    "factors": subject.factors,
+                }
+                if self._mask_labels:
+                    example["mask"] = self._mask(anatomy, k)[..., None]
+                yield example
+
+    @property
+    def _mask_labels(self) -> tuple[str, ...]:
+        if self.mask == "tissue":
+            return brain.TISSUE_LABELS
+        names = brain.PATHOLOGY_LABELS[1:4] if self.tumour else ()
+        names += brain.PATHOLOGY_LABELS[4:] if self.lesions else ()
+        return (brain.PATHOLOGY_LABELS[0], *names) if names else ()
+
+    def _mask(self, anatomy: brain.Anatomy, k: int) -> np.ndarray:
+        if self.mask == "tissue":
+            return anatomy.tissue_labels[k]
+        ids = [self._mask_labels.index(name) if name in self._mask_labels else 0 for name in brain.PATHOLOGY_LABELS]
+        return np.array(ids, np.uint8)[anatomy.pathology[k]]
+
+    def _domains(self, split: str, index: int) -> tuple[str, ...]:
+        return _paired_domains(self.scanners, self.paired, split, index)
+
+
+@dataclasses.dataclass(frozen=True)
+class RetinaPhantom(_SubjectPhantom):
+    """OCT B-scans of the macula, spread over 2 mm around the fovea.
+
+    Args:
+        vendors: which of `retina.VENDORS`; the domains.
+        paired: who is on which vendor's device, as in `BrainPhantom`.
+        fluids: which kinds there are.
+        fluid: fraction of the eyes that have each kind.
+    """
+
+    name = "retina_phantom"
+
+    size: int = 256
+    vendors: tuple[str, ...] = tuple(retina.VENDORS)
+    paired: str = "test"
+    fluids: tuple[str, ...] = retina.FLUIDS
+    fluid: float = 0.7
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check_names("vendors", tuple(retina.VENDORS))
+        self._check("paired", self.paired in ("none", "test", "all"), "none, test or all")
+        self._check_names("fluids", retina.FLUIDS)
+        self._check("fluid", 0 <= self.fluid <= 1, "0 to 1")
+
+    def info(self, raw_dir: pathlib.Path | None) -> Manifest:
+        return self._manifest(
+            image_shape=(self.size, self.size, 1),
+            modalities=("OCT",),
+            domains=self.vendors,
+            factor_names=retina.FACTORS,
+            mask_labels=retina.MASK_LABELS,
+            extra_features={
+                # Rows of the borders of the layers, see `retina.Scan`.
+                "boundaries": Feature((len(retina.LAYERS) + 2, self.size), "float16")
+            },
+            description="Drawn OCT of the macula with fluid, the same eyes on two devices.",
+        )
+
+    def examples(self, unit: Unit) -> Iterator[dict]:
+        index, vendors = unit.source
+        found = self._has(index, (self.fluid,) * len(retina.FLUIDS))
+        fluid = [name for name, is_found in zip(retina.FLUIDS, found, strict=True) if is_found and name in self.fluids]
+        factors = retina.draw_factors(seed=self.seed, index=index, fluid=fluid)
+        offsets = self._spread(-1.0, 1.0)
+        gap = np.ptp(offsets) / max(1, len(offsets) - 1)
+        spacing = np.array([retina.DEPTH / self.size, retina.WIDTH / self.size, gap], np.float32)
+        for vendor in vendors:
+            scans = [
+                retina.render(factors, vendor, offset=at, size=self.size, seed=self.seed, index=index)
+                for at in offsets.tolist()
+            ]
+            images = np.rint(255 * np.stack([scan.image for scan in scans])).astype(np.uint8)
+            statistics = preprocess.volume_statistics(images)[None]
+            for k, scan in enumerate(scans):
+                yield {
+                    "key": f"{unit.key}/{vendor}/{k:03d}",
+                    "image": images[k][..., None],
+                    "mask": scan.mask[..., None],
+                    "domain": vendor,
+                    "slice_index": k,
+                    "num_slices": len(scans),
+                    "spacing": spacing,
+                    "intensity": statistics,
+                    "boundaries": scan.boundaries.astype(np.float16),
+                    "factors": factors,
+                }
+
+    def _domains(self, split: str, index: int) -> tuple[str, ...]:
+        return _paired_domains(self.vendors, self.paired, split, index)
+
+
+@dataclasses.dataclass(frozen=True)
+class _MisalignedPhantom(_SubjectPhantom):
+    """Slices in two modalities that are misaligned. As in `chaos`, a record is a slice of the first
+    with the `candidates` slices of the second that lie nearest to it, the nearest first: the one of
+    the same position, then its neighbours. Masks are those of the channels.
+
+    `displacement` (float16, pixels along y and x) leads from a pixel of the nearest slice of the
+    second modality to the place of the first that it shows.
+    """
+
+    candidates: int = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check("candidates", 1 <= self.candidates <= 16, "1 to 16")
+
+    def _paired_manifest(self, extra_features: dict[str, Feature], **entries) -> Manifest:
+        return self._manifest(
+            image_shape=(self.size, self.size, 1 + self.candidates),
+            image_dtype="float16",
+            mask_channels=1 + self.candidates,
+            extra_features={
+                "displacement": Feature((self.size, self.size, 2), "float16"),
+                "partner_index": Feature((self.candidates,), "int64"),
+                "partner_distance": Feature((self.candidates,), "float32"),
+                **extra_features,
+            },
+            **entries,
+        )
+
+    def _records(
+        self,
+        unit: Unit,
+        pairs: list[cardiac.Pair] | list[abdomen.Pair],
+        positions: np.ndarray,
+        pixel: float,
+        factors: np.ndarray,
+    ) -> Iterator[dict]:
+        """Records of pairs whose first four entries are two images and their two masks."""
+        first, second, first_masks, second_masks = (np.stack([pair[k] for pair in pairs]) for k in range(4))
+        first, second = first.astype(np.float16), second.astype(np.float16)
+        statistics = [preprocess.volume_statistics(stack) for stack in (first, second)]
+        statistics += [statistics[1]] * (self.candidates - 1)
+        distances = np.abs(positions[:, None] - positions)
+        partners = np.argsort(distances.round(3), axis=1, kind="stable")
+        partners = partners[:, np.arange(self.candidates).clip(0, len(pairs) - 1)]
+        gap = np.ptp(positions) / max(1, len(positions) - 1)
+        for k, pair in enumerate(pairs):
+            near = partners[k]
+            yield {
+                "key": f"{unit.key}/{k:03d}",
+                "image": np.stack([first[k], *second[near]], axis=-1),
+                "mask": np.stack([first_masks[k], *second_masks[near]], axis=-1),
+                "slice_index": k,
+                "num_slices": len(pairs),
+                "spacing": np.array([pixel, pixel, gap], np.float32),
+                "intensity": np.stack(statistics),
+                "factors": factors,
+                "displacement": pair.displacement.astype(np.float16),
+                "partner_index": near,
+                "partner_distance": distances[k, near],
+            }
+
+
+@dataclasses.dataclass(frozen=True)
+class CardiacPhantom(_MisalignedPhantom):
+    """Short-axis slices of the heart from base to apex: cine and LGE.
+
+    Args:
+        candidates: how many LGE slices come with each cine slice.
+        scar: fraction of the subjects with a scar. `scar` of a record is its mask on both.
+    """
+
+    name = "cardiac_phantom"
+
+    slices_per_subject: int = 6
+    scar: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check("scar", 0 <= self.scar <= 1, "0 to 1")
+
+    def info(self, raw_dir: pathlib.Path | None) -> Manifest:
+        return self._paired_manifest(
+            {"scar": Feature((self.size, self.size, 2), "uint8")},
+            modalities=cardiac.MODALITIES,
+            factor_names=cardiac.FACTORS,
+            mask_labels=cardiac.MASK_LABELS,
+            description="Drawn cine and LGE of the heart, misaligned by a known deformation.",
+        )
+
+    def examples(self, unit: Unit) -> Iterator[dict]:
+        index, _ = unit.source
+        (scar,) = self._has(index, (self.scar,))
+        factors = cardiac.draw_factors(seed=self.seed, index=index, scar=scar)
+        levels = self._spread(0.05, 0.95)
+        pairs = [
+            cardiac.render(factors, level=at, size=self.size, seed=self.seed, index=index) for at in levels.tolist()
+        ]
+        pixel = cardiac.FIELD_OF_VIEW / self.size
+        records = self._records(unit, pairs, cardiac.EXTENT * levels, pixel, factors)
+        for pair, record in zip(pairs, records, strict=True):
+            yield {**record, "scar": np.stack([pair.cine_scar, pair.lge_scar], axis=-1)}
+
+
+@dataclasses.dataclass(frozen=True)
+class AbdomenPhantom(_MisalignedPhantom):
+    """Axial slices of the abdomen from the dome of the liver to the kidneys: T1 and T2-SPIR.
+
+    Args:
+        candidates: how many T2 slices come with each T1 slice.
+    """
+
+    name = "abdomen_phantom"
+
+    def info(self, raw_dir: pathlib.Path | None) -> Manifest:
+        return self._paired_manifest(
+            {},
+            modalities=abdomen.MODALITIES,
+            factor_names=abdomen.FACTORS,
+            mask_labels=abdomen.MASK_LABELS,
+            description="Drawn T1 and T2-SPIR of the abdomen, misaligned by known breathing.",
+        )
+
+    def examples(self, unit: Unit) -> Iterator[dict]:
+        index, _ = unit.source
+        factors = abdomen.draw_factors(seed=self.seed, index=index)
+        levels = self._spread(0.05, 0.95)
+        pairs = [
+            abdomen.render(factors, level=at, size=self.size, seed=self.seed, index=index) for at in levels.tolist()
+        ]
+        pixel = abdomen.FIELD_OF_VIEW / self.size
+        yield from self._records(unit, pairs, abdomen.EXTENT * levels, pixel, factors)

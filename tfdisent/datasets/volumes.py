@@ -1,0 +1,606 @@
+"""What the data sets of volumes share: from one subject's files to records of its slices.
+
+A data set derives from `VolumeBuilder` and says where things are; reading, checking, preprocessing
+and cutting into slices are here:
+
+    @dataclasses.dataclass(frozen=True)
+    class Example(VolumeBuilder):
+        name = "example"
+        raw_help = "Get it from ..."
+
+        mask_labels: tuple[str, ...] = ("background", "lesion")     # what masks hold, and
+        mask_codes: tuple[str, ...] = ("0", "1")                    # the files' codes of them
+
+        def index(self, raw_dir):           # all units, by names alone; "" for a missing modality
+            return [Unit("p1", "p1", Scans({"T1": "p1/t1.nii.gz", "T2": ""}, mask="p1/seg.nii.gz"))]
+
+        def info(self, raw_dir):
+            return self.manifest(self.units(raw_dir), description=..., licence=...)
+
+        def splits(self, raw_dir):
+            return self.seeded_splits(self.units(raw_dir))
+
+Slices are axial, anterior up and the patient's right on the left, numbered from inferior to
+superior (`tfdisent.volumes`); with `planes` coronal and sagittal ones beside them, superior up
+(`tfdisent.volumes.planes`), whose keys say so. A unit is one session of one subject; splits are made
+by subject.
+Channels of an image are the modalities in their order, or with `neighbours` all slices of the
+first, then all of the second. `intensity` describes the subject's whole volume inside its
+foreground, as it is stored. Masks hold contiguous ids; `options` of the manifest has the files'
+codes of them as `mask_codes`. `labelled` is 1 where there was a mask.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from tfdisent import volumes
+from tfdisent.data.records import IMAGE_DTYPES, Feature, Manifest
+from tfdisent.datasets.builder import Builder, Unit
+from tfdisent.intensity import INTENSITY
+from tfdisent.volumes import Volume, planes, preprocess
+
+
+class Scans(NamedTuple):
+    """The files of one session, as `Unit.source`. Every unit of a data set names the same
+    modalities in the same order; the path is "" where there is none. `size` and `dtype` of the
+    stored images are filled in by `VolumeBuilder.units`.
+    """
+
+    images: dict[str, str]
+    mask: str = ""
+    brain_mask: str = ""
+    domain: str = ""
+    label: str = ""
+    condition: tuple[float, ...] = ()
+    size: tuple[int, int] = (0, 0)
+    dtype: str = ""
+
+
+class Session(NamedTuple):
+    """What `VolumeBuilder.load` reads: volumes by modality (without those missing), and of the
+    first one's shape the mask as contiguous ids (uint8) and the brain mask (bool), or None.
+    """
+
+    images: dict[str, Volume]
+    mask: np.ndarray | None
+    brain: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class VolumeBuilder(Builder):
+    """A data set of volumes.
+
+    Args:
+        size: height and width of the slices as "HxW" or one number; cut and filled up around the
+            middle. Empty: as large as the largest, filled up.
+        pixel_spacing: resample slices to square pixels of so many millimetres; 0 leaves them.
+        planes: of "axial", "coronal" and "sagittal": what slices are made of, as a model needs them
+            that is applied in three planes. Others than axial ones are brought to the axial ones'
+            pixels.
+        slice_range: first and last axial slice (from below, counted from 0, both included); empty:
+            all.
+        min_foreground: pixels of foreground that a slice must have in every modality.
+        foreground: "nonzero" (background was set to 0), or "otsu" (images as scanned); inside the
+            brain mask where there is one.
+        background: what is filled up, and what is outside of a brain mask.
+        neighbours: how many slices on either side become channels.
+        n4: shrink factor of a bias field correction (4 is usual), 0 for none.
+        dtype: "int16", "float16" or "uint8"; "auto" is int16 if all files hold integers, else
+            float16.
+        nan: "fail" at voxels that are not finite, or set them to "zero".
+        max_oblique: largest angle in degrees between a file's axes and the canonical ones.
+        allow_missing: keep subjects without one of the modalities: it is 0, and so is `available`.
+        modalities: which ones, in this order; empty: the data set's own.
+        mask_labels: names of what masks hold, the background first.
+        mask_codes: the files' codes of these names, by default 0, 1, ...; several codes of one
+            name as "4|3".
+        test_fraction: of the subjects.
+        val_fraction: of the subjects; 0 makes no split "val".
+        seed: of the splits.
+    """
+
+    num_shards: ClassVar[int] = 16
+    extra_features: ClassVar[dict[str, Feature]] = {}
+
+    size: str = ""
+    pixel_spacing: float = 0.0
+    planes: tuple[str, ...] = ("axial",)
+    slice_range: tuple[str, ...] = ()
+    min_foreground: int = 1
+    foreground: str = "nonzero"
+    background: float = 0.0
+    neighbours: int = 0
+    n4: int = 0
+    dtype: str = "auto"
+    nan: str = "fail"
+    max_oblique: float = volumes.MAX_OBLIQUE
+    allow_missing: bool = False
+    modalities: tuple[str, ...] = ()
+    mask_labels: tuple[str, ...] = ()
+    mask_codes: tuple[str, ...] = ()
+    test_fraction: float = 0.2
+    val_fraction: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self):
+        if not isinstance(self.size, str):
+            size = (self.size,) if isinstance(self.size, int) else self.size
+            object.__setattr__(self, "size", "x".join(map(str, size)))
+        object.__setattr__(self, "slice_range", tuple(map(str, self.slice_range)))
+        codes = self.mask_codes or range(len(self.mask_labels))
+        object.__setattr__(self, "mask_codes", tuple(map(str, codes)))
+        self._check_choices()
+        self._check_numbers()
+        _parsed_size(self.size), _parsed_range(self.slice_range), self._code_ids()
+
+    def _check_choices(self) -> None:
+        for name, choices in (
+            ("foreground", ("nonzero", "otsu")),
+            ("dtype", ("auto", *IMAGE_DTYPES)),
+            ("nan", ("fail", "zero")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, received {getattr(self, name)!r}.")
+        if not self.planes or sorted(self.planes) != sorted(set(self.planes) & set(planes.PLANES)):
+            raise ValueError(
+                f"planes must be one or more of {', '.join(planes.PLANES)}, each once, received {self.planes}."
+            )
+        if len(set(self.modalities)) < len(self.modalities):
+            raise ValueError(f"modalities must name each one once, received {self.modalities}.")
+
+    def _check_numbers(self) -> None:
+        for name, low, high in (
+            ("pixel_spacing", 0, 100),
+            ("min_foreground", 0, 2**31),
+            ("neighbours", 0, 16),
+            ("n4", 0, 32),
+            ("max_oblique", 0, 90),
+            ("test_fraction", 0, 1),
+            ("val_fraction", 0, 1),
+            ("seed", 0, 2**63),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must be {low} to {high}, received {getattr(self, name)!r}.")
+        if self.test_fraction + self.val_fraction >= 1:
+            raise ValueError(
+                "test_fraction and val_fraction leave nothing to train on: "
+                f"{self.test_fraction} and {self.val_fraction}."
+            )
+
+    # What a data set defines or changes.
+
+    def index(self, raw_dir: pathlib.Path) -> list[Unit]:
+        """All units, with `Scans` as their source, by names and tables alone."""
+        raise NotImplementedError
+
+    def read(self, path: str, labels: bool = False) -> Volume:
+        """One volume; for data sets whose slices are not axial, or whose files are special."""
+        return volumes.read_volume(path, labels, nan=self.nan, max_oblique=self.max_oblique)
+
+    def load(self, scans: Scans) -> Session:
+        """Reads all files of a session, each once, and checks that they belong together."""
+        images, first = {}, ""
+        for name, path in scans.images.items():
+            if path:
+                images[name] = self.read(path)
+                first = first or name
+                _check_grid(path, images[name], scans.images[first], images[first])
+        if not images:
+            raise ValueError("it has no modality at all")
+        reference = scans.images[first], images[first]
+        mask = brain = None
+        if scans.mask:
+            codes = self.read(scans.mask, labels=True)
+            _check_grid(scans.mask, codes, *reference)
+            mask = self.mask_ids(scans.mask, codes.array)
+        if scans.brain_mask:
+            codes = self.read(scans.brain_mask, labels=True)
+            _check_grid(scans.brain_mask, codes, *reference)
+            brain = codes.array > 0
+        return Session(images, mask, brain)
+
+    # What a data set uses.
+
+    def units(self, raw_dir: pathlib.Path) -> list[Unit]:
+        """The index, with what is missing turned into problems, and the stored size and dtype."""
+        units = [self._checked(unit) for unit in self.index(raw_dir)]
+        if not units:
+            raise FileNotFoundError(f"{self.name}: nothing that fits was found under {raw_dir}.\n{self.raw_help}")
+        size, dtype = _parsed_size(self.size), self.dtype
+        if not size or dtype == "auto":
+            headers = list(self._headers(units))
+            size = size or self._largest(headers)
+            if dtype == "auto":
+                dtype = "int16" if all(header.is_integer for header in headers) else "float16"
+        return [
+            unit._replace(
+                source=unit.source._replace(size=size, dtype=dtype),
+                modalities=tuple(name for name, path in unit.source.images.items() if path),
+            )
+            for unit in units
+        ]
+
+    def manifest(self, units: Sequence[Unit], *, condition_names: Sequence[str] = (), **words: str) -> Manifest:
+        """What records of these units look like; `words` are the manifest's texts."""
+        scans = [unit.source for unit in units if not unit.problem] or [units[0].source]
+        modalities = tuple(scans[0].images)
+        labelled = {"labelled": Feature((), "int64")} if self.mask_labels else {}
+        return Manifest(
+            dataset=self.name,
+            version=self.version,
+            image_shape=(*scans[0].size, len(modalities) * (2 * self.neighbours + 1)),
+            image_dtype=scans[0].dtype,
+            modalities=modalities,
+            labels=tuple(sorted({scan.label for scan in scans} - {""})),
+            domains=tuple(sorted({scan.domain for scan in scans} - {""})),
+            condition_names=tuple(condition_names),
+            mask_labels=self.mask_labels,
+            extra_features={**labelled, **self.extra_features},
+            seed=self.seed,
+            **words,
+        )
+
+    def seeded_splits(self, units: Sequence[Unit], *, by_domain: bool = False) -> dict[str, list[Unit]]:
+        """Units by split, with `test_fraction` and `val_fraction` of the subjects (of each domain)
+        drawn by `seed`.
+        """
+        fractions = {"test": self.test_fraction, "val": self.val_fraction}
+        subjects: dict[str, list[str]] = {}
+        for unit in units:
+            if not unit.problem:
+                domain = unit.source.domain if by_domain else ""
+                subjects.setdefault(domain, []).append(unit.subject)
+        splits: dict[str, list[str]] = {}
+        for domain in sorted(subjects):
+            of_domain = seeded_split(subjects[domain], fractions, self.seed, domain)
+            for split, names in of_domain.items():
+                splits[split] = splits.get(split, []) + names
+        return deal(units, splits)
+
+    def examples(self, unit: Unit) -> Iterator[dict[str, Any]]:
+        scans = unit.source
+        session = self.preprocessed(self.load(scans), scans)
+        foregrounds, intensity = [], []
+        for name, path in scans.images.items():
+            if name not in session.images:
+                intensity.append(np.zeros(len(INTENSITY), np.float32))
+                continue
+            array = session.images[name].array
+            inside = preprocess.foreground(array, self.foreground) if session.brain is None else session.brain
+            if not inside.any():
+                raise ValueError(f"{path} is empty: it has no foreground ({self.foreground}).")
+            foregrounds.append(inside)
+            intensity.append(preprocess.volume_statistics(array, inside))
+        statistics = np.stack(intensity)
+        for plane in self.planes:
+            chosen = self._chosen(foregrounds, plane)
+            yield from self._slices(unit, _seen_in(session, plane), chosen, statistics, plane)
+
+    def _chosen(self, foregrounds: Sequence[np.ndarray], plane: str) -> np.ndarray:
+        """Indices of the slices that are kept."""
+        counts = np.stack([preprocess.slice_counts(planes.as_slices(inside, plane)) for inside in foregrounds])
+        within = _parsed_range(self.slice_range) if plane == "axial" else None
+        chosen = preprocess.select_slices(counts, self.min_foreground, within)
+        if not len(chosen):
+            raise ValueError(
+                f"none of its {counts.shape[1]} {plane} slices has {self.min_foreground} pixels of "
+                f"foreground within slice_range={','.join(map(str, within or ())) or 'all'} (the "
+                f"most is {counts.min(axis=0).max()}). Lower min_foreground, or widen slice_range."
+            )
+        return chosen
+
+    def bias_corrected(self, session: Session, scans: Scans) -> Session:
+        """N4, where `n4` asks for it, inside the brain mask if there is one."""
+        if not self.n4:
+            return session
+        return session._replace(
+            images={
+                name: _named(scans.images[name], preprocess.n4, volume, session.brain, shrink=self.n4)
+                for name, volume in session.images.items()
+            }
+        )
+
+    def preprocessed(self, session: Session, scans: Scans) -> Session:
+        """Bias correction, brain mask and resampling, in this order."""
+        images, mask, brain = self.bias_corrected(session, scans)
+        if brain is not None:
+            images = {
+                name: volume._replace(array=preprocess.apply_mask(volume.array, brain, self.background))
+                for name, volume in images.items()
+            }
+        session = Session(images, mask, brain)
+        if not self.pixel_spacing:
+            return session
+        return _changed(session, preprocess.resample_in_plane, self.pixel_spacing)
+
+    def mask_ids(self, path: str, codes: np.ndarray) -> np.ndarray:
+        """A label map with contiguous ids (uint8) in place of the file's codes.
+
+        Raises:
+            ValueError: it holds a code that `mask_codes` does not.
+        """
+        ids = self._code_ids()
+        low, high = int(codes.min()), int(codes.max())
+        table = np.full(max(256, max(ids) + 1), 255, np.uint8)
+        table[list(ids)] = list(ids.values())
+        # An unknown code is 255, so that 255 names are too many, as they are for uint8 anyway.
+        found = table[codes] if low >= 0 and high < len(table) else None
+        if found is None or found.max() == 255:
+            present, counts = np.unique(codes, return_counts=True)
+            unknown = [
+                f"{code} ({count} voxels)"
+                for code, count in zip(present.tolist(), counts.tolist(), strict=True)
+                if code not in ids
+            ]
+            raise ValueError(
+                f"{path} holds the unknown codes {', '.join(unknown[:8])}; known are "
+                f"{', '.join(map(str, ids))}. Name them in mask_labels and mask_codes, or mend the "
+                "file."
+            )
+        return found
+
+    def _slices(
+        self,
+        unit: Unit,
+        session: Session,
+        chosen: np.ndarray,
+        intensity: np.ndarray,
+        plane: str,
+    ) -> Iterator[dict[str, Any]]:
+        key = unit.key if plane == "axial" else f"{unit.key}/{plane}"
+        scans, span = unit.source, 2 * self.neighbours + 1
+        grid = next(iter(session.images.values()))
+        num_slices, (height, width) = len(grid.array), scans.size
+        stored = {
+            name: preprocess.crop_or_pad(
+                _stored(scans.images[name], volume.array, scans.dtype),
+                scans.size,
+                constant=self.background,
+            )
+            for name, volume in session.images.items()
+        }
+        common: dict[str, Any] = {
+            "available": np.array([name in stored for name in scans.images], np.uint8),
+            "num_slices": num_slices,
+            "spacing": grid.spacing,
+            "intensity": intensity.repeat(span, axis=0),
+        }
+        common |= {name: value for name, value in (("domain", scans.domain), ("label", scans.label)) if value}
+        if scans.condition:
+            common["condition"] = np.array(scans.condition, np.float32)
+        mask = None
+        if self.mask_labels:
+            common["labelled"] = int(session.mask is not None)
+            found = np.zeros(grid.array.shape, np.uint8) if session.mask is None else session.mask
+            mask = preprocess.crop_or_pad(found, scans.size)
+        for index in chosen.tolist():
+            image = np.zeros((height, width, len(scans.images), span), scans.dtype)
+            around = np.arange(index - self.neighbours, index + self.neighbours + 1)
+            for channel, name in enumerate(scans.images):
+                if name in stored:
+                    for offset, other in enumerate(around.clip(0, num_slices - 1)):
+                        image[:, :, channel, offset] = stored[name][other]
+            example = {
+                "key": f"{key}/{index:03d}",
+                "image": image.reshape(height, width, -1),
+                "slice_index": index,
+                **common,
+            }
+            if mask is not None:
+                example["mask"] = mask[index][..., None]
+            yield example
+
+    def _checked(self, unit: Unit) -> Unit:
+        missing = [name for name, path in unit.source.images.items() if not path]
+        if not missing or unit.problem or (self.allow_missing and len(missing) < len(unit.source.images)):
+            return unit
+        found = next((path for path in unit.source.images.values() if path), "")
+        where = f" (beside {found})" if found else ""
+        problem = f"{unit.key} has no {', '.join(missing)}{where}; allow_missing=true keeps it"
+        return unit._replace(problem=problem)
+
+    def _headers(self, units: Sequence[Unit]) -> Iterator[volumes.Header]:
+        for unit in units:
+            for path in unit.source.images.values():
+                if path and not unit.problem:
+                    try:
+                        yield volumes.read_header(path)
+                    except (OSError, ValueError):
+                        continue  # said when the unit is read, or skipped then
+
+    def _largest(self, headers: Sequence[volumes.Header]) -> tuple[int, int]:
+        if not headers:
+            return (1, 1)
+        shapes = [self._shape(header, plane) for header in headers for plane in self.planes]
+        height, width = np.rint(shapes).astype(int).max(0).tolist()
+        return height, width
+
+    def _shape(self, header: volumes.Header, plane: str) -> np.ndarray:
+        """Height and width of slices in pixels, as fractions."""
+        shape = np.array(planes.extent(header.shape, plane), float)
+        if plane == "axial" and not self.pixel_spacing:
+            return shape
+        y, x, z = header.spacing
+        return shape * planes.extent((z, y, x), plane) / (self.pixel_spacing or min(y, x))
+
+    def _code_ids(self) -> dict[int, int]:
+        """Id of each code."""
+        try:
+            codes = [[int(code) for code in codes.split("|")] for codes in self.mask_codes]
+        except ValueError:
+            raise ValueError(f"mask_codes must be whole numbers, as 0,1,4|3, received {self.mask_codes}.") from None
+        ids = {code: index for index, group in enumerate(codes) for code in group}
+        if len(codes) != len(self.mask_labels) or len(ids) != sum(map(len, codes)):
+            raise ValueError(
+                "mask_labels and mask_codes must name the same number of things, and each code "
+                f"once, received {self.mask_labels} and {self.mask_codes}."
+            )
+        if ids and not (0 <= min(ids) and max(ids) < 2**16 and len(codes) < 255):
+            raise ValueError(f"mask_codes must be 0 to 65535, received {self.mask_codes}.")
+        return ids
+
+
+def seeded_split(
+    subjects: Sequence[str], fractions: Mapping[str, float], seed: int, group: str = ""
+) -> dict[str, list[str]]:
+    """Subjects by split: those of `fractions` first, drawn by `seed`, and "train" for the rest.
+    `group` names them in errors.
+
+    The order of `subjects` and their repetitions make no difference. A split with a fraction above
+    0 has at least one subject, and so has "train".
+
+    Raises:
+        ValueError: there are fewer subjects than splits.
+    """
+    names = sorted(set(subjects))
+    wanted = {split: fraction for split, fraction in fractions.items() if fraction > 0}
+    if len(names) <= len(wanted):
+        raise ValueError(
+            f"{len(names)} subjects {f'of {group} ' if group else ''}cannot be split into train, "
+            f"{', '.join(wanted)}. Add subjects, or set the fractions to 0."
+        )
+    order = np.random.default_rng(seed).permutation(names).tolist()
+    splits, left = {}, len(names) - 1 - len(wanted)
+    for split, fraction in wanted.items():
+        extra = min(left, max(0, round(fraction * len(names)) - 1))
+        splits[split], order, left = order[: extra + 1], order[extra + 1 :], left - extra
+    return {"train": order, **splits}
+
+
+def fold_split(
+    subjects: Sequence[str], fold: int, num_folds: int, val_fraction: float, seed: int
+) -> dict[str, list[str]]:
+    """Subjects by split for cross-validation: shuffled by `seed`, cut into `num_folds` folds of
+    which number `fold` tests; of the others the first `val_fraction` validate.
+
+    Raises:
+        ValueError: there is no such fold, or it would be empty.
+    """
+    order = np.random.default_rng(seed).permutation(sorted(set(subjects))).tolist()
+    if not 0 <= fold < num_folds:
+        raise ValueError(f"fold must be 0 to {num_folds - 1}, received {fold}.")
+    if len(order) < num_folds:
+        raise ValueError(f"{len(order)} subjects cannot be cut into {num_folds} folds.")
+    edges = np.linspace(0, len(order), num_folds + 1).astype(int)
+    test, rest = (
+        order[edges[fold] : edges[fold + 1]],
+        order[: edges[fold]] + order[edges[fold + 1] :],
+    )
+    num_val = min(len(rest) - 1, max(1, int(val_fraction * len(rest)))) if val_fraction else 0
+    splits = {"train": rest[num_val:], "val": rest[:num_val], "test": test}
+    return {split: names for split, names in splits.items() if names}
+
+
+def deal(units: Sequence[Unit], splits: Mapping[str, Sequence[str]]) -> dict[str, list[Unit]]:
+    """Units by split from subjects by split. Units with a problem, of subjects in no split, come
+    with "train", where they are reported.
+    """
+    where = {subject: split for split, subjects in splits.items() for subject in subjects}
+    dealt: dict[str, list[Unit]] = {split: [] for split in splits}
+    for unit in units:
+        split = where.get(unit.subject)
+        if split is None and unit.problem:
+            split = "train"
+        if split is not None:
+            dealt[split].append(unit)
+    return dealt
+
+
+def first_file(folder: pathlib.Path, *stems: str) -> str:
+    """Path of the first of `<stem>.nii.gz` and `<stem>.nii` that is in a folder, without regard to
+    case; "" if none is.
+    """
+    names = {path.name.lower(): path for path in folder.iterdir()} if folder.is_dir() else {}
+    for stem in stems:
+        for ending in (".nii.gz", ".nii"):
+            if stem.lower() + ending in names:
+                return str(names[stem.lower() + ending])
+    return ""
+
+
+def _seen_in(session: Session, plane: str) -> Session:
+    """The session with the slices of a plane, of the axial ones' pixels."""
+    if plane == "axial":
+        return session
+    pixel = float(min(next(iter(session.images.values())).spacing[:2]))
+
+    def turned(volume: Volume, labels: bool) -> Volume:
+        return preprocess.resample_in_plane(planes.seen_in(volume, plane), pixel, labels=labels)
+
+    return _changed(session, turned)
+
+
+def _changed(session: Session, change: Callable[..., Volume], *arguments: Any) -> Session:
+    """The session with `change(volume, *arguments, labels=...)` of all that it holds."""
+    grid = next(iter(session.images.values()))
+    images = {name: change(volume, *arguments, labels=False) for name, volume in session.images.items()}
+    mask, brain = (
+        None if array is None else change(grid._replace(array=array), *arguments, labels=True).array
+        for array in (session.mask, session.brain)
+    )
+    return Session(images, mask, brain)
+
+
+def _check_grid(path: str, volume: Volume, other_path: str, other: Volume) -> None:
+    if problem := volumes.grid_difference(volume.array.T.shape, volume.affine, other.array.T.shape, other.affine):
+        raise ValueError(
+            f"{path} is not on the grid of {other_path}: {problem} (x, y, z; affines "
+            f"{np.round(volume.affine[:3], 3).tolist()} and {np.round(other.affine[:3], 3).tolist()}"
+            "). Register and resample one to the other before."
+        )
+
+
+def _stored(path: str, array: np.ndarray, dtype: str) -> np.ndarray:
+    """`array` as it is stored; fails where values would be changed by more than rounding."""
+    if array.dtype == dtype:
+        return array
+    target = np.dtype(dtype)
+    low, high = float(array.min()), float(array.max())
+    ends = np.finfo(target) if target.kind == "f" else np.iinfo(target)
+    if not (float(ends.min) <= low and high <= float(ends.max)):
+        raise ValueError(
+            f"{path} holds values from {low:g} to {high:g}, which {dtype} cannot hold. Use "
+            f"dtype={'float16' if dtype != 'float16' and high < 65504 else 'int16'}, or scale them."
+        )
+    stored = array.astype(target)
+    if target.kind != "f" and array.dtype.kind == "f" and not np.array_equal(stored, array):
+        raise ValueError(f"{path} holds fractions, which {dtype} cannot hold. Use dtype=float16.")
+    return stored
+
+
+def _named(path: str, function, *arguments, **options):
+    """Calls a function of arrays; its errors then name the file."""
+    try:
+        return function(*arguments, **options)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _parsed_size(text: str) -> tuple[int, int] | None:
+    """Height and width; None for as large as the largest."""
+    if not text:
+        return None
+    try:
+        numbers = [int(number) for number in text.lower().split("x")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2) or not all(1 <= number <= 4096 for number in numbers):
+        raise ValueError(f"size must be as 240x240 or 240 (height x width), received {text!r}.")
+    return numbers[0], numbers[-1]
+
+
+def _parsed_range(texts: tuple[str, ...]) -> tuple[int, int] | None:
+    """First and last slice; None for all."""
+    if not texts:
+        return None
+    try:
+        first, last = map(int, texts)
+    except ValueError:
+        first, last = 0, -1
+    if not 0 <= first <= last:
+        raise ValueError(f"slice_range must be as 50,104 (first and last), received {texts}.")
+    return first, last

@@ -1,0 +1,96 @@
+"""From images to features: judges fitted on real images once, then kept beside the data.
+
+The networks are in `tfdisent.downstream.classifier`.
+"""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from tfdisent.downstream.classifier import ImageClassifier, PositionRegressor
+
+_FINGERPRINT = "fit.json"
+
+
+def fit_classifier(
+    images: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    *,
+    kind: str = "inception",
+    epochs: int = 10,
+    seed: int = 0,
+    directory=None,
+    verbose: int = 0,
+) -> ImageClassifier:
+    """The classifier behind FID, KID, IS and CGAcc (DRAI Sec. III-C.2), fitted on real images.
+
+    Args:
+        images: (N, H, W, C) floats in [-1, 1].
+        labels: (N,) integers in [0, num_classes).
+        num_classes: K.
+        kind: "inception" (the paper's) or "convnet" (two CPU cores, small images).
+        epochs: passes over the images.
+        seed: of weights, order and augmentation.
+        directory: where to keep it. A judge that was fitted there with the same images, labels and
+            settings is loaded instead; another one is replaced.
+        verbose: as in Keras's `fit`.
+    """
+    settings = {"num_classes": num_classes, "kind": kind, "epochs": epochs, "seed": seed}
+
+    def fit() -> ImageClassifier:
+        judge = ImageClassifier(num_classes, np.shape(images)[1:], kind=kind, seed=seed)
+        judge.fit(images, labels, epochs=epochs, seed=seed, verbose=verbose)
+        return judge
+
+    return _kept(ImageClassifier, directory, _fingerprint(settings, images, labels), fit)
+
+
+def fit_position_regressor(
+    images: np.ndarray,
+    factors: np.ndarray,
+    *,
+    epochs: int = 10,
+    seed: int = 0,
+    directory=None,
+    verbose: int = 0,
+) -> PositionRegressor:
+    """A regressor of factors, fitted on images whose factors are known.
+
+    Args:
+        images: (N, H, W, C) floats in [-1, 1].
+        factors: (N, F) floats, any units.
+        epochs, seed, directory, verbose: as for `fit_classifier`.
+    """
+    settings = {"epochs": epochs, "seed": seed}
+
+    def fit() -> PositionRegressor:
+        judge = PositionRegressor(np.shape(factors)[1], np.shape(images)[1:], seed=seed)
+        judge.fit(images, factors, epochs=epochs, seed=seed, verbose=verbose)
+        return judge
+
+    return _kept(PositionRegressor, directory, _fingerprint(settings, images, factors), fit)
+
+
+def _kept(judge_class: type, directory, fingerprint: dict, fit: Callable):
+    if directory is None:
+        return fit()
+    path = pathlib.Path(directory) / _FINGERPRINT
+    if path.is_file() and json.loads(path.read_text()) == fingerprint:
+        return judge_class.load(directory)
+    judge = fit()
+    path.unlink(missing_ok=True)  # written last: a killed save leaves no fingerprint
+    judge.save(directory)
+    path.write_text(json.dumps(fingerprint) + "\n")
+    return judge
+
+
+def _fingerprint(settings: dict, *arrays) -> dict:
+    digest = hashlib.sha256()
+    for array in map(np.ascontiguousarray, arrays):
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(array.data)
+    return {**settings, "data": digest.hexdigest()}

@@ -1,0 +1,1 @@
+"""An experiment: settings, the run folder, training, evaluation, export, reproduction, augmentation."""

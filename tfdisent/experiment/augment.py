@@ -1,0 +1,448 @@
+"""Labelled synthetic images by a trained model, and what they bring to a classifier: `--mode=augment`.
+
+The use that DRAI's paper names in Sec. V: rare classes are filled up with generated images. Written is a prepared data
+set of its own, by the writer of all others, which `tfdisent.data.load` reads:
+
+    split "train"   what brings each class to `per_class` images together with the real training images
+    split "rest"    what makes it, with "train", a set of `per_class` images of each class without real ones
+
+Each image has the condition of a real training image of its class, drawn at random, so that attributes occur together
+as they do in truth; style and content noise are drawn anew.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from PIL import Image
+
+from tfdisent import data, report
+from tfdisent.data import Manifest
+from tfdisent.data.records import intensity_statistics
+from tfdisent.datasets.builder import Builder, Unit, prepare
+from tfdisent.evaluation import augmentation
+from tfdisent.experiment import run
+from tfdisent.intensity import INTENSITY
+from tfdisent.report import figures
+
+SPLITS = ("train", "rest")
+CHUNK = 1000  # images generated before they are stored in their narrower dtype
+SHOWN = 8  # images of each class in the sheet
+
+
+def augment(
+    system: str,
+    parts: run.Parts,
+    model: Any,
+    folder: pathlib.Path,
+    manifest: Manifest,
+    run_dir: pathlib.Path,
+    state: dict,
+    *,
+    per_class: int | None = None,
+    output: str | pathlib.Path | None = None,
+    seed: int = 0,
+) -> pathlib.Path:
+    """Writes synthetic images, and what they bring to a classifier into the run folder; see `synthesize` and
+    `measure`.
+
+    Args:
+        system: its name, for the command in the report.
+        parts: of the model.
+        model: trained.
+        folder, manifest: the prepared data that it was trained on.
+        run_dir: the folder of the run.
+        state: of training, {"step", ...}.
+        per_class, output, seed: see `synthesize`; the default of `output` is `<run_dir>/synthetic`.
+
+    Returns:
+        The folder of the synthetic images.
+
+    Raises:
+        ValueError, ArithmeticError, OSError: as of `synthesize`.
+    """
+    run.say("3/5 synthetic images")
+    manifest.split("test")  # to measure on; it is missed before hours of work rather than after
+    output = pathlib.Path(output or run_dir / "synthetic").expanduser()
+    name, step = run_dir.resolve().name, state["step"]
+    synthesize(parts, model, folder, output, run_name=name, step=step, per_class=per_class, seed=seed)
+    run.say("4/5 comparison")
+    measure(system, parts, model, folder, output, run_dir)
+    return output
+
+
+def synthesize(
+    parts: run.Parts,
+    model: Any,
+    folder: pathlib.Path,
+    output: pathlib.Path,
+    *,
+    run_name: str,
+    step: int,
+    per_class: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Writes labelled synthetic images; those that the same call has written before are kept.
+
+    Args:
+        parts: of the model.
+        model: trained; its averaged weights are used.
+        folder: the prepared data that it was trained on.
+        output: the folder to write, absent or empty.
+        run_name, step: of the model's training, to be recorded.
+        per_class: images that each class is to have; a class that has as many gets none. Default:
+            as many as the most frequent class has. One without any real image is left out.
+        seed: of conditions, style and noise.
+
+    Raises:
+        ValueError: the data have no labels, nothing is to be added, or the folder holds something
+            else.
+        ArithmeticError: the model's images are not finite.
+        OSError: the folder cannot be written; nothing is left in it.
+    """
+    manifest = Manifest.read(folder)
+    missing = additions(manifest, per_class)
+    for label in manifest.labels:
+        if label not in missing:
+            run.say(f"    class {label} has no training image to learn it from: left out")
+    origin = {
+        "name": f"{manifest.dataset}_synthetic",
+        "run": run_name,
+        "model": parts.title,
+        "step": step,
+        "weights": weights_digest(model),
+        "trained_on": f"{manifest.dataset} {manifest.version} {manifest.source}".strip(),
+        "per_class": per_class or max(manifest.split("train")["label_counts"].values()),
+        "seed": seed,
+    }
+    if _is_there(output, origin):
+        run.say(f"    they are there already: {output}")
+        return
+    _written_whole(output, functools.partial(_write, parts, model, folder, missing, origin))
+    counts = ", ".join(f"{count} {label}" for label, count in missing.items())
+    run.say(f"    to be added to the real ones: {counts}; in {output}")
+
+
+def measure(
+    system: str,
+    parts: run.Parts,
+    model: Any,
+    folder: pathlib.Path,
+    output: pathlib.Path,
+    run_dir: pathlib.Path,
+    **settings: Any,
+) -> None:
+    """Writes `augmentation.json` and `report-augmentation.html`, unless they are of these images already.
+
+    Args:
+        system, parts, model: for the report.
+        folder: the real images.
+        output: the synthetic ones.
+        run_dir: where to write.
+        **settings: kind, seeds and steps of `tfdisent.evaluation.augmentation.compare`.
+    """
+    made = Manifest.read(output)
+    done = {"synthetic": made.options, "classifier": {k: str(v) for k, v in settings.items()}}
+    record, page = run_dir / "augmentation.json", run_dir / "report-augmentation.html"
+    if record.is_file() and page.is_file():
+        old = json.loads(record.read_text())
+        if {name: old.get(name) for name in done} == done:
+            run.say(f"    done already\n\nreport: {page}")
+            return
+    real = data.as_arrays(folder, "train")
+    synthetic = _joined(*(data.as_arrays(output, split) for split in splits_of(output)))
+    metrics, pictures = augmentation.compare(
+        real,
+        synthetic,
+        data.as_arrays(folder, "test"),
+        made.labels,
+        per_class=made.options["per_class"],
+        log=lambda message: run.say(f"    {message}"),
+        **settings,
+    )
+    run.write_json(record, {**done, "metrics": metrics})
+
+    run.say("5/5 report")
+    report.write_report(
+        run_dir,
+        name=page.name,
+        title=f"Synthetic images by {parts.title}: {made.dataset}",
+        summary=f"{made.description}\n\n{augmentation.headline(metrics)}",
+        metrics=metrics,
+        figures=[_picture(real, synthetic, made.labels), *pictures],
+        config=dataclasses.asdict(model.config),
+        environment=run.environment(),
+        data=dataclasses.asdict(made),
+        command=shlex.join(["python", "-m", f"train.{system}", *sys.argv[1:]]),
+    )
+    run.say(f"\n{augmentation.headline(metrics)}\n\nreport: {page}")
+
+
+def additions(manifest: Manifest, per_class: int | None = None) -> dict[str, int]:
+    """How many images each class lacks to `per_class`, or to the most frequent one; those without any are left out.
+
+    Raises:
+        ValueError: the data have no labels, or nothing is lacking.
+    """
+    counts = manifest.split("train")["label_counts"]
+    counts = {label: count for label, count in counts.items() if count}
+    if not counts:
+        raise ValueError(
+            f"Expected training images with labels, to balance their classes; {manifest.dataset} has none."
+        )
+    if per_class is not None and per_class < 1:
+        raise ValueError(f"Expected at least 1 image per class, received {per_class}.")
+    missing = {label: max(0, (per_class or max(counts.values())) - count) for label, count in counts.items()}
+    if not any(missing.values()):
+        have = ", ".join(f"{label} {count}" for label, count in counts.items())
+        raise ValueError(
+            f"There is nothing to add: {manifest.dataset} has {have} training images, and each class was to have "
+            f"{per_class or max(counts.values())}. Ask for more than {min(counts.values())} per class."
+        )
+    return missing
+
+
+def splits_of(folder: pathlib.Path) -> list[str]:
+    """Those of `SPLITS` that a folder of synthetic images has."""
+    return [split for split in SPLITS if split in Manifest.read(folder).splits]
+
+
+def weights_digest(model: Any) -> str:
+    """Names the averaged weights that the model generates with."""
+    digest = hashlib.sha256()
+    with model.averaged():
+        for variable in model.trainable_variables:
+            digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).data)
+    return digest.hexdigest()[:16]
+
+
+def to_stored(images: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: str) -> np.ndarray:
+    """Images (N, H, W, C) in [-1, 1] as a record holds them: -1 becomes `low` and 1 `high`, each (N, C).
+
+    Raises:
+        ArithmeticError: an image is not finite.
+    """
+    if not np.isfinite(images).all():
+        raise ArithmeticError(
+            "The model's images are not finite: its training has failed. Train it anew, with a smaller learning rate."
+        )
+    low, high = (bound[:, None, None, :].astype("float64") for bound in (low, high))
+    values = low + (np.clip(images.astype("float64"), -1, 1) + 1) / 2 * (high - low)
+    return (values if dtype == "float16" else np.rint(values)).astype(dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Synthetic(Builder):
+    """Generated images as a data set; its options tell where they are from.
+
+    Args:
+        manifest: what a record looks like.
+        records: the examples by split, in order.
+    """
+
+    name: str
+    run: str
+    model: str
+    step: int
+    weights: str
+    trained_on: str
+    per_class: int
+    seed: int
+    commit: str
+    manifest: dataclasses.InitVar[Manifest]
+    records: dataclasses.InitVar[dict[str, list[dict]]]
+
+    def __post_init__(self, manifest, records):
+        object.__setattr__(self, "_manifest", manifest)
+        object.__setattr__(self, "_records", records)
+
+    def info(self, raw_dir: pathlib.Path | None) -> Manifest:
+        return self._manifest
+
+    def splits(self, raw_dir: pathlib.Path | None) -> dict[str, list[Unit]]:
+        splits, number = {}, 0
+        for split, records in self._records.items():
+            keys = [f"synthetic-{number + k:06d}" for k in range(len(records))]
+            splits[split] = [Unit(key, key, (split, k)) for k, key in enumerate(keys)]
+            number += len(records)
+        return splits
+
+    def examples(self, unit: Unit) -> Iterator[dict]:
+        split, index = unit.source
+        yield self._records[split][index]
+
+
+def _write(
+    parts: run.Parts,
+    model: Any,
+    folder: pathlib.Path,
+    missing: dict[str, int],
+    origin: dict,
+    work_dir: pathlib.Path,
+) -> pathlib.Path:
+    """Generates the images and prepares them in `work_dir`; returns the prepared folder, with a sheet of them."""
+    manifest, real = Manifest.read(folder), _arrays_with_metadata(folder)
+    per_class = origin["per_class"]
+    counts = {
+        split: {label: n if split == "train" else per_class - n for label, n in missing.items()} for split in SPLITS
+    }
+    numbers = {split: sum(of_split.values()) for split, of_split in counts.items()}
+    labels = np.concatenate(
+        [np.full(n, manifest.labels.index(k)) for split in SPLITS for k, n in counts[split].items()]
+    )
+    records = list(_generated(parts, model, manifest, real, labels, origin["seed"]))
+    commit = run.environment()["commit"]
+    description = (
+        f"Synthetic images: made by {parts.title}, run {origin['run']}, step {origin['step']}, code at commit "
+        f"{commit}, seed {origin['seed']}, after {manifest.dataset} {manifest.version}. They must not be used for "
+        f"diagnosis. Split train brings each class to {per_class} images together with the real training images; "
+        "with split rest it is a set of as many of each class without real ones."
+    )
+    if left_out := [label for label in manifest.labels if label not in missing]:
+        description += f" Left out, as without training images: {', '.join(left_out)}."
+    builder = _Synthetic(
+        **origin,
+        commit=commit,
+        manifest=Manifest(
+            dataset=origin["name"],
+            version=_Synthetic.version,
+            image_shape=manifest.image_shape,
+            image_dtype=manifest.image_dtype,
+            modalities=manifest.modalities,
+            labels=manifest.labels,
+            condition_names=manifest.condition_names,
+            description=description,
+            homepage=manifest.homepage,
+            citation=manifest.citation,
+            licence=manifest.licence,
+            seed=origin["seed"],
+        ),
+        records={
+            split: records[start : start + numbers[split]]
+            for split, start in zip(SPLITS, (0, numbers["train"]), strict=True)
+            if numbers[split]
+        },
+    )
+    prepared = prepare(builder, work_dir, workers=1)
+    made = _joined(*(data.as_arrays(prepared, split) for split in splits_of(prepared)))
+    Image.fromarray(_sheet(made, manifest.labels)).save(prepared / "samples.png")
+    return prepared
+
+
+def _generated(parts, model, manifest, real, labels, seed) -> Iterator[dict]:
+    """An example for each label, as `tfdisent.datasets.builder` takes them."""
+    rng = np.random.default_rng(seed)
+    sources = np.empty(len(labels), int)  # the real image whose condition it gets
+    for k in np.unique(labels):
+        own = labels == k
+        sources[own] = rng.choice(np.flatnonzero(real["label"] == k), own.sum())
+    is_byte = manifest.image_dtype == "uint8"
+    with model.averaged():
+        for start in range(0, len(labels), CHUNK):
+            rows = sources[start : start + CHUNK]
+            images = parts.evaluation.generate(model, real["condition"][rows], rng)
+            intensity = real["intensity"][rows]
+            # `load` maps 0 to 255 of a byte to [-1, 1], and of other dtypes the record's minimum to its maximum.
+            low, high = (
+                intensity[..., INTENSITY.index("min")],
+                intensity[..., INTENSITY.index("max")],
+            )
+            if is_byte:
+                low, high = np.zeros_like(low), np.full_like(high, 255)
+            images = to_stored(images, low, high, manifest.image_dtype)
+            for image, row, lowest, highest in zip(images, rows, low, high, strict=True):
+                statistics = intensity_statistics(image)
+                if not is_byte:
+                    statistics[:, INTENSITY.index("min")] = lowest
+                    statistics[:, INTENSITY.index("max")] = highest
+                yield {
+                    "image": image,
+                    "intensity": statistics,
+                    **{name: real[name][row] for name in ("condition", "modality", "spacing")},
+                    "label": int(real["label"][row]),
+                }
+
+
+def _is_there(output: pathlib.Path, origin: dict) -> bool:
+    """Whether the folder holds these images already.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    if (output / "manifest.json").is_file():
+        options = Manifest.read(output).options
+        changed = [
+            f"{name} was {options.get(name)}, is now {value}"
+            for name, value in origin.items()
+            if options.get(name) != value
+        ]
+        if changed:
+            raise ValueError(
+                f"{output} holds other synthetic images: {'; '.join(changed)}. Delete it to write these, or give "
+                "another folder."
+            )
+        return True
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise ValueError(f"{output} is to hold the synthetic images, and holds something else. Give another folder.")
+    return False
+
+
+def _written_whole(output: pathlib.Path, write) -> None:
+    """Moves what `write(work_dir)` prepares to `output`, or leaves nothing there."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as work_dir:
+            write(pathlib.Path(work_dir)).rename(output)
+    except OSError as error:
+        raise OSError(
+            f"The synthetic images cannot be written to {output}: {error.__cause__ or error}. Free space there, or "
+            "give another folder."
+        ) from error
+
+
+def _arrays_with_metadata(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """The real training images with all that their records hold."""
+    batches = data.load(
+        folder,
+        "train",
+        batch_size=256,
+        shuffle=False,
+        drop_remainder=False,
+        cache=False,
+        metadata=True,
+    )
+    return _joined(*batches.as_numpy_iterator())
+
+
+def _joined(*arrays: dict) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
+
+
+def _sheet(synthetic: dict, labels: tuple[str, ...], real: dict | None = None) -> np.ndarray:
+    """A row of synthetic images for each class, after a real one where they are given."""
+    present = np.unique(synthetic["label"])
+    rows = [np.flatnonzero(synthetic["label"] == k) for k in present]
+    count = min(SHOWN, *map(len, rows))
+    samples = np.stack([synthetic["image"][of_class[:count]] for of_class in rows])
+    examples = None
+    if real is not None:
+        examples = np.stack([real["image"][np.argmax(real["label"] == k)] for k in present])
+    return figures.condition_grid(samples, [labels[k] for k in present], examples)
+
+
+def _picture(real: dict, synthetic: dict, labels: tuple[str, ...]) -> report.Figure:
+    return report.Figure(
+        "Synthetic images",
+        "Each row one class: a real training image first, then synthetic ones as they were written, with conditions of "
+        "real ones. Look for the class in every image, for variety, and for images that are alike.",
+        _sheet(synthetic, labels, real),
+    )

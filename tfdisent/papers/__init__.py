@@ -1,0 +1,1 @@
+"""What each paper reports and asks, as plain data."""

@@ -1,0 +1,359 @@
+"""What is done to volumes before they are stored: pure functions of arrays (S, H, W) and `Volume`s.
+
+Reading gives the orientation (`tfdisent.volumes.volume`), and normalisation comes last, on the fly
+(`tfdisent.data.pipeline`). Between the two are resampling, cropping, the choice of slices, bias
+correction, and the statistics that normalisation needs.
+
+Skull stripping and tissue segmentation belong to programs made for them (ROBEX, HD-BET, FSL BET and
+FAST), whose results come in as files. The two functions that end in `_approximation` are for trying
+things out where there are none.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfdisent.intensity import INTENSITY
+from tfdisent.volumes.volume import Volume
+
+TISSUES = ("background", "CSF", "GM", "WM")
+_PERCENTILES = tuple(float(name.removeprefix("percentile_")) for name in INTENSITY if name.startswith("percentile_"))
+
+
+def resample(volume: Volume, spacing: Sequence[float], *, labels: bool = False, margin: float = 0.005) -> Volume:
+    """The volume with voxels of another size, over the same field of view.
+
+    Linear between voxel centres, and constant beyond the outermost; integers are rounded. Labels
+    take the nearest voxel. Where voxels become much larger, blur before.
+
+    Args:
+        volume: (S, H, W).
+        spacing: millimetres along y, x and across slices; 0 keeps what is there.
+        labels: it is a label map.
+        margin: relative difference of spacing up to which an axis is left as it is.
+
+    Returns:
+        Volume of the same dtype, with its affine; it covers what the old one covered to within half
+        a voxel.
+
+    Raises:
+        ValueError: spacing that is negative or not finite.
+    """
+    if len(spacing) != 3 or not all(0 <= step < math.inf for step in spacing):
+        raise ValueError(f"spacing must be three numbers of millimetres, 0 or more, received {tuple(spacing)}.")
+    array, affine = volume.array, volume.affine.copy()
+    # Axes of the array with their columns of the affine: the slices are the array's first axis.
+    for axis, column, old, new in zip((1, 2, 0), (1, 0, 2), volume.spacing, spacing, strict=True):
+        if not new or abs(new / old - 1) <= margin:
+            continue
+        length = array.shape[axis]
+        ratio = float(new / old)
+        new_length = max(1, round(length / ratio))
+        # Both fields of view share their centre.
+        first = (length - 1) / 2 - (new_length - 1) / 2 * ratio
+        array = _sampled(array, axis, first + np.arange(new_length) * ratio, labels)
+        affine[:3, 3] += first * affine[:3, column]
+        affine[:3, column] *= ratio
+    kept = volume.files if len(array) == len(volume.array) else ()
+    return Volume(array, affine, kept)
+
+
+def resample_in_plane(volume: Volume, spacing: float, *, labels: bool = False) -> Volume:
+    """`resample` to square pixels of `spacing` millimetres; slices stay as they are."""
+    return resample(volume, (spacing, spacing, 0), labels=labels)
+
+
+def _sampled(array: np.ndarray, axis: int, positions: np.ndarray, labels: bool) -> np.ndarray:
+    """`array` at fractional indices along one axis."""
+    positions = positions.clip(0, array.shape[axis] - 1)
+    if labels:
+        return array.take(np.floor(positions + 0.5).astype(int), axis)
+    lower = positions.astype(int)
+    upper = np.minimum(lower + 1, array.shape[axis] - 1)
+    weight = (positions - lower).astype(np.float32)
+    weight = weight.reshape([-1 if index == axis else 1 for index in range(array.ndim)])
+    below = array.take(lower, axis).astype(np.float32)
+    below += weight * (array.take(upper, axis).astype(np.float32) - below)
+    return _as_dtype(below, array.dtype)
+
+
+def _as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Float values as `dtype`; integers are rounded and kept in range."""
+    if dtype.kind in "iu":
+        ends = np.iinfo(dtype)
+        values = np.rint(values).clip(ends.min, ends.max)
+    return values.astype(dtype)
+
+
+def crop_or_pad(
+    array: np.ndarray,
+    size: tuple[int, int],
+    *,
+    constant: float = 0,
+    centre: tuple[float, float] | None = None,
+) -> np.ndarray:
+    """The last two axes of `array` (..., H, W) cut or filled up to `size`.
+
+    Args:
+        array: slice, volume or label map.
+        size: new height and width.
+        constant: value of what is filled up.
+        centre: row and column (fractional indices) that come to lie in the middle; by default the
+            array's middle, with an odd pixel at the end, so that cutting undoes filling up.
+    """
+    source, target = [], []
+    for axis, length in enumerate(size):
+        old = array.shape[array.ndim - 2 + axis]
+        start = int((old - length) / 2) if centre is None else math.floor(centre[axis] - (length - 1) / 2 + 0.5)
+        low, high = max(start, 0), max(min(start + length, old), 0)
+        source.append(slice(low, max(low, high)))
+        target.append(slice(min(low - start, length), min(max(low, high) - start, length)))
+    inside = array[..., source[0], source[1]]
+    if inside.shape[-2:] == tuple(size):
+        return inside
+    padded = np.full((*array.shape[:-2], *size), constant, array.dtype)
+    padded[..., target[0], target[1]] = inside
+    return padded
+
+
+def foreground(array: np.ndarray, method: str = "nonzero") -> np.ndarray:
+    """Where there is anatomy: bool, of the shape of `array`.
+
+    Args:
+        array: image of one modality.
+        method: "nonzero" for images whose background was set to exactly 0 (skull-stripped data);
+            "otsu" for images as scanned: above the threshold that separates two classes best.
+    """
+    if method == "nonzero":
+        return array != 0
+    if method == "otsu":
+        return array > _otsu_threshold(array)
+    raise ValueError(f"foreground must be 'nonzero' or 'otsu', received {method!r}.")
+
+
+def _otsu_threshold(array: np.ndarray) -> float:
+    # The brightest half percent (vessels, fat) would stretch the classes.
+    low, high = float(array.min()), float(np.percentile(array[:: max(1, len(array) // 32)], 99.5))
+    if high <= low:
+        return low
+    counts, edges = np.histogram(array, 256, (low, high))
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    sums = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
+    return float(edges[1 + np.nan_to_num(between[:-1]).argmax()])
+
+
+def select_slices(
+    counts: np.ndarray, min_foreground: int = 0, slice_range: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Indices of the slices to keep.
+
+    Args:
+        counts: (S,) or (M, S) pixels of foreground in each slice (of each modality).
+        min_foreground: how many a slice must have, in every modality.
+        slice_range: first and last slice, both included.
+    """
+    counts = np.atleast_2d(counts)
+    keep = (counts >= min_foreground).all(0)
+    if slice_range is not None:
+        first, last = slice_range
+        keep[: max(0, first)] = False
+        keep[max(0, last + 1) :] = False
+    return np.flatnonzero(keep)
+
+
+def slice_counts(mask: np.ndarray) -> np.ndarray:
+    """(S,) non-zero pixels of each slice."""
+    return np.array([np.count_nonzero(plane) for plane in mask])
+
+
+def volume_statistics(array: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """`records.INTENSITY` of a volume, inside a mask of the same shape if given.
+
+    Integers of up to 16 bits are counted by value, which is exact and much faster than sorting.
+
+    Returns:
+        (8,) float32: minimum, maximum, mean, standard deviation (of the population), percentiles
+        (interpolated linearly).
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    values = array.ravel() if mask is None else array[mask]
+    if not values.size:
+        raise ValueError("the foreground is empty, so there are no intensity statistics")
+    if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
+        low, high = int(values.min()), int(values.max())
+        counts = np.bincount((values - np.asarray(low, values.dtype)).view(f"u{values.itemsize}"))
+        levels = np.arange(low, high + 1, dtype=np.float64)
+        mean = counts @ levels / values.size
+        std = math.sqrt(counts @ (levels - mean) ** 2 / values.size)
+        percentiles = _counted_percentiles(levels, counts)
+    else:
+        low, high, mean = values.min(), values.max(), values.mean(dtype=np.float64)
+        std = math.sqrt(np.square(values - np.float32(mean)).mean(dtype=np.float64))
+        percentiles = np.percentile(values, _PERCENTILES)
+    return np.array([low, high, mean, std, *percentiles], np.float32)
+
+
+def _counted_percentiles(levels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """`np.percentile` of levels[i] repeated counts[i] times."""
+    below = np.cumsum(counts)
+    ranks = np.array(_PERCENTILES) / 100 * (below[-1] - 1)
+    lower, upper = (levels[np.searchsorted(below, rank, side="right")] for rank in (np.floor(ranks), np.ceil(ranks)))
+    return lower + (ranks - np.floor(ranks)) * (upper - lower)
+
+
+def apply_mask(array: np.ndarray, mask: np.ndarray, background: float = 0) -> np.ndarray:
+    """`array` inside `mask`, `background` outside of it; shapes and dtype of `array`.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if array.shape != mask.shape:
+        raise ValueError(f"the mask has shape {mask.shape}, its image {array.shape}")
+    return np.where(mask, array, np.asarray(background, array.dtype))
+
+
+def n4(
+    volume: Volume,
+    mask: np.ndarray | None = None,
+    *,
+    shrink: int = 4,
+    iterations: Sequence[int] = (50, 50, 50, 50),
+) -> Volume:
+    """N4 bias field correction (Tustison et al., IEEE TMI 29, 1310, 2010), by SimpleITK.
+
+    Args:
+        volume: MR image with values above 0 in the mask.
+        mask: (S, H, W), where the field is fitted; by default the foreground by Otsu's threshold.
+        shrink: the field, which is smooth, is fitted to every so manieth voxel along each axis.
+        iterations: at each level of the field's resolution.
+
+    Returns:
+        The volume divided by the field, in its dtype.
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    import SimpleITK as sitk
+
+    mask = foreground(volume.array, "otsu") if mask is None else mask.astype(bool)
+    mask = mask & (volume.array > 0)
+    if not mask.any():
+        raise ValueError("N4 needs voxels above 0 inside the mask, and there are none")
+    image = sitk.GetImageFromArray(volume.array.astype(np.float32))
+    y, x, z = volume.spacing.tolist()
+    image.SetSpacing((x, y, z))
+    where = sitk.GetImageFromArray(mask.astype(np.uint8))
+    where.SetSpacing((x, y, z))
+    factors = [min(shrink, length) for length in image.GetSize()]
+    corrector = sitk.N4BiasFieldCorrectionImageFilter()
+    corrector.SetMaximumNumberOfIterations(list(iterations))
+    corrector.SetNumberOfThreads(1)  # one process a core, and the same result for any of them
+    corrector.Execute(sitk.Shrink(image, factors), sitk.Shrink(where, factors))
+    field = np.exp(sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image)))
+    return volume._replace(array=_as_dtype(volume.array / field, volume.array.dtype))
+
+
+def neighbour_slices(array: np.ndarray, index: int, neighbours: int = 1) -> np.ndarray:
+    """Slice `index` of `array` (S, H, W) among its neighbours: (H, W, 2 `neighbours` + 1), from
+    below to above. Beyond the ends the outermost slice is repeated.
+    """
+    indices = np.arange(index - neighbours, index + neighbours + 1).clip(0, len(array) - 1)
+    return np.stack([array[i] for i in indices], axis=-1)
+
+
+def candidate_partners(volume: Volume, other: Volume, num_candidates: int = 3) -> np.ndarray:
+    """For each slice of one volume the slices of another that lie nearest, by their positions in
+    the scanner.
+
+    Returns:
+        (S, num_candidates) int64 indices into `other`, the nearest first, of two as near the lower;
+        where it has fewer slices the last are repeated.
+    """
+    distances = np.abs(volume.positions[:, None] - other.positions)
+    nearest = np.argsort(distances.round(3), axis=1, kind="stable")
+    return nearest[:, np.arange(num_candidates).clip(0, len(other.array) - 1)]
+
+
+def skull_strip_approximation(volume: Volume) -> np.ndarray:
+    """A rough brain mask of an MR image of the head, for trying things out: bool (S, H, W).
+
+    What is bright and lies deeper than the scalp and most of the skull is opened until bridges
+    break; the largest piece is closed and its holes are filled. It leaves eyes, dura or vessels in
+    and may cut the poles of the brain. Use ROBEX, HD-BET or BET for results.
+    """
+    import SimpleITK as sitk
+    from scipy import ndimage
+
+    y, x, z = volume.spacing.tolist()
+
+    def image(mask: np.ndarray):
+        made = sitk.GetImageFromArray(mask.astype(np.uint8))
+        made.SetSpacing((x, y, z))
+        return made
+
+    def shrunk(mask, millimetres: float):
+        """Without what lies within so many millimetres of its border; grown where negative."""
+        distance = sitk.SignedMaurerDistanceMap(
+            mask, squaredDistance=False, useImageSpacing=True, insideIsPositive=True
+        )
+        return distance >= millimetres
+
+    def largest(mask):
+        return sitk.RelabelComponent(sitk.ConnectedComponent(mask)) == 1
+
+    threshold = _otsu_threshold(volume.array)
+    head = shrunk(shrunk(image(volume.array > threshold / 2), -6), 6)
+    # Slice by slice: the skull is open below, and often at the end of the field of view above.
+    planes = sitk.GetArrayFromImage(head)
+    head = image(np.stack([ndimage.binary_fill_holes(plane) for plane in planes]))
+    deep = shrunk(head, _SCALP) & image(volume.array > 0.6 * threshold)
+    core = largest(shrunk(deep, 3.0))
+    brain = shrunk(shrunk(core, -9.0), 6.0) & shrunk(head, _SCALP - 3)
+    return sitk.GetArrayFromImage(sitk.BinaryFillhole(brain)).astype(bool)
+
+
+_SCALP = 9.0  # millimetres of scalp and skull that cover a brain everywhere, or almost
+
+
+def tissue_segmentation_approximation(volume: Volume, mask: np.ndarray, *, contrast: str = "T1") -> np.ndarray:
+    """Three tissues inside a brain mask by intensity alone, for trying things out.
+
+    K-means (scikit-learn) on the intensities, in the order of their means: CSF, GM, WM in T1, the
+    reverse in T2. It knows neither partial volume nor neighbours nor bias field (correct it with
+    `n4` before). Use FSL FAST or SPM for results.
+
+    Args:
+        volume: MR image, bias-corrected.
+        mask: (S, H, W), the brain.
+        contrast: "T1" or "T2".
+
+    Returns:
+        (S, H, W) uint8, indices into `TISSUES`.
+
+    Raises:
+        ValueError: unknown contrast, or fewer than three grey levels inside the mask.
+    """
+    from sklearn.cluster import KMeans
+
+    if contrast not in ("T1", "T2"):
+        raise ValueError(f"contrast must be 'T1' or 'T2', received {contrast!r}.")
+    mask = mask.astype(bool)
+    values = volume.array[mask].astype(np.float64)
+    if values.size == 0 or len(np.unique(values)) < 3:
+        raise ValueError("tissue segmentation needs three grey levels inside the mask")
+    # Every so manieth voxel will do for three means, without the tails.
+    sample = np.sort(values)[:: max(1, values.size // 20_000)]
+    sample = sample[len(sample) // 100 : len(sample) - len(sample) // 200]
+    starts = np.percentile(sample, (10, 50, 90))[:, None]
+    means = np.sort(KMeans(3, init=starts, n_init=1).fit(sample[:, None]).cluster_centers_.ravel())
+    tissues = 1 + np.digitize(values, (means[:-1] + means[1:]) / 2)
+    found = np.zeros(volume.array.shape, np.uint8)
+    found[mask] = tissues if contrast == "T1" else 4 - tissues
+    return found
