@@ -53,6 +53,19 @@ def whole_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
             shutil.rmtree(left, ignore_errors=True)
 
 
+def delete_folder(path: str | os.PathLike) -> None:
+    """Deletes a folder; a process that is killed meanwhile leaves it whole, or under the name `.<name>.deleting`.
+
+    Raises:
+        OSError: the folder cannot be renamed.
+    """
+    path = pathlib.Path(path)
+    old = path.with_name(f".{path.name}.deleting")
+    shutil.rmtree(old, ignore_errors=True)
+    path.rename(old)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def write_text(path: str | os.PathLike, text: str) -> pathlib.Path:
     """Writes UTF-8 text whole or not at all; returns the path."""
     path = pathlib.Path(path)

@@ -1,4 +1,4 @@
-"""Training that stops and goes on is held to training that never stopped, bit for bit."""
+"""Training that stops and resumes is held to training that never stopped, bit for bit."""
 
 import importlib.util
 import json
@@ -147,7 +147,7 @@ def save_every_step(folder):
 
 
 @pytest.mark.backend("tensorflow")
-def test_a_killed_run_goes_on_in_another_process_as_if_it_had_never_stopped(tmp_path):
+def test_a_killed_run_resumes_in_another_process_as_if_it_had_never_stopped(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=3)
     code = KILLED.format(file=__file__, folder=str(checkpoints.directory))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -226,7 +226,7 @@ def test_without_checkpoints_there_is_nothing_to_restore(tmp_path):
     [{"width": 5}, {"optimizer": keras.optimizers.SGD}],
     ids=["another width", "another optimizer"],
 )
-def test_a_checkpoint_of_another_model_is_an_error_that_names_the_folder_and_the_mend(tmp_path, other):
+def test_a_checkpoint_of_another_model_is_an_error_that_names_the_folder_and_the_fix(tmp_path, other):
     checkpoints, _ = saved(tmp_path, 1)
     with pytest.raises(ValueError, match="(?s)step-00000001 holds the state of another model.*the config"):
         checkpoints.restore(small(1, **other))
@@ -271,12 +271,76 @@ def test_a_disk_without_room_for_the_model_is_refused_before_anything_is_written
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
-def test_what_a_killed_run_was_writing_is_neither_read_nor_kept(tmp_path):
+@pytest.mark.parametrize("left", [".writing", ".step-00000002.writing", ".step-00000000.deleting"])
+def test_what_a_killed_run_was_writing_or_deleting_is_neither_read_nor_kept(tmp_path, left):
     checkpoints, model = saved(tmp_path, 1)
-    shutil.copytree(tmp_path / "step-00000001", tmp_path / ".writing")
+    shutil.copytree(tmp_path / "step-00000001", tmp_path / left)
     assert checkpoints.steps() == [1]
     checkpoints.save(model, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
+
+
+def test_a_folder_without_a_state_is_removed_and_what_is_not_ours_stays(tmp_path):
+    checkpoints, model = saved(tmp_path, 1, 2)
+    (tmp_path / "step-00000001" / "state.json").unlink()  # as older versions left it when killed while deleting
+    others = [tmp_path / name for name in ("notes", "step-by-step", ".hidden")]
+    for folder in others:
+        folder.mkdir()
+    assert checkpoints.steps() == [2]
+    checkpoints.save(model, 3)
+    assert checkpoints.steps() == [2, 3]
+    assert not (tmp_path / "step-00000001").exists()
+    assert all(folder.is_dir() for folder in others)
+
+
+class Killed(BaseException):
+    """Nothing that the code under test may handle."""
+
+
+class Kill:
+    """Ends the process, as far as files are concerned, before the given operation: none happens from then on."""
+
+    OPERATIONS = ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync")
+
+    def __init__(self, before: int, patch):
+        self.left = before
+        for name in self.OPERATIONS:
+            patch.setattr(os, name, self.guarded(getattr(os, name)))
+
+    def guarded(self, operation):
+        def run(*args, **kwargs):
+            if self.left == 0:
+                raise Killed
+            self.left -= 1
+            return operation(*args, **kwargs)
+
+        return run
+
+
+def test_a_kill_at_any_moment_of_a_save_leaves_whole_checkpoints_and_nothing_after_the_next_save(tmp_path, monkeypatch):
+    _, model = saved(tmp_path / "before", 1, 2, keep=2)
+    killed = []
+    for moment in range(100):
+        folder = tmp_path / str(moment)
+        shutil.copytree(tmp_path / "before", folder)
+        checkpoints = Checkpoints(folder, keep=2)
+        with monkeypatch.context() as patch:
+            Kill(moment, patch)
+            try:
+                checkpoints.save(model, 3)
+                break
+            except Killed:
+                killed.append(sorted(path.name for path in folder.iterdir()))
+        assert checkpoints.restore(model)["step"] in (2, 3), killed
+        assert set(checkpoints.steps()) <= {1, 2, 3}
+        checkpoints.save(model, 4)
+        steps = checkpoints.steps()
+        assert steps in ([2, 4], [3, 4]), killed
+        assert sorted(path.name for path in folder.iterdir()) == [f"step-{step:08d}" for step in steps], killed
+    # Killed while it was written, before it was renamed, and at each file of the one that is deleted.
+    assert ["step-00000001", "step-00000002"] in killed
+    assert [".step-00000003.writing", "step-00000001", "step-00000002"] in killed
+    assert killed.count([".step-00000001.deleting", "step-00000002", "step-00000003"]) == 3
 
 
 READER = """

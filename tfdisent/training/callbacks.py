@@ -12,6 +12,7 @@ from collections.abc import Callable
 import keras
 from tqdm import tqdm
 
+from tfdisent.files import whole_file
 from tfdisent.training.checkpoint import Checkpoints
 
 
@@ -31,14 +32,13 @@ class StopOnNonFinite(keras.callbacks.Callback):
         if bad:
             values = ", ".join(f"{name} = {value}" for name, value in bad.items())
             raise NonFiniteLoss(
-                f"Expected finite losses, but at batch {batch} {values}. Training stopped; checkpoints "
-                f"before this step "
-                "are intact. A lower learning rate, or float32 in place of a lower precision, usually mends it."
+                f"Expected finite losses, but at batch {batch} {values}. Training stopped; checkpoints before this step "
+                "are intact. A lower learning rate, or float32 in place of a lower precision, usually fixes it."
             )
 
 
 class StepCallback(keras.callbacks.Callback):
-    """Counts training steps on from `start`, across epochs and resumed runs.
+    """Counts training steps from `start` on, across epochs and resumed runs.
 
     Attributes:
         step: steps done.
@@ -143,10 +143,8 @@ class MetricsFile(StepCallback):
             with self.path.open(newline="") as file:
                 header, *rows = list(csv.reader(file)) or [[]]
             kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= self.step]
-            temporary = self.path.with_suffix(".writing")
-            with temporary.open("w", newline="") as file:
+            with whole_file(self.path) as temporary, temporary.open("w", newline="") as file:
                 csv.writer(file).writerows([header, *kept] if header else [])
-            temporary.replace(self.path)
 
     def on_step(self, logs):
         """Adds to the means; writes a row when due."""

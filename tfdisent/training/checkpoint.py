@@ -2,13 +2,12 @@
 
 A checkpoint is a folder `step-00001200/` with `model.weights.h5` (every weight, every optimizer's state, averages; the
 same file on every backend) and `state.json` (step, checksum, states of the random generators, what else the
-caller wants kept). It is written beside its place and renamed when whole, so a kill at any moment leaves the
-earlier ones as they were.
+caller wants kept). It is written beside its place and renamed when whole, and renamed before it is deleted, so a kill at
+any moment leaves whole checkpoints, and beside them only what the next `save` removes.
 """
 
-import contextlib
 import errno
-import hashlib
+import itertools
 import json
 import logging
 import math
@@ -19,6 +18,8 @@ import warnings
 
 import keras
 from keras import ops
+
+from tfdisent.files import delete_folder, sha256, whole_folder
 
 WEIGHTS, STATE = "model.weights.h5", "state.json"
 log = logging.getLogger("tfdisent")
@@ -57,29 +58,37 @@ class Checkpoints:
         Raises:
             OSError: if it cannot be written, naming the folder; earlier checkpoints stay.
         """
-        target = self.directory / f"step-{step:08d}"
+        target = self._folder(step)
         if hasattr(model, "jax_state_sync"):
             model.jax_state_sync()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers()
             _require_space(self.directory, model)
-            with _temporary_folder(self.directory) as folder:
+            with whole_folder(target) as folder:
                 model.save_weights(folder / WEIGHTS)
                 seeds = [ops.convert_to_numpy(seed).tolist() for seed in _seeds(model)]
-                state = {"step": step, "sha256": _sha256(folder / WEIGHTS), "seeds": seeds, **extra}
+                state = {"step": step, "sha256": sha256(folder / WEIGHTS), "seeds": seeds, **extra}
                 (folder / STATE).write_text(json.dumps(state, indent=1))
                 _flush_to_disk(folder / WEIGHTS, folder / STATE)
-                shutil.rmtree(target, ignore_errors=True)
-                folder.rename(target)
+            for old in self.steps()[: -self.keep]:
+                delete_folder(self._folder(old))
         except OSError as error:
             raise OSError(
-                f"Could not write a checkpoint in {self.directory}: {error}. Free space there or choose "
-                f"another folder; the "
-                f"checkpoints of steps {self.steps() or 'none'} are intact."
+                f"Could not write a checkpoint in {self.directory}: {error}. Free space there or choose another folder; "
+                f"the checkpoints of steps {self.steps() or 'none'} are intact."
             ) from error
-        for old in self.steps()[: -self.keep]:
-            shutil.rmtree(self.directory / f"step-{old:08d}", ignore_errors=True)
         return target
+
+    def _folder(self, step: int) -> pathlib.Path:
+        return self.directory / f"step-{step:08d}"
+
+    def _remove_leftovers(self) -> None:
+        """Removes what a killed run left half written or half deleted; nothing else that may lie in the folder."""
+        unfinished = (path for path in self.directory.glob("step-[0-9]*") if not (path / STATE).exists())
+        hidden = (self.directory.glob(name) for name in (".writing", ".step-*.writing", ".step-*.deleting"))
+        for left in itertools.chain(unfinished, *hidden):
+            shutil.rmtree(left, ignore_errors=True)
 
     def restore(self, model: keras.Model) -> dict | None:
         """Loads the newest whole checkpoint into the model.
@@ -97,7 +106,7 @@ class Checkpoints:
         """
         steps = self.steps()
         for step in reversed(steps):
-            folder = self.directory / f"step-{step:08d}"
+            folder = self._folder(step)
             state = _whole_state(folder)
             if state is None:
                 log.warning("Checkpoint %s is cut short or damaged; the one before it is used.", folder.name)
@@ -123,7 +132,7 @@ class Checkpoints:
 def _whole_state(folder: pathlib.Path) -> dict | None:
     try:
         state = json.loads((folder / STATE).read_text())
-        return state if state["sha256"] == _sha256(folder / WEIGHTS) else None
+        return state if state["sha256"] == sha256(folder / WEIGHTS) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -141,22 +150,6 @@ def _seeds(model: keras.Model) -> list[keras.Variable]:
     """The states of the model's random generators, which Keras leaves out of the weights file."""
     weights = {id(variable) for variable in model.weights}
     return [variable for variable in model.variables if id(variable) not in weights]
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def _temporary_folder(parent: pathlib.Path):
-    folder = parent / ".writing"  # one name, so that what a killed run left is removed by the next
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _flush_to_disk(*paths: pathlib.Path) -> None:
