@@ -347,8 +347,7 @@ def finished(made, scan: Scan, model: SliceModel, scale: Scale | None, keeps_bac
 
 def scale_of(array, anatomy, model: SliceModel) -> Scale:
     """How a model's training would have normalised a volume, by statistics inside its anatomy."""
-    from tfdisent.intensity import INTENSITY
-    from tfdisent.volumes.preprocess import volume_statistics
+    from tfdisent.intensity import INTENSITY, volume_statistics
 
     if not anatomy.any():
         raise ValueError(

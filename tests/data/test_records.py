@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from tfdisent.data.records import Manifest, complete, encode, intensity_statistics, parse
+from tfdisent.data.records import Manifest, complete, encode, parse
 from tfdisent.datasets.builder import verify
 
 MANIFEST = Manifest(
@@ -86,14 +86,6 @@ def test_label_gives_a_one_hot_condition_and_image_gives_its_statistics():
     np.testing.assert_array_equal(got["condition"], [0, 1])
     np.testing.assert_allclose(got["intensity"][0, :4], [0, 15, 7.5, np.arange(16).std()], rtol=1e-6)
     assert got["num_slices"] == 1
-
-
-def test_statistics_are_those_of_the_foreground():
-    image = np.array([[[-100.0], [1.0]], [[3.0], [5.0]]])
-    got = intensity_statistics(image, image[..., 0] > 0)
-    np.testing.assert_allclose(got[0, :3], [1, 5, 3])
-    with pytest.raises(ValueError, match="foreground is empty"):
-        intensity_statistics(image, image[..., 0] > 9)
 
 
 @pytest.mark.parametrize(

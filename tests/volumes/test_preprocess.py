@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 
-from tfdisent.data.records import intensity_statistics
-from tfdisent.intensity import INTENSITY
 from tfdisent.volumes import Volume, preprocess
 
 
@@ -80,29 +78,6 @@ def test_slices_are_chosen_by_foreground_and_range():
     assert preprocess.select_slices(counts, 6, (0, 2)).tolist() == []
     assert preprocess.select_slices(counts, 0, (3, 99)).tolist() == [3, 4]
     assert preprocess.slice_counts(np.eye(3)[None] * [[[2]], [[0]]]).tolist() == [3, 0]
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint16, np.float32])
-def test_statistics_are_those_of_numpy_inside_the_mask(dtype):
-    random = np.random.default_rng(0)
-    ends = (-100, 100) if np.dtype(dtype).kind != "u" else (0, 200)
-    array = random.integers(*ends, (5, 20, 30)).astype(dtype)
-    mask = random.random(array.shape) < 0.3
-    found = preprocess.volume_statistics(array, mask)
-    assert found.dtype == np.float32 and found.shape == (len(INTENSITY),)
-    np.testing.assert_allclose(found, intensity_statistics(array[..., None], mask)[0], rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(
-        preprocess.volume_statistics(array), intensity_statistics(array[..., None])[0], atol=1e-4
-    )
-    with pytest.raises(ValueError, match="foreground is empty"):
-        preprocess.volume_statistics(array, np.zeros_like(mask))
-
-
-def test_statistics_hold_at_the_ends_of_the_integers():
-    array = np.array([[[-(2**15), 2**15 - 1]]], np.int16)
-    found = preprocess.volume_statistics(array)
-    np.testing.assert_allclose(found[:4], [-32768, 32767, -0.5, 32767.5])
-    assert (preprocess.volume_statistics(np.full((1, 2, 2), 7, np.int16))[4:] == 7).all()
 
 
 def test_foreground_is_what_is_not_zero_or_above_the_noise():

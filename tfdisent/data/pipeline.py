@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from tfdisent.data.augment import AUGMENTATIONS, Batch
 from tfdisent.data.records import Manifest, parse
-from tfdisent.intensity import INTENSITY, NORMALIZATIONS
+from tfdisent.intensity import LEAST_RANGE, NORMALIZATIONS, bounds, statistic
 
 BLOCK_BYTES = 256 * 2**20
 _METADATA = (
@@ -297,20 +297,16 @@ def _normalized(batch: Batch, manifest: Manifest, normalize: str) -> Batch:
     if manifest.image_dtype == "uint8" and normalize == "volume":
         return {**batch, "image": image / 127.5 - 1.0}
 
-    def of_volume(name: str) -> tf.Tensor:
-        return batch["intensity"][:, None, None, :, INTENSITY.index(name)]
-
+    statistics = batch["intensity"][:, None, None]
     # A constant image, or a modality that is missing, has no range: it becomes -1, or 0 by zscore.
     if normalize == "zscore":
-        image = (image - of_volume("mean")) / tf.maximum(of_volume("std"), 1e-6)
+        image = (image - statistic(statistics, "mean")) / tf.maximum(statistic(statistics, "std"), LEAST_RANGE)
         return {**batch, "image": image}
     if normalize == "slice":
         low, high = (f(image, axis=(1, 2), keepdims=True) for f in (tf.reduce_min, tf.reduce_max))
-    elif normalize == "percentile":
-        low, high = of_volume("percentile_0.5"), of_volume("percentile_99.5")
     else:
-        low, high = of_volume("min"), of_volume("max")
-    image = 2.0 * (image - low) / tf.maximum(high - low, 1e-6) - 1.0
+        low, high = bounds(statistics, normalize)
+    image = 2.0 * (image - low) / tf.maximum(high - low, LEAST_RANGE) - 1.0
     return {**batch, "image": tf.clip_by_value(image, -1.0, 1.0)}
 
 

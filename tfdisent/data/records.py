@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfdisent.intensity import INTENSITY
+from tfdisent.intensity import INTENSITY, intensity_statistics
 
 IMAGE_DTYPES = ("uint8", "int16", "float16")
 # How tf.train.Example holds a feature: these as lists of numbers, strings as they are, all others
@@ -161,19 +161,6 @@ class Manifest:
             raise ValueError(
                 f"{path} is not a valid manifest ({error}). Delete the folder and prepare the data set again."
             ) from error
-
-
-def intensity_statistics(image: np.ndarray, foreground: np.ndarray | None = None) -> np.ndarray:
-    """`INTENSITY` of each channel of `image` (..., C), inside `foreground` (...) if given. Returns
-    (C, 8) float32.
-    """
-    values = image[foreground] if foreground is not None else image.reshape(-1, image.shape[-1])
-    values = values.astype(np.float64)
-    if not len(values):
-        raise ValueError("the foreground is empty, so there are no intensity statistics")
-    percentiles = np.percentile(values, (0.5, 1, 99, 99.5), axis=0)
-    rows = (values.min(0), values.max(0), values.mean(0), values.std(0), *percentiles)
-    return np.stack(rows, axis=1).astype(np.float32)
 
 
 def complete(example: Mapping[str, Any], manifest: Manifest) -> dict[str, np.ndarray | bytes]:

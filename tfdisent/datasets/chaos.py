@@ -48,6 +48,7 @@ from PIL import Image
 from tfdisent.data.records import Feature, Manifest
 from tfdisent.datasets.builder import Builder, Unit, files_under
 from tfdisent.datasets.volumes import deal, seeded_split
+from tfdisent.intensity import volume_statistics
 from tfdisent.volumes import Volume, canonical, preprocess, read_dicom_series
 
 ORGANS = ("background", "liver", "right_kidney", "left_kidney", "spleen")
@@ -208,7 +209,7 @@ class CHAOS(Builder):
                 )
         partners = preprocess.candidate_partners(reference, t2, self.candidates)
         distances = np.abs(reference.positions[:, None] - t2.positions[partners])
-        statistics = [preprocess.volume_statistics(volume.array) for volume in (*t1, t2)]
+        statistics = [volume_statistics(volume.array) for volume in (*t1, t2)]
         statistics += [statistics[-1]] * (self.candidates - 1)
         t1_planes = [self._planes(volume) for volume in t1]
         t2_planes = self._planes(t2)

@@ -62,7 +62,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tfdisent.data.records import Feature, Manifest, intensity_statistics
+from tfdisent.data.records import Feature, Manifest
 from tfdisent.datasets.builder import Builder, Unit, files_under
 from tfdisent.datasets.lidc_readings import (
     MALIGNANCY,
@@ -75,6 +75,7 @@ from tfdisent.datasets.lidc_readings import (
     read_xml,
 )
 from tfdisent.datasets.volumes import seeded_split
+from tfdisent.intensity import intensity_statistics
 from tfdisent.volumes import read_dicom_series
 
 BINARISED = ("subtlety", "calcification", "sphericity", "margin", "texture", "malignancy")

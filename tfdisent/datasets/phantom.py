@@ -24,6 +24,7 @@ import numpy as np
 
 from tfdisent.data.records import Feature, Manifest
 from tfdisent.datasets.builder import Builder, Unit
+from tfdisent.intensity import volume_statistics
 from tfdisent.phantoms import abdomen, brain, cardiac, fields, nodule, retina, skin
 from tfdisent.volumes import preprocess
 
@@ -144,7 +145,7 @@ class NodulePhantom(_Phantom):
         factors = nodule.draw_factors(attributes, seed=self.seed, index=index)
         image, mask = nodule.render(factors, size=self.size, seed=self.seed, index=index)
         pixel = nodule.FIELD_OF_VIEW / self.size
-        statistics = preprocess.volume_statistics(image)[None]
+        statistics = volume_statistics(image)[None]
         statistics[0, :2] = self.window
         yield {
             "image": image[..., None],
@@ -266,7 +267,7 @@ class BrainPhantom(_SubjectPhantom):
         gap = np.ptp(positions) / max(1, len(positions) - 1)
         for scanner in scanners:
             stacks = [np.rint(brain.render(anatomy, contrast, scanner)).astype(np.int16) for contrast in self.contrasts]
-            statistics = [preprocess.volume_statistics(stack, anatomy.brain) for stack in stacks]
+            statistics = [volume_statistics(stack, anatomy.brain) for stack in stacks]
             for k in range(len(positions)):
                 channels = [preprocess.neighbour_slices(stack, k, self.neighbours) for stack in stacks]
                 example = {
@@ -355,7 +356,7 @@ class RetinaPhantom(_SubjectPhantom):
                 for at in offsets.tolist()
             ]
             images = np.rint(255 * np.stack([scan.image for scan in scans])).astype(np.uint8)
-            statistics = preprocess.volume_statistics(images)[None]
+            statistics = volume_statistics(images)[None]
             for k, scan in enumerate(scans):
                 yield {
                     "key": f"{unit.key}/{vendor}/{k:03d}",
@@ -415,7 +416,7 @@ class _MisalignedPhantom(_SubjectPhantom):
         """Records of pairs whose first four entries are two images and their two masks."""
         first, second, first_masks, second_masks = (np.stack([pair[k] for pair in pairs]) for k in range(4))
         first, second = first.astype(np.float16), second.astype(np.float16)
-        statistics = [preprocess.volume_statistics(stack) for stack in (first, second)]
+        statistics = [volume_statistics(stack) for stack in (first, second)]
         statistics += [statistics[1]] * (self.candidates - 1)
         distances = np.abs(positions[:, None] - positions)
         partners = np.argsort(distances.round(3), axis=1, kind="stable")

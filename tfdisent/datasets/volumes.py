@@ -40,7 +40,7 @@ import numpy as np
 from tfdisent import volumes
 from tfdisent.data.records import IMAGE_DTYPES, Feature, Manifest
 from tfdisent.datasets.builder import Builder, Unit
-from tfdisent.intensity import INTENSITY
+from tfdisent.intensity import INTENSITY, volume_statistics
 from tfdisent.volumes import Volume, planes, preprocess
 
 
@@ -274,7 +274,7 @@ class VolumeBuilder(Builder):
             if not inside.any():
                 raise ValueError(f"{path} is empty: it has no foreground ({self.foreground}).")
             foregrounds.append(inside)
-            intensity.append(preprocess.volume_statistics(array, inside))
+            intensity.append(volume_statistics(array, inside))
         statistics = np.stack(intensity)
         for plane in self.planes:
             chosen = self._chosen(foregrounds, plane)

@@ -14,11 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfdisent.intensity import INTENSITY
 from tfdisent.volumes.volume import Volume
 
 TISSUES = ("background", "CSF", "GM", "WM")
-_PERCENTILES = tuple(float(name.removeprefix("percentile_")) for name in INTENSITY if name.startswith("percentile_"))
 
 
 def resample(volume: Volume, spacing: Sequence[float], *, labels: bool = False, margin: float = 0.005) -> Volume:
@@ -169,43 +167,6 @@ def select_slices(
 def slice_counts(mask: np.ndarray) -> np.ndarray:
     """(S,) non-zero pixels of each slice."""
     return np.array([np.count_nonzero(plane) for plane in mask])
-
-
-def volume_statistics(array: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """`records.INTENSITY` of a volume, inside a mask of the same shape if given.
-
-    Integers of up to 16 bits are counted by value, which is exact and much faster than sorting.
-
-    Returns:
-        (8,) float32: minimum, maximum, mean, standard deviation (of the population), percentiles
-        (interpolated linearly).
-
-    Raises:
-        ValueError: the mask is empty.
-    """
-    values = array.ravel() if mask is None else array[mask]
-    if not values.size:
-        raise ValueError("the foreground is empty, so there are no intensity statistics")
-    if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
-        low, high = int(values.min()), int(values.max())
-        counts = np.bincount((values - np.asarray(low, values.dtype)).view(f"u{values.itemsize}"))
-        levels = np.arange(low, high + 1, dtype=np.float64)
-        mean = counts @ levels / values.size
-        std = math.sqrt(counts @ (levels - mean) ** 2 / values.size)
-        percentiles = _counted_percentiles(levels, counts)
-    else:
-        low, high, mean = values.min(), values.max(), values.mean(dtype=np.float64)
-        std = math.sqrt(np.square(values - np.float32(mean)).mean(dtype=np.float64))
-        percentiles = np.percentile(values, _PERCENTILES)
-    return np.array([low, high, mean, std, *percentiles], np.float32)
-
-
-def _counted_percentiles(levels: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """`np.percentile` of levels[i] repeated counts[i] times."""
-    below = np.cumsum(counts)
-    ranks = np.array(_PERCENTILES) / 100 * (below[-1] - 1)
-    lower, upper = (levels[np.searchsorted(below, rank, side="right")] for rank in (np.floor(ranks), np.ceil(ranks)))
-    return lower + (ranks - np.floor(ranks)) * (upper - lower)
 
 
 def apply_mask(array: np.ndarray, mask: np.ndarray, background: float = 0) -> np.ndarray:
