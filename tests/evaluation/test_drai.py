@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from tfdisent.baselines.drai import MODELS, CInfoGAN
+from tfdisent.baselines.drai import CInfoGAN
 from tfdisent.evaluation import drai
+from tfdisent.papers import paper_of
 from tfdisent.phantoms import skin
-from tfdisent.report import PAPERS
 from tfdisent.systems.drai import DRAI, DRAIConfig
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TF-GAN's metrics are computed once")
@@ -168,20 +168,6 @@ def test_the_sample_grid_shows_real_reconstructed_and_generated_images(model):
     np.testing.assert_array_equal(grid, again)
 
 
-def test_the_papers_figures_stand_beside_its_own_data_and_the_phantom_alone():
-    assert drai.paper("ham10000").values and drai.paper("skin_phantom").values
-    assert drai.paper("another") is None
-
-
-def test_a_methods_own_figures_stand_beside_it_under_whatever_name_the_paper_gives_it():
-    name = "cross_image_feature_consistency"
-    assert drai.paper("ham10000", "DAI").values[name].value == 0.256
-    dual = drai.paper("ham10000", "D-cAVAE").values
-    assert (dual["frechet_distance"].value, dual[name].value) == (4.893, 1.354)
-    assert name not in drai.paper("ham10000", "cAVAE").values
-    assert drai.paper("ham10000", "DAI+MIReg+featureCycle") is None
-
-
 def test_a_class_that_a_split_lacks_is_said(model, tmp_path):
     train, test = arrays(60, 0), arrays(30, 1)
     train, test = (
@@ -231,15 +217,11 @@ def test_codes_that_are_the_factors_score_higher_than_noise_and_too_few_images_s
     assert few["mutual_information_gap"]["reason"]
 
 
-def test_every_method_of_the_papers_tables_is_a_model_and_every_figure_has_its_picture(evaluated):
-    rows = {row for table in PAPERS["drai"].values() for row in table.rows}
-    assert rows == drai.MODEL_OF_ROW.keys()
-    assert {model for model, _ in drai.MODEL_OF_ROW.values()} <= MODELS.keys()
-    assert {key for keys in drai.TABLES.values() for key in keys} == PAPERS["drai"].keys()
-    measured = evaluated[0]
-    for key, table in PAPERS["drai"].items():
-        for row in table.rows:
-            ending = drai.MODEL_OF_ROW[row][1]
-            assert all(metric + ending in measured for metric in table.metrics), (key, row)
-    assert {heading for *_, heading in drai.FIGURES.values()} <= {f.name for f in evaluated[1]}
-    assert all(drai.PAPER_DATA[name] == data for data, name in drai.PHANTOMS.items())
+def test_every_metric_of_the_papers_tables_is_measured_and_every_figure_has_its_picture(evaluated):
+    paper, measured = paper_of("drai"), evaluated[0]
+    for number, tables in paper.tables.items():
+        for table in tables:
+            for row in table.rows:
+                ending = paper.rows[row].ending
+                assert all(metric + ending in measured for metric in table.metrics), (number, row)
+    assert {figure.heading for figure in paper.figures.values()} <= {f.name for f in evaluated[1]}

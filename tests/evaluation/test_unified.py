@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tfdisent.evaluation import unified
-from tfdisent.report import PAPERS
 from tfdisent.systems.unified import Unified, UnifiedConfig
 
 pytestmark = pytest.mark.skipif(
@@ -237,16 +236,6 @@ def test_metrics_are_json_and_the_headline_has_their_numbers(of_grey):
     metrics, _ = of_grey
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
     assert f"SSIM {metrics['ssim_brain']['value']:.3f}" in unified.headline(metrics)
-
-
-def test_the_papers_tables_have_their_models():
-    tables = PAPERS["unified"]
-    rows = {row for table in tables.values() for row in table.rows}
-    assert rows == unified.MODEL_OF_ROW.keys()
-    assert {key for keys in unified.TABLES.values() for key in keys} == tables.keys()
-    column = unified.paper("brain_phantom")
-    assert column.values["ssim"].value == 0.9625 and column.values["dice"].value == 0.7862
-    assert unified.paper("ixi") is None
 
 
 def test_the_slices_shown_are_of_different_subjects_or_lie_apart():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tfdisent.papers import paper_of
 from tfdisent.report import Figure, data_summary, paper_column, write_report
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (6, 9, 3), dtype=np.uint8)
@@ -46,7 +47,7 @@ def _full(folder) -> _Page:
             Figure("Hybrids", "More of them.", PIXELS),
             Figure("Samples", "", PIXELS),
         ],
-        paper=paper_column("drai", "HAM10000", "DRAI"),
+        paper=paper_column(paper_of("drai"), "ham10000", "drai", "DRAI"),
         curves=folder / "metrics.csv",
         config={"steps": 3, "nested": {"rates": (1, 2)}},
         environment={"keras": "3.15"},

@@ -1,35 +1,18 @@
-"""The paper's numbers are transcribed as printed, and a run's stand beside them."""
+"""A run's numbers stand beside a paper's."""
 
 import math
 
 import pytest
 
+from tfdisent.papers import Row, paper_of
+from tfdisent.papers.paper import transcribed
 from tfdisent.report import tables
 
-
-def test_tables_hold_what_the_paper_prints():
-    value = tables.PAPERS["drai"]["II"].rows["DRAI"]["frechet_distance"]
-    assert value == ("1.224 ± 0.05", 1.224, 0.05, "Table II")
-    assert tables.PAPERS["drai"]["I"].rows["cAAVE"]["conditional_generation_accuracy"].value == 0.809
-    assert tables.PAPERS["drai"]["III-LIDC"].rows["D-cVAE"]["cross_image_feature_consistency"].std == 0.02
-    assert tables.PAPERS["drai"]["IV"].rows["Pixel Matched"]["label_overlap"] == (
-        "35.27",
-        35.27,
-        None,
-        "Table IV",
-    )
-    assert [len(table.rows) for table in tables.PAPERS["drai"].values()] == [6, 6, 4, 4, 9, 6, 6]
-
-
-def test_swapped_columns_of_table_six_are_put_right():
-    for row in tables.PAPERS["drai"]["VI"].rows.values():
-        assert row["inception_score"].value >= 1
-        assert row["conditional_generation_accuracy"].value < 1
-    assert "swapped" in tables.PAPERS["drai"]["VI"].note
+DRAI = paper_of("drai")
 
 
 def test_paper_column_gathers_the_main_tables_first():
-    column = tables.paper_column("drai", "HAM10000", "DRAI")
+    column = tables.paper_column(DRAI, "ham10000", "drai", "DRAI")
     assert {name: value.printed for name, value in column.values.items()} == {
         "frechet_distance": "1.224 ± 0.05",
         "inception_score": "1.300 ± 0.01",
@@ -37,13 +20,108 @@ def test_paper_column_gathers_the_main_tables_first():
         "cross_image_feature_consistency": "0.210 ± 0.01",
     }
     assert any("0.618" in note for note in column.notes)
-    assert "disagreement_divergence" in tables.paper_column("drai", "LIDC", "DRAI").values
-    assert tables.paper_column("drai", "LIDC", "DAI+selfReg").values["inception_score"].source == "Table V"
+    assert "disagreement_divergence" in tables.paper_column(DRAI, "lidc", "drai").values
+    assert tables.paper_column(DRAI, "lidc", "selfReg").values["inception_score"].source == "Table V"
 
 
-def test_paper_column_lists_what_the_paper_has():
+def test_a_row_that_the_paper_does_not_have_is_refused_with_those_that_it_has():
     with pytest.raises(ValueError, match="'HAM10000', 'DRAI'.*received \\('HAM10000', 'VAE'\\)"):
-        tables.paper_column("drai", "HAM10000", "VAE")
+        tables.row_column(DRAI, "HAM10000", "VAE")
+
+
+def test_the_papers_figures_stand_beside_its_own_data_and_the_phantom_alone():
+    assert tables.paper_column(DRAI, "ham10000", "drai").values
+    assert tables.paper_column(DRAI, "skin_phantom", "drai").values
+    assert tables.paper_column(DRAI, "another", "drai") is None
+
+
+def test_a_methods_own_figures_stand_beside_it_under_whatever_name_the_paper_gives_it():
+    name = "cross_image_feature_consistency"
+    assert tables.paper_column(DRAI, "ham10000", "dai").values[name].value == 0.256
+    dual = tables.paper_column(DRAI, "ham10000", "dcavae", "D-cAVAE")
+    assert (dual.values["frechet_distance"].value, dual.values[name].value) == (4.893, 1.354)
+    assert dual.heading == "D-cAVAE on HAM10000, paper"
+    assert "In the paper, D-cAVAE is D-cAAVE, D-cAVAE is D-cVAE." in dual.notes
+    assert name not in tables.paper_column(DRAI, "ham10000", "cavae").values
+    assert tables.paper_column(DRAI, "ham10000", "MIReg+featureCycle") is None
+
+
+def test_a_mean_of_several_methods_stands_beside_none_of_them():
+    unified = paper_of("unified")
+    column = tables.paper_column(unified, "brain_phantom", "unified")
+    assert column.values["ssim"].value == 0.9625 and column.values["dice"].value == 0.7862
+    assert tables.paper_column(unified, "ixi", "unified") is None
+    assert tables.paper_column(unified, "brats", "tcmgan_T1") is None
+
+
+def test_rows_are_called_by_the_titles_of_their_methods():
+    titles = {method: method.upper() for row in DRAI.rows.values() for method in row.methods}
+    named = tables.row_titles(DRAI, titles)
+    assert (named["D-cVAE"], named["D-cAAVE"], named["Pixel Matched"]) == ("DCAVAE", "DCAVAE", "Pixel Matched")
+    table = DRAI.tables[3][0]
+    assert [line[0] for line in tables.comparison(table, {}, titles=named)] == [
+        "Method",
+        "DCINFOGAN",
+        "DCAVAE",
+        "DAI",
+        "DRAI",
+    ]
+    results = {row: {metric: [k]} for k, row in enumerate(table.rows) for metric in table.metrics}
+    said = tables.order(table, results, *table.metrics, named)
+    assert said == "CIFC, best first: DCINFOGAN, DCAVAE, DAI, DRAI; in the paper DRAI, DAI, DCINFOGAN, DCAVAE."
+    assert tables.renamed({"DAI": "DAI", "D-cVAE": "D-cAVAE"}) == ["In the paper, D-cAVAE is D-cVAE."]
+    assert tables.renamed({"DAI": "DAI"}) == []
+
+
+ORGANS = {
+    "dice": {"value": 0.8, "n": 4, "per_class": {"liver": 0.9, "spleen": None}, "per_modality": {"T1": 0.75}},
+    "dice_real": {"value": None, "per_class": {"liver": 0.95}},
+}
+ORGAN_TABLE = transcribed(
+    "Table 1",
+    "CHAOS",
+    ("dice", "dice/liver", "dice/kidney"),
+    """
+    Ours   0.81   0.91 ± 0.02   0.7
+    U-Net  0.75   0.85 ± 0.03   –
+    """,
+)
+ORGAN_PAPER = DRAI._replace(
+    data={"chaos": "CHAOS"}, tables={1: (ORGAN_TABLE,)}, rows={"Ours": Row(("ours",)), "U-Net": Row(("unet",))}
+)
+
+
+def test_parts_of_metrics_have_keys_of_their_own():
+    found = tables.numbers(ORGANS)
+    assert found.keys() == {"dice", "dice/liver", "dice/spleen", "dice/T1", "dice_real", "dice_real/liver"}
+    assert (found["dice"], found["dice/liver"], found["dice/T1"]) == (0.8, 0.9, 0.75)
+    assert math.isnan(found["dice/spleen"]) and math.isnan(found["dice_real"])
+    real = tables.numbers(ORGANS, "_real")
+    assert real.keys() == {"dice", "dice/liver"} and real["dice/liver"] == 0.95
+
+
+def test_parts_stand_beside_the_papers_under_their_metric():
+    column = tables.paper_column(ORGAN_PAPER, "chaos", "ours")
+    row, _ = tables.metric_table(ORGANS, column)
+    assert (row.label, row.value, row.paper) == ("Dice ↑", "0.8", "0.81")
+    assert [(part.name, part.value, part.paper) for part in row.parts] == [
+        ("liver", "0.9", "0.91 ± 0.02"),
+        ("spleen", "not computed: the value is None", ""),
+        ("T1", "0.75", ""),
+        ("kidney", "not computed: not measured here", "0.7"),
+    ]
+    assert [part.computed for part in row.parts] == [True, False, True, False]
+    (missing,) = tables.metric_table({}, column)
+    assert missing.name == "dice" and [part.name for part in missing.parts] == ["liver", "kidney"]
+
+
+def test_a_table_may_compare_parts_over_folds():
+    results = {"Ours": {"dice": [0.8, 0.8], "dice/liver": [0.7, 0.9]}, "U-Net": {"dice/liver": [0.95]}}
+    lines = tables.comparison(ORGAN_TABLE, results, runs="folds")
+    assert lines[0][3:] == ["Dice, liver ↑ here", "paper", "Dice, kidney ↑ here", "paper", "folds"]
+    assert lines[1] == ["Ours", "0.8", "0.81", "0.80 ± 0.14", "0.91 ± 0.02", "–", "0.7", "2"]
+    said = tables.order(ORGAN_TABLE, results, "dice/liver")
+    assert said == "Dice, liver, best first: U-Net, Ours; in the paper Ours, U-Net."
 
 
 @pytest.mark.parametrize(
@@ -80,7 +158,7 @@ def test_metric_table_stands_beside_the_paper_and_ends_with_what_is_missing():
         "inception_score": {"value": 2.5, "std": None, "n": 10, "extractor": "e", "protocol": "p"},
         "hybrid_accuracy": {"value": 0.5, "std": None, "n": 4, "extractor": "", "protocol": ""},
     }
-    rows = tables.metric_table(ours, tables.paper_column("drai", "HAM10000", "DRAI"))
+    rows = tables.metric_table(ours, tables.paper_column(DRAI, "ham10000", "drai"))
     assert [row.name for row in rows[:2]] == list(ours)
     assert rows[0].label == "Inception score (IS) ↑"
     assert (rows[0].value, rows[0].paper, rows[0].source) == ("2.5", "1.300 ± 0.01", "Table II")

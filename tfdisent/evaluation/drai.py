@@ -22,8 +22,7 @@ from tfdisent.downstream.judge import fit_classifier, fit_position_regressor
 from tfdisent.evaluation import retrieval
 from tfdisent.evaluation.arrays import in_batches
 from tfdisent.evaluation.entries import entry
-from tfdisent.report import PAPERS, Figure, figures, paper_column
-from tfdisent.report.tables import Column
+from tfdisent.report import Figure, figures
 from tfdisent.systems.drai import ContentStyleModel
 
 POSITION = ("position_x", "position_y")  # of a phantom's lesion
@@ -32,67 +31,6 @@ NO_CONTENT = (
     "This model infers no content: hybrids and reconstructions take theirs from the condition, and CIFC, what content "
     "tells, hybrids of two images, interpolation of content and maps of the codes are not defined and left out."
 )
-# The paper's data whose numbers stand beside a run's; a phantom gets those of what it imitates, for orientation.
-PAPER_DATA = {
-    "ham10000": "HAM10000",
-    "lidc": "LIDC",
-    "lidc_patches": "LIDC",
-    "nodule_phantom": "LIDC",
-    "skin_phantom": "HAM10000",
-}
-# Rows of the paper's tables for a method that they do not name alike.
-PAPER_ROWS = {"cAVAE": ["cAAVE"], "D-cAVAE": ["D-cAAVE", "D-cVAE"]}
-# The model (of `tfdisent.baselines.drai.MODELS`) that is a row of the tables, and the ending of its metrics' names.
-MODEL_OF_ROW = {
-    "cInfoGAN": ("cinfogan", ""),
-    "cAAVE": ("cavae", ""),
-    "D-cInfoGAN": ("dcinfogan", ""),
-    "D-cAAVE": ("dcavae", ""),
-    "D-cVAE": ("dcavae", ""),
-    "DAI": ("dai", ""),
-    "DAI+selfReg": ("selfReg", ""),
-    "DAI+MIReg": ("MIReg", ""),
-    "DAI+featureCycle": ("featureCycle", ""),
-    "DAI+selfReg+MIReg": ("selfReg+MIReg", ""),
-    "DRAI": ("drai", ""),
-    "Pixel Matched": ("drai", "_pixels"),
-}
-# The paper's tables by number: keys of `PAPERS`, one for each of its data.
-TABLES = {
-    1: ("I",),
-    2: ("II",),
-    3: ("III-HAM10000", "III-LIDC"),
-    4: ("IV",),
-    5: ("V",),
-    6: ("VI",),
-}
-# What we measure beside a metric of theirs, since it reads differently without it: {metric: (ours, heading)}.
-ALSO = {
-    "cross_image_feature_consistency": (
-        "cross_image_feature_consistency_relative",
-        "CIFC / distance of codes",
-    ),
-    "disagreement_divergence": ("disagreement_divergence_style", "Divergence by style"),
-    "label_overlap": ("label_overlap_style", "Overlap by style"),
-}
-_SIX = ("cinfogan", "cavae", "dcinfogan", "dcavae", "dai", "drai")
-_DUAL = ("dcinfogan", "dcavae", "dai", "drai")
-_ABLATIONS = ("dai", "selfReg", "MIReg", "featureCycle", "selfReg+MIReg", "drai")
-# The paper's figures by number: its data, the models, and the heading of the picture in a run's report.
-FIGURES = {
-    10: (("LIDC",), _SIX, "Conditional generation"),
-    11: (("HAM10000",), _SIX, "Conditional generation"),
-    12: (("LIDC",), _DUAL, "Hybrids of two images"),
-    13: (("HAM10000",), _DUAL, "Hybrids of two images"),
-    14: (("LIDC",), _SIX, "Retrieval"),
-    15: (("HAM10000",), _SIX, "Retrieval"),
-    16: (("LIDC",), _ABLATIONS, "Hybrids of two images"),
-    17: (("HAM10000",), _ABLATIONS, "Hybrids of two images"),
-    18: (("LIDC", "HAM10000"), ("drai",), "Interpolation"),
-    19: (("LIDC", "HAM10000"), ("drai",), "Codes of the test images (t-SNE)"),
-}
-# What stands for the paper's data where none is named.
-PHANTOMS = {"LIDC": "nodule_phantom", "HAM10000": "skin_phantom"}
 
 
 def evaluate_run(
@@ -570,20 +508,6 @@ def headline(metrics: dict) -> str:
     if not infers_content:
         lines.append(NO_CONTENT)
     return "\n".join(lines)
-
-
-def paper(dataset: str, method: str = "DRAI") -> Column | None:
-    """The paper's figures of a method to stand beside a run's; None where it has none."""
-    data, rows = PAPER_DATA.get(dataset), PAPER_ROWS.get(method, [method])
-    if data is None or not any(rows[0] in table.rows for table in PAPERS["drai"].values()):
-        return None
-    columns = [paper_column("drai", data, row) for row in rows]
-    return Column(
-        heading=f"{method} on {data}, paper",
-        values={k: v for column in columns for k, v in column.values.items()},
-        protocols={k: v for column in columns for k, v in column.protocols.items()},
-        notes=tuple(dict.fromkeys(note for column in columns for note in column.notes)),
-    )
 
 
 def sample_grid(model: ContentStyleModel, shown: dict, seed: int = 0) -> np.ndarray:

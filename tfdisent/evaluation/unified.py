@@ -22,8 +22,7 @@ from tfdisent.downstream.judge import fit_classifier
 from tfdisent.downstream.segmentation import Segmentor
 from tfdisent.evaluation.arrays import in_batches
 from tfdisent.evaluation.entries import entry
-from tfdisent.report import Figure, figures, paper_column
-from tfdisent.report.tables import Column
+from tfdisent.report import Figure, figures
 from tfdisent.systems.unified import Unified, anatomy_distance
 
 TOLERANCE = 1e-3  # of images in [-1, 1]: what differs more from the corner's value is no background
@@ -31,40 +30,6 @@ SEGMENTOR_SIZE = {"filters": 16}  # a quarter of the paper's, for two CPU cores
 SEGMENTOR_FIT = {"epochs": 30, "batch_size": 16}
 MAX_SLICES = 1000  # for the distance of anatomies
 ALONE = "T2"  # the one real slice of the paper's Sec. 3.3, where there is that modality
-# The paper's data whose numbers stand beside a run's; the phantom's for orientation, as it imitates them.
-PAPER_DATA = {"brats": "BraTS'18", "brain_phantom": "BraTS'18"}
-PHANTOMS = {"BraTS'18": "brain_phantom"}
-# The model (of `tfdisent.baselines.unified.MODELS`) that is a row of the tables, and the ending of its metrics' names.
-SOURCES = (
-    "tcmgan_T1",
-    "tcmgan_T1ce",
-    "tcmgan_T2",
-    "tcmgan_FLAIR",
-)  # one model each, their mean a row
-MODEL_OF_ROW = {
-    "12xPix2Pix": ("pix2pix", ""),
-    "4xTCMGAN": (SOURCES, ""),
-    "Proposed - disen": ("no_disentanglement", ""),
-    "Proposed": ("unified", ""),
-    "Original 4 modalities": ("unified", "_real"),
-}
-# How the tables call a method.
-PAPER_ROWS = {
-    "Unified": "Proposed",
-    "Unified without disentanglement": "Proposed - disen",
-    "Pix2Pix": "12xPix2Pix",
-}
-TABLES = {1: ("1",), 2: ("2",)}
-# What we measure beside a metric of theirs, since it reads differently without it: {metric: (ours, heading)}.
-ALSO = {
-    "ssim": ("ssim_brain", "SSIM in the brain"),
-    "psnr": ("psnr_brain", "PSNR in the brain"),
-}
-# The paper's figures by number: its data, the models, and the heading of the picture in a run's report.
-FIGURES = {
-    2: (("BraTS'18",), ("unified",), "Every modality from every other"),
-    3: (("BraTS'18",), ("pix2pix", *SOURCES, "no_disentanglement", "unified"), "Truth and error"),
-}
 
 
 def evaluate_run(
@@ -411,12 +376,6 @@ def headline(metrics: dict) -> str:
             f"synthesised, {value['dice_real']:.3f} from all real ones."
         )
     return "\n".join(lines)
-
-
-def paper(dataset: str, method: str = "Unified") -> Column | None:
-    """The paper's figures of a method to stand beside a run's; None where it has none."""
-    data, row = PAPER_DATA.get(dataset), PAPER_ROWS.get(method)
-    return paper_column("unified", data, row) if data and row else None
 
 
 def card_values(manifest) -> dict[str, str]:

@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 
 from absl import app, flags
 
+from tfdisent import papers
 from tfdisent.experiment import run
 
 FLAGS = flags.FLAGS
-EVALUATIONS = {"drai": "tfdisent.evaluation.drai", "unified": "tfdisent.evaluation.unified"}
-flags.DEFINE_enum("paper", "drai", list(EVALUATIONS), "Whose tables and figures.")
+flags.DEFINE_enum("paper", "drai", list(papers.NAMES), "Whose tables and figures.")
 flags.DEFINE_integer("table", None, "Number of the table.")
 flags.DEFINE_integer("figure", None, "Number of the figure.")
 flags.DEFINE_string(
@@ -65,11 +65,11 @@ def reproduce() -> int:
         if FLAGS[name].present:
             raise ValueError(f"--{name} is of a single run; {instead}.")
     seeds = parse_seeds(FLAGS.seeds or ("3" if FLAGS.table is not None else "1"))
-    evaluation = importlib.import_module(EVALUATIONS[FLAGS.paper])
+    paper = papers.paper_of(FLAGS.paper)
     if FLAGS.table is not None:
-        result = Table(evaluation, _known(evaluation.TABLES, FLAGS.table, "table"))
+        result = Table(paper, _known(paper.tables, FLAGS.table, "table"))
     else:
-        result = Figure(evaluation, _known(evaluation.FIGURES, FLAGS.figure, "figure"))
+        result = Figure(paper, _known(paper.figures, FLAGS.figure, "figure"))
 
     out = pathlib.Path(FLAGS.run_dir or f"runs/reproduce-{FLAGS.paper}").expanduser()
     out.mkdir(parents=True, exist_ok=True)
@@ -117,19 +117,19 @@ def parse_seeds(text: str) -> list[int]:
     return list(seeds)
 
 
-def datasets_of(evaluation: Any, papers_data: tuple[str, ...]) -> dict[str, str]:
+def datasets_of(paper: papers.Paper, papers_data: tuple[str, ...]) -> dict[str, str]:
     """Data set by the paper's: those of --dataset, or the phantoms that stand for them.
 
     Raises:
         ValueError: for one that is neither the paper's nor imitates it.
     """
     if not FLAGS["dataset"].present:
-        return {evaluation.PHANTOMS[data]: data for data in papers_data}
+        return {paper.phantoms[data]: data for data in papers_data}
     chosen = {}
     for name in FLAGS.dataset.split(","):
-        data = evaluation.PAPER_DATA.get(name)
+        data = paper.data.get(name)
         if data not in papers_data:
-            fitting = sorted(n for n, d in evaluation.PAPER_DATA.items() if d in papers_data)
+            fitting = sorted(n for n, d in paper.data.items() if d in papers_data)
             raise ValueError(
                 f"The paper's {_what().lower()} is on {' and '.join(papers_data)}: expected --dataset of "
                 f"{', '.join(fitting)}; received {name!r}."
@@ -193,40 +193,38 @@ def averaged(metrics: list[dict[str, list[float]]]) -> dict[str, list[float]]:
     }
 
 
-def metrics_of(cases: list[Case], model: str, dataset: str) -> dict[str, list[float]]:
-    """{metric: values of the finished seeds}; NaN where a run could not compute it."""
+def metrics_of(cases: list[Case], model: str, dataset: str, ending: str = "") -> dict[str, list[float]]:
+    """{metric: values of the finished seeds}, without their names' ending; NaN where a run could not compute it."""
+    from tfdisent.report import tables
+
     runs = [
-        json.loads((case.folder / "metrics.json").read_text())
+        tables.numbers(json.loads((case.folder / "metrics.json").read_text()), ending)
         for case in cases
         if (case.model, case.dataset) == (model, dataset) and is_finished(case.folder)
     ]
     names = dict.fromkeys(name for metrics in runs for name in metrics)
-    return {name: [_number(metrics.get(name, {}).get("value")) for metrics in runs] for name in names}
+    return {name: [metrics.get(name, float("nan")) for metrics in runs] for name in names}
+
+
+def titles_of(paper: str) -> dict[str, str]:
+    """{method: what it is called in print} of all that a paper compares."""
+    return importlib.import_module(f"tfdisent.baselines.{paper}").TITLES
 
 
 class Table:
     """A table of the paper: which models on which data, and how it is written."""
 
-    def __init__(self, evaluation: Any, keys: tuple[str, ...]):
-        from tfdisent.report import PAPERS
-
-        self.evaluation = evaluation
-        tables = {table.dataset: table for table in map(PAPERS[FLAGS.paper].get, keys)}
-        self.tables = {  # by data set
-            name: tables[data] for name, data in datasets_of(evaluation, tuple(tables)).items()
-        }
+    def __init__(self, paper: papers.Paper, tables: tuple[papers.Table, ...]):
+        self.paper = paper
+        chosen = datasets_of(paper, tuple(dict.fromkeys(table.data for table in tables)))
+        self.tables = [(name, table) for name, data in chosen.items() for table in tables if table.data == data]
 
     def compared(self) -> dict[str, list[str]]:
         """Models by data set, each once, in the table's order."""
-        return {
-            dataset: list(dict.fromkeys(model for row in table.rows for model in self.models_of(row)[0]))
-            for dataset, table in self.tables.items()
-        }
-
-    def models_of(self, row: str) -> tuple[tuple[str, ...], str]:
-        """The models that make a row, one or several whose values are averaged, and their metrics' ending."""
-        models, ending = self.evaluation.MODEL_OF_ROW[row]
-        return ((models,) if isinstance(models, str) else models), ending
+        models = {dataset: {} for dataset, _ in self.tables}
+        for dataset, table in self.tables:
+            models[dataset] |= dict.fromkeys(model for row in table.rows for model in self.paper.rows[row].methods)
+        return {dataset: list(names) for dataset, names in models.items()}
 
     def write(self, out: pathlib.Path, cases: list[Case], failed: list[Case]) -> str:
         """Writes Markdown and HTML of what is done so far; returns it as text for a terminal."""
@@ -234,15 +232,17 @@ class Table:
         from tfdisent.report import tables
 
         shown, written, sections = [], [], []
-        for dataset, table in self.tables.items():
+        titles = tables.row_titles(self.paper, titles_of(self.paper.name))
+        for dataset, table in self.tables:
             results = self.results(table, dataset, cases)
-            ours = [self.evaluation.ALSO[m] for m in table.metrics if m in self.evaluation.ALSO]
-            lines = tables.comparison(table, results, dict(ours))
+            ours = [self.paper.also[m] for m in table.metrics if m in self.paper.also]
+            lines = tables.comparison(table, results, dict(ours), titles)
             heading = f"{table.name} of the paper, on {dataset}"
             notes = [
-                *(tables.order(table, results, metric) for metric in table.metrics if len(results) > 1),
+                *(tables.order(table, results, metric, titles) for metric in table.metrics if len(results) > 1),
                 *protocols(table, dataset, cases),
-                f"The paper's figures are of {table.dataset}. {table.note}".strip(),
+                f"The paper's figures are of {table.data}. {table.note}".strip(),
+                *tables.renamed({row: titles[row] for row in table.rows}),
                 *(f"Failed: {case}." for case in failed if case.dataset == dataset),
             ]
             bullets = "".join(f"- {note}\n" for note in notes)
@@ -262,27 +262,24 @@ class Table:
         )
         return "\n".join(shown) + f"\nwritten: {out / name}.md, {page}"
 
-    def results(self, table: Any, dataset: str, cases: list[Case]) -> dict:
+    def results(self, table: papers.Table, dataset: str, cases: list[Case]) -> dict:
         """{row: {metric: values over seeds}} of the rows of which a run is done."""
         results = {}
         for row in table.rows:
-            models, ending = self.models_of(row)
-            found = averaged([metrics_of(cases, model, dataset) for model in models])
-            if not found:
-                continue
-            results[row] = {
-                name.removesuffix(ending): values for name, values in found.items() if name.endswith(ending)
-            }
+            made = self.paper.rows[row]
+            found = averaged([metrics_of(cases, model, dataset, made.ending) for model in made.methods])
+            if found:
+                results[row] = found
         return results
 
 
 class Figure:
     """A figure of the paper: the same picture of each model."""
 
-    def __init__(self, evaluation: Any, figure: tuple):
+    def __init__(self, paper: papers.Paper, figure: papers.Figure):
         data, self.models, self.heading = figure
-        self.datasets = datasets_of(evaluation, data)
-        self.titles = importlib.import_module(f"tfdisent.baselines.{FLAGS.paper}").TITLES
+        self.datasets = datasets_of(paper, data)
+        self.titles = titles_of(paper.name)
 
     def compared(self) -> dict[str, list[str]]:
         """Models by data set."""
@@ -316,13 +313,13 @@ class Figure:
         return f"written: {page}"
 
 
-def protocols(table: Any, dataset: str, cases: list[Case]) -> list[str]:
+def protocols(table: papers.Table, dataset: str, cases: list[Case]) -> list[str]:
     """How the metrics of a table were measured here, a sentence each, from the first finished run that has them."""
     told = {}
     for case in cases:
         if case.dataset == dataset and is_finished(case.folder):
             metrics = json.loads((case.folder / "metrics.json").read_text())
-            for name in table.metrics:
+            for name in dict.fromkeys(key.partition("/")[0] for key in table.metrics):
                 if name in metrics and name not in told:
                     entry = metrics[name]
                     by = "" if entry["extractor"] == "none" else f"; {entry['extractor']}"
@@ -366,10 +363,6 @@ def _known(numbers: dict, number: int, kind: str) -> Any:
         known = ", ".join(map(str, numbers))
         raise ValueError(f"--{kind}={number} is none of {FLAGS.paper}'s. Known ones are: {known}.")
     return numbers[number]
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
 
 
 def main(argv):

@@ -385,7 +385,7 @@ def tensorboard_writer(directory: pathlib.Path) -> Callable:
 
 def evaluate(system, parts, model, folder, manifest, run_dir, state) -> dict:
     """Measures the trained model, writes metrics.json and report.html into `run_dir`; returns the metrics."""
-    from tfdisent import data, report
+    from tfdisent import data, papers, report
 
     evaluation = parts.evaluation
     say("3/5 evaluation")
@@ -417,7 +417,7 @@ def evaluate(system, parts, model, folder, manifest, run_dir, state) -> dict:
         summary=summary,
         metrics=metrics,
         figures=figures,
-        paper=evaluation.paper(manifest.dataset, parts.title),
+        paper=report.paper_column(papers.paper_of(system), manifest.dataset, parts.name, parts.title),
         curves=run_dir / "metrics.csv",
         config=dataclasses.asdict(model.config),
         environment=environment(),

@@ -2,10 +2,9 @@
 
 from tfdisent.report.comparison import Section, write_comparison
 from tfdisent.report.page import Figure, data_summary, write_report
-from tfdisent.report.tables import PAPERS, metric_table, paper_column
+from tfdisent.report.tables import metric_table, paper_column
 
 __all__ = [
-    "PAPERS",
     "Figure",
     "Section",
     "data_summary",

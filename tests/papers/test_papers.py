@@ -1,0 +1,69 @@
+"""The papers' numbers are transcribed as printed, and every row, figure and data set that they name is ours too."""
+
+import importlib
+
+import pytest
+
+from tfdisent import datasets, papers
+from tfdisent.report import tables as formats
+
+DRAI = papers.paper_of("drai")
+ALL = [papers.paper_of(name) for name in papers.NAMES]
+each_paper = pytest.mark.parametrize("paper", ALL, ids=lambda paper: paper.name)
+
+
+def methods(paper):
+    """The names of the methods that a paper compares."""
+    return set(importlib.import_module(f"tfdisent.baselines.{paper.name}").MODELS)
+
+
+def test_tables_hold_what_the_paper_prints():
+    value = DRAI.tables[2][0].rows["DRAI"]["frechet_distance"]
+    assert value == ("1.224 ± 0.05", 1.224, 0.05, "Table II")
+    assert DRAI.tables[1][0].rows["cAAVE"]["conditional_generation_accuracy"].value == 0.809
+    assert DRAI.tables[3][1].rows["D-cVAE"]["cross_image_feature_consistency"].std == 0.02
+    assert DRAI.tables[4][0].rows["Pixel Matched"]["label_overlap"] == (
+        "35.27",
+        35.27,
+        None,
+        "Table IV",
+    )
+    assert [len(table.rows) for tables in DRAI.tables.values() for table in tables] == [6, 6, 4, 4, 9, 6, 6]
+
+
+def test_swapped_columns_of_table_six_are_put_right():
+    for row in DRAI.tables[6][0].rows.values():
+        assert row["inception_score"].value >= 1
+        assert row["conditional_generation_accuracy"].value < 1
+    assert "swapped" in DRAI.tables[6][0].note
+
+
+def test_an_unknown_paper_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="one of drai, unified; received 'gan'"):
+        papers.paper_of("gan")
+
+
+@each_paper
+def test_every_row_and_figure_is_of_methods_that_there_are(paper):
+    rows = {row for tables in paper.tables.values() for table in tables for row in table.rows}
+    assert rows == paper.rows.keys()
+    named = [*paper.rows.values(), *paper.figures.values()]
+    assert {method for one in named for method in one.methods} <= methods(paper)
+
+
+@each_paper
+def test_every_data_set_is_ours_and_the_papers_own_has_a_phantom(paper):
+    shown = {table.data for tables in paper.tables.values() for table in tables}
+    shown |= {data for figure in paper.figures.values() for data in figure.data}
+    assert shown == set(paper.data.values()) == paper.phantoms.keys()
+    assert all(paper.data[phantom] == data for data, phantom in paper.phantoms.items())
+    assert paper.data.keys() <= datasets.DATASETS.keys()
+
+
+@each_paper
+def test_every_metric_of_a_table_has_a_name_in_print_and_a_protocol(paper):
+    keys = {key for tables in paper.tables.values() for table in tables for key in table.metrics}
+    names = {key.partition("/")[0] for key in keys}
+    assert names <= formats.METRICS.keys()
+    assert names == paper.protocols.keys()
+    assert paper.also.keys() <= keys
