@@ -74,7 +74,13 @@ def test_rows_are_called_by_the_titles_of_their_methods():
 
 
 ORGANS = {
-    "dice": {"value": 0.8, "n": 4, "per_class": {"liver": 0.9, "spleen": None}, "per_modality": {"T1": 0.75}},
+    "dice": {
+        "value": 0.8,
+        "n": 4,
+        "per_seed": [0.7, 0.9],
+        "per_class": {"liver": 0.9, "spleen": None},
+        "per_modality": {"T1": 0.75},
+    },
     "dice_real": {"value": None, "per_class": {"liver": 0.95}},
 }
 ORGAN_TABLE = transcribed(

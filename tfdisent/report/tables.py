@@ -193,7 +193,7 @@ def parts(entry: Mapping) -> dict[str, Any]:
     """
     found = {}
     for name, values in entry.items():
-        if name.startswith("per_"):
+        if name.startswith("per_") and isinstance(values, Mapping):
             found |= {part: value for part, value in values.items() if part not in found}
     return found
 
