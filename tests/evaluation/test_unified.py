@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfdisent.evaluation import unified
+from tfdisent.evaluation import slices, unified
 from tfdisent.systems.unified import Unified, UnifiedConfig
 
 pytestmark = pytest.mark.skipif(
@@ -122,6 +122,7 @@ def test_perfect_translations_have_no_error(of_oracle):
         assert metrics[f"ssim{ending}"]["value"] == pytest.approx(1)
         assert metrics[f"mean_absolute_error{ending}"]["value"] == 0
         assert metrics[f"psnr{ending}"]["value"] is None  # infinite
+        assert set(metrics[f"psnr{ending}"]["per_pair"].values()) == {None}
     assert metrics["absolute_error_sum"]["value"] == 0
     assert metrics["mean_absolute_error_lesion"]["value"] == 0
     assert metrics["mean_absolute_error_elsewhere"]["value"] == 0
@@ -165,7 +166,7 @@ def test_a_lesion_that_is_not_shown_is_an_error_in_the_lesion(of_grey):
 
 def test_the_affine_map_is_exact_where_modalities_are_affine():
     data = {**TRAIN, "image": TRAIN["image"][..., :1] * np.array([1.0, -0.5, 0.25])}
-    data["image"] = np.where(unified.brain(TRAIN["image"])[..., None], data["image"], -1.0)
+    data["image"] = np.where(slices.brain(TRAIN["image"])[..., None], data["image"], -1.0)
     slope, offset = unified.affine_map(data, 0, 1)
     # b = -a / 2 in [-1, 1] is (b + 1) / 2 = -(a + 1) / 4 + 3 / 4 in [0, 1].
     assert (slope, offset) == pytest.approx((-0.5, 0.75), abs=1e-6)
@@ -225,33 +226,7 @@ def test_a_model_that_knows_some_pairs_is_measured_on_those(directory, quick_seg
     assert unified.sample_grid(model, TEST).dtype == np.uint8
 
 
-def test_partners_are_other_subjects_slices_at_the_same_place():
-    rows = np.arange(len(TEST["image"]))
-    other = unified.partners(TEST, rows)
-    assert (TEST["subject"][other] != TEST["subject"][rows]).all()
-    assert (TEST["slice_index"][other] == TEST["slice_index"][rows]).all()
-
-
 def test_metrics_are_json_and_the_headline_has_their_numbers(of_grey):
     metrics, _ = of_grey
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
     assert f"SSIM {metrics['ssim_brain']['value']:.3f}" in unified.headline(metrics)
-
-
-def test_the_slices_shown_are_of_different_subjects_or_lie_apart():
-    size = np.array([1, 9, 8, 2, 7, 6, 0, 5])
-    subject = np.array([b"a", b"a", b"a", b"b", b"c", b"c", b"d", b"e"])
-    assert unified._different(size, subject).tolist() == [1, 4, 7, 3]
-    assert unified._different(size, np.zeros(8)).tolist() == [1, 2, 4, 7]
-    assert unified._different(size[:1], subject[:1]).tolist() == [0]
-
-
-def test_the_brain_is_what_is_not_as_the_corner_whatever_the_backgrounds_value():
-    image = np.full((2, 8, 8, 2), -1.0, "float32")
-    image[1] = -0.4  # another volume's
-    image[:, 2:5, 3:6, 0] += 0.3
-    image[:, 4, 4, 1] -= 0.2  # darker than the background
-    expected = np.zeros((8, 8), bool)
-    expected[2:5, 3:6] = True
-    for one in unified.brain(image):
-        np.testing.assert_array_equal(one, expected)

@@ -1,14 +1,14 @@
-"""Do synthetic images make a classifier better? The use that DRAI's paper names in Sec. V.
+"""Whether synthetic images improve a classifier, the use that DRAI's paper names in Sec. V.
 
-The same classifier is trained on four sets, each with as many steps, and tested on real images:
+The same classifier is trained on four sets for the same number of steps, and tested on real images:
 
-    real                  the real images as they are, rare classes rare
-    real_and_synthetic    with synthetic images of the rare classes, up to equal numbers
-    real_and_repeated     with real images of the rare classes again, in the same numbers: what balance alone brings
-    synthetic_only        as many synthetic images of each class, and no real one
+    real                  the real images, in which some classes are rare
+    real_and_synthetic    with synthetic images of the rare classes added, until all classes have equal numbers
+    real_and_repeated     with real images of the rare classes repeated instead, to equal numbers: the effect of balance
+    synthetic_only        equal numbers of synthetic images of each class, and no real ones
 
-In training every image is flipped and turned at random, so repeated ones come in other positions. What synthetic
-images bring beyond balance is the second against the third.
+In training every image is flipped and rotated at random, so repeated ones are seen in other positions. What synthetic
+images add to the effect of balance is the difference between the second and the third.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,29 +37,29 @@ def compare(
     steps: int | None = None,
     log: Callable[[str], None] = lambda message: None,
 ) -> tuple[dict, list[Figure]]:
-    """Classifiers trained on real, balanced and synthetic images, tested on real ones.
+    """Trains classifiers on real, balanced and synthetic images and tests them on real images.
 
-    A class without a real training image is left out, of the test images too.
+    A class without a real training image is left out, also of the test images.
 
     Args:
         train, test: real images: image (N, H, W, C) in [-1, 1], label (N,).
-        synthetic: generated ones, likewise; of each class the first are added to the real ones.
+        synthetic: generated images, with the same keys; the first of each class are added to the real ones.
         label_names: the classes, in order of their labels.
-        per_class: images of each class when balanced; what has more keeps them. Default: as many as
-            the most frequent class has.
+        per_class: images of each class after balancing; a class that has more keeps them. Default: as many as the
+            most frequent class has.
         kind: of the classifier, see `ImageClassifier`.
-        seeds: of its weights and of the order of its images; the spread is over them.
-        steps: of training, of 64 images; default: 10 passes through the largest set, at most 3000.
+        seeds: of the classifier's weights and of the order of its images; the spread is over them.
+        steps: of training, of 64 images each; default: 10 passes through the largest set, at most 3000.
         log: is told what is done.
 
     Returns:
-        ({name: entry}, figures), entries as in metrics.json with "per_seed": accuracy, balanced
-        accuracy, macro AUC and each class's recall by method, and the balanced accuracy that
-        synthetic images add to real and to repeated ones, seed by seed.
+        ({name: entry}, figures), entries as in metrics.json with "per_seed": accuracy, balanced accuracy, macro AUC and
+        each class's recall by method, and the balanced accuracy that synthetic images add to that of real and of
+        repeated ones, seed by seed.
 
     Raises:
-        ValueError: there is no test image, fewer than two classes to train on, too few synthetic
-            images of a class, or a seed given twice.
+        ValueError: there is no test image, there are fewer than two classes to train on or too few synthetic images of
+            a class, or a seed is given twice.
     """
     seeds = list(seeds)
     if not seeds or len(set(seeds)) < len(seeds):
@@ -80,8 +80,8 @@ def compare(
             scores[method].append(classification_scores(logits, test["label"], names))
 
     how = (
-        f"{steps} steps of {BATCH_SIZE} images for every set, flipped and turned at random, some blurred, some "
-        f"noisy; tested on real images; mean and standard deviation over classifier seeds "
+        f"{steps} steps of {BATCH_SIZE} images for every set, flipped and turned at random, some blurred, some noisy; "
+        "tested on real images; mean and standard deviation over classifier seeds "
         f"{', '.join(map(str, seeds))} of one generator" + left_out
     )
     results = {}
@@ -114,12 +114,12 @@ def training_sets(
     names: Sequence[str],
     per_class: int | None = None,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The four sets to train on, {method: (images, labels)}; see the module's text.
+    """The four sets to train on, {method: (images, labels)}, as the module's docstring describes them.
 
     Args:
         real, synthetic: image (N, H, W, C), label (N,); each class has a real image.
         names: the classes.
-        per_class: images of each class when balanced; default: as many as the most frequent has.
+        per_class: images of each class after balancing; default: as many as the most frequent class has.
 
     Raises:
         ValueError: too few synthetic images of a class.
@@ -132,7 +132,7 @@ def training_sets(
         rows = np.flatnonzero(synthetic["label"] == k)
         if len(rows) < max(1, missing):
             raise ValueError(
-                f"Expected at least {max(1, missing)} synthetic images of class {name}, to have {per_class} of it, "
+                f"Expected at least {max(1, missing)} synthetic images of class {name}, to reach {per_class} in all; "
                 f"received {len(rows)}. Generate more, or lower per_class."
             )
         added.append(rows[:missing])
@@ -155,8 +155,8 @@ def training_sets(
 def classification_scores(logits: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, float]:
     """Accuracy, balanced accuracy, macro AUC and `recall_<class>` of each class.
 
-    Balanced accuracy and AUC (each class against the others) are means over the classes that there
-    are; recall of one that there is not is NaN.
+    Balanced accuracy and AUC (each class against the others) are means over the classes that occur in `labels`; the
+    recall of a class that does not occur is NaN.
 
     Args:
         logits: (N, K).
@@ -204,15 +204,14 @@ def headline(metrics: Mapping[str, Mapping]) -> str:
 
 
 def _of_known_classes(train, synthetic, test, label_names):
-    """Images of the classes that have real training images, their labels counted anew, and a note of what is left
-    out."""
+    """Images of the classes that have real training images, with new labels, and a note of the classes left out."""
     if not len(test["label"]):
-        raise ValueError("Expected real images to test on; the test split is empty.")
+        raise ValueError("Expected real images to test on, received none: the test split is empty.")
     present = np.unique(train["label"])
     if len(present) < 2:
         found = ", ".join(label_names[k] for k in present) or "none"
         raise ValueError(
-            f"Expected training images of at least two classes to tell apart; there are those of: {found}."
+            f"Expected training images of at least two classes to tell apart, received images of: {found}."
         )
     parts = []
     for data in (train, synthetic, test):
@@ -220,14 +219,14 @@ def _of_known_classes(train, synthetic, test, label_names):
         labels = np.searchsorted(present, data["label"][rows])
         parts.append({"image": data["image"][rows], "label": labels.astype("int32")})
     if not len(parts[2]["label"]):
-        raise ValueError("Expected test images of the classes that there are training images of.")
+        raise ValueError("Expected test images of the classes that have training images, received none.")
     missing = [name for k, name in enumerate(label_names) if k not in present]
-    note = f"; left out, as without training images: {', '.join(missing)}" if missing else ""
+    note = f"; left out, being without training images: {', '.join(missing)}" if missing else ""
     return *parts, [label_names[k] for k in present], note
 
 
 def _over_seeds(values: list[float], count: int, protocol: str, extractor: str) -> dict:
-    """An entry with the mean, the sample standard deviation and each seed's value."""
+    """An entry of metrics.json with the mean, the sample standard deviation and each seed's value."""
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     reason = "" if count else "the test split has no image of this class"
     result = entry(np.mean(values), count, protocol, extractor, std, reason)
@@ -252,9 +251,10 @@ def _figure(results: dict, names: Sequence[str]) -> Figure:
 
     return Figure(
         "A classifier trained on real and on synthetic images",
-        "Bars: balanced accuracy, and the share of each class's real test images that is recognised, mean and standard "
-        "deviation over classifier seeds. Synthetic images are worth their making where the second bar stands above "
-        "the third, real images repeated in the same numbers; the last tells how much of a class they show.",
+        "Balanced accuracy, and the share of each class's real test images that the classifier recognises; mean and "
+        "standard deviation over classifier seeds. Synthetic images help where the second bar is higher than the "
+        "third, which stands for real images repeated to the same numbers. The last bar shows how much of a class can "
+        "be learned from synthetic images alone.",
         bars(
             [method.replace("_", " ") for method in METHODS],
             table("value"),

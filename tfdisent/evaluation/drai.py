@@ -1,12 +1,13 @@
 """DRAI's evaluation: Sec. III-C to III-G of the paper, and the truth where a phantom tells it.
 
-Generation: FID, KID and IS on features of a classifier trained on the data set, CGAcc by its answers.
-Disentanglement: CIFC (Eq. 19). On a phantom also, with judges trained on its real images: does a hybrid carry
-the class of its content image, is its lesion where the style image has it, and which factor can be read
-linearly from which code. Everything is measured with the averaged weights, on the test split.
+Generation: Fréchet distance (FID), kernel distance (KID) and Inception score (IS) on features of a classifier trained
+on the data set, and conditional generation accuracy (CGAcc), the share of images that it finds to be of their class.
+Disentanglement: cross-image feature consistency (CIFC, Eq. 19). On a phantom also, with judges trained on its real
+images: whether a hybrid has the class of its content image, whether its lesion is where the style image has it, and
+which factor can be read linearly from which code. Everything is measured with the averaged weights, on the test split.
 
-It serves the baselines too. A model that infers style alone decodes it with a condition in the place of content, and
-what is not defined then is left out, which `evaluate`'s log and the headline say.
+Baselines are measured alike. A model that infers style alone decodes it with a condition in the place of content; what
+is not defined then is left out, and `evaluate`'s log and the headline say so.
 """
 
 import os
@@ -22,27 +23,36 @@ from tfdisent.downstream.judge import fit_classifier, fit_position_regressor
 from tfdisent.evaluation import retrieval
 from tfdisent.evaluation.arrays import in_batches
 from tfdisent.evaluation.entries import entry
+from tfdisent.evaluation.protocol import Evaluation
 from tfdisent.report import Figure, figures
 from tfdisent.systems.drai import ContentStyleModel
 
 POSITION = ("position_x", "position_y")  # of a phantom's lesion
 MEMORISATION_SAMPLES = 1000  # generated images that are compared with all training images
 NO_CONTENT = (
-    "This model infers no content: hybrids and reconstructions take theirs from the condition, and CIFC, what content "
-    "tells, hybrids of two images, interpolation of content and maps of the codes are not defined and left out."
+    "This model infers no content: its hybrids and reconstructions take the condition in its place. CIFC, what can be "
+    "read from content, hybrids of two images, interpolation and maps of the codes are not defined and are left out."
 )
 
 
 def evaluate_run(
-    model: ContentStyleModel, read: Callable[[str], dict], manifest, **settings
+    model: ContentStyleModel,
+    read: Callable[[str], dict],
+    manifest,
+    *,
+    judge_directory: str | os.PathLike,
+    judge_kind: str = "convnet",
+    num_samples: int = 1000,
+    seed: int = 0,
+    log: Callable[[str], None] = lambda message: None,
 ) -> tuple[dict, list[Figure]]:
-    """`evaluate` on a prepared data set.
+    """Metrics and figures of a trained model on a prepared data set, by `evaluate`.
 
     Args:
         model: trained.
         read: split -> its arrays, as from `tfdisent.data.as_arrays`.
-        manifest: of the data; `read` is asked for its splits "train", "test" and, where there is one, "query".
-        **settings: as of `evaluate`.
+        manifest: of the data set; `read` is asked for its splits "train", "test" and, where there is one, "query".
+        judge_directory, judge_kind, num_samples, seed, log: see `evaluate`.
     """
     return evaluate(
         model,
@@ -51,7 +61,11 @@ def evaluate_run(
         read("query") if "query" in manifest.splits else None,
         label_names=list(manifest.labels),
         factor_names=list(manifest.factor_names),
-        **settings,
+        judge_directory=judge_directory,
+        judge_kind=judge_kind,
+        num_samples=num_samples,
+        seed=seed,
+        log=log,
     )
 
 
@@ -79,15 +93,15 @@ def evaluate(
 
     Args:
         model: trained; its averaged weights are used.
-        train, test: arrays as from `tfdisent.data.as_arrays`: image (N, H, W, C) in [-1, 1], condition, label,
-            and factors
-            where they are known.
-        query: likewise, the images that retrieval starts from; by default half of `test`.
+        train, test: arrays as from `tfdisent.data.as_arrays`: image (N, H, W, C) in [-1, 1], condition, label, and
+            factors where they are known.
+        query: arrays of the same kind, the images that retrieval starts from; by default half of `test`.
         label_names: the classes, in order of their labels.
         factor_names: columns of `factors`; empty where they are unknown.
         judge_directory: where the judges are kept.
-        judge_kind, judge_epochs: of the classifier, see `tfdisent.downstream.judge.fit_classifier`.
-        num_samples: generated images; the paper's 5000, fewer for quick looks.
+        judge_kind: kind of the classifier, see `tfdisent.downstream.judge.fit_classifier`.
+        judge_epochs: epochs of the judges' training.
+        num_samples: number of generated images: 5000 in the paper, fewer for a quick look.
         seed: of all random draws here.
         log: is told what is done.
 
@@ -97,7 +111,7 @@ def evaluate(
     """
     rng = np.random.default_rng(seed)
     directory = pathlib.Path(judge_directory)
-    log("training the classifier on real images, unless it is kept from before")
+    log("training the classifier on real images, unless it is there already")
     classifier = fit_classifier(
         train["image"],
         train["label"],
@@ -114,7 +128,7 @@ def evaluate(
         for label in sorted(set(range(len(label_names))) - set(part["label"].tolist()))
     ]
     if absent:
-        log(f"{', '.join(absent)}: accuracies are of the classes that are in both")
+        log(f"{', '.join(absent)}: accuracies are of the classes that both splits have")
     log("generating images and measuring them")
     with model.averaged():
         results, generated = generation_metrics(model, classifier, train, test, num_samples, rng)
@@ -134,7 +148,7 @@ def evaluate(
         )
         results |= retrieval.retrieval_metrics(search, found)
         if set(POSITION) <= set(factor_names):
-            log("training the position regressor on real images, unless it is kept from before")
+            log("training the position regressor on real images, unless it is there already")
             results |= truth_metrics(directory, hybrids, train, test, factor_names, judge_epochs)
             results |= latent_metrics(hybrids["codes"], test["factors"])
         log("drawing figures")
@@ -147,7 +161,7 @@ def evaluate(
 
 
 def generation_metrics(model, classifier, train, test, num_samples, rng) -> tuple[dict, np.ndarray]:
-    """FID, KID, IS, CGAcc (Sec. III-C.2 to 4), FID of the untrained model to compare with; and the generated images."""
+    """FID, KID, IS and CGAcc (Sec. III-C.2 to 4), the FID of the untrained model to compare with, and the images."""
     rows = rng.permutation(np.resize(np.arange(len(test["label"])), num_samples))
     generated = generate(model, test["condition"][rows], rng)
     real, source = test["image"], "test split"
@@ -173,12 +187,14 @@ def generation_metrics(model, classifier, train, test, num_samples, rng) -> tupl
             extractor,
             against + ", weights untrained",
         ),
-        "kernel_distance": entry(kid, num_samples, against + "; unbiased, so below 0 by chance", extractor, kid_std),
+        "kernel_distance": entry(
+            kid, num_samples, against + "; unbiased, so it may be below 0 by chance", extractor, kid_std
+        ),
         "inception_score": entry(measure.inception_score(logits), len(logits), against, extractor),
         "conditional_generation_accuracy": entry(
             accuracy,
             len(logits),
-            f"share of generated images classified as their condition; {judged}",
+            f"share of generated images that the classifier finds to be of their condition; {judged}",
             extractor,
         ),
     }
@@ -186,27 +202,30 @@ def generation_metrics(model, classifier, train, test, num_samples, rng) -> tupl
 
 
 def memorisation_check(generated: np.ndarray, train: dict, test: dict) -> tuple[dict, Figure]:
-    """Whether generated images are nearer to training images than new real ones are, and the nearest pairs."""
+    """Whether generated images are nearer to training images than real test images are; and a figure of the nearest."""
     shown, count = 8, min(len(generated), MEMORISATION_SAMPLES)
     found = measure.memorisation(generated[:count], test["image"], train["image"], top=shown)
     protocol = (
         f"root mean squared difference of pixels to the nearest of {len(train['image'])} training images (as they are, "
-        f"not turned), of {count} generated and of {len(test['image'])} test images"
+        f"not rotated), of {count} generated and of {len(test['image'])} test images"
     )
     results = {
-        "memorisation_ratio": entry(found.ratio, count, f"{protocol}: median of generated over median of test images"),
+        "memorisation_ratio": entry(
+            found.ratio, count, f"{protocol}: median of generated images divided by median of test images"
+        ),
         "memorisation_share_closer": entry(
             found.share_closer,
             count,
-            f"{protocol}: share of generated images nearer than the nearest {found.expected_share:.2g} of test images, "
-            f"so {found.expected_share:.2g} by chance",
+            f"{protocol}: share of generated images nearer than the nearest {found.expected_share:.2g} of test "
+            f"images, so {found.expected_share:.2g} by chance",
         ),
     }
     made, original = found.copies.T
     picture = figures.pairs_grid(generated[made], train["image"][original], [f"{found.distances[k]:.3f}" for k in made])
     caption = (
-        "The generated images nearest to a training image, each beside it, with their distance. A test image's median "
-        f"is {np.median(found.held_out_distances):.3f}. The same image twice would be a copy."
+        "The generated images that are nearest to a training image: generated at the left, training image at the "
+        "right, their distance above. The median distance of a real test image to its nearest training image is "
+        f"{np.median(found.held_out_distances):.3f}. Two equal pictures would mean that the model has copied."
     )
     return results, Figure("Memorisation", caption, picture)
 
@@ -220,7 +239,7 @@ def generate(model: ContentStyleModel, conditions: np.ndarray, rng: np.random.Ge
 
 
 def make_hybrids(model: ContentStyleModel, test: dict, rng: np.random.Generator) -> dict:
-    """Every test image a paired with another one b; I_ab has the content of a (or its condition) and the style of b.
+    """Pairs every test image a with another one, b; the hybrid I_ab has a's content (or condition) and b's style.
 
     Returns:
         codes of the test images, `partner` (the index of b for each a), hybrids `ab` and `ba`, and the reconstructions.
@@ -228,7 +247,7 @@ def make_hybrids(model: ContentStyleModel, test: dict, rng: np.random.Generator)
     count = len(test["image"])
     order = rng.permutation(count)
     partner = np.empty(count, int)
-    partner[order] = np.roll(order, 1)  # one cycle through all images: nobody is its own partner
+    partner[order] = np.roll(order, 1)  # one cycle through all images: none is its own partner
     codes = in_batches(model.encode, test["image"])
     content = codes["content"] if "content" in codes else test["condition"]
     style = codes["style"]
@@ -270,7 +289,7 @@ def consistency_metrics(model: ContentStyleModel, hybrids: dict) -> dict:
 
 
 def class_metrics(classifier, hybrids: dict, test: dict) -> dict:
-    """Do hybrids and reconstructions carry the class of the image that gave the content?"""
+    """Whether hybrids and reconstructions have the class of the image that gave the content."""
     labels, partner = test["label"], hybrids["partner"]
     answers = classifier.logits(hybrids["ab"]).argmax(axis=1)
     differ = labels != labels[partner]
@@ -287,17 +306,17 @@ def class_metrics(classifier, hybrids: dict, test: dict) -> dict:
         "hybrid_class_accuracy_other_class": entry(
             np.mean((answers == labels)[differ]) if differ.any() else np.nan,
             int(differ.sum()),
-            "the same, where content and style image differ in class",
+            f"share of hybrids classified as their {source}, where content and style image differ in class",
             classifier.description,
         ),
         "reconstruction_class_accuracy": entry(
             np.mean(again == labels),
             len(labels),
-            "share of reconstructions classified as their original",
+            "share of reconstructions classified as the image that they reconstruct",
             classifier.description,
         ),
         "reconstruction_mean_absolute_error": entry(
-            error, len(labels), "reconstruction against original, range [-1, 1]"
+            error, len(labels), "reconstructions against test images, intensities in [-1, 1]"
         ),
     }
 
@@ -339,8 +358,11 @@ def truth_metrics(directory, hybrids, train, test, factor_names, epochs) -> dict
         )
         per_factor, mean = measure.linear_probe_r2(values, test["factors"])
         results[f"factors_from_{code}"] = entry(
-            mean, count, f"R2 of linear probes of the factors from {code}, mean over factors"
-        ) | {"per_factor": dict(zip(factor_names, map(float, per_factor), strict=True))}
+            mean,
+            count,
+            f"R2 of linear probes of the factors from {code}, mean over factors",
+            per_factor=dict(zip(factor_names, per_factor, strict=True)),
+        )
     return results
 
 
@@ -365,7 +387,8 @@ def latent_metrics(codes: dict, factors: np.ndarray) -> dict:
             results["block_gap"] = entry(
                 blocks.mean,
                 count,
-                "how much better the better code tells a factor than the other, linear probes, mean over factors",
+                "R2 (or accuracy) of a factor's linear probe from the better of the two codes less that from the "
+                "other, mean over factors",
             )
     except ValueError as error:  # too few test images, or a factor that is constant in them
         return {"mutual_information_gap": entry(None, count, wide, reason=str(error))}
@@ -381,9 +404,9 @@ def factor_figure(results: dict) -> Figure:
     }
     return Figure(
         "What each code tells of the truth",
-        "R2 of a linear probe of each known factor of the phantom from each code: 1 is read exactly, 0 not at "
-        "all. What makes the class (border, size) should be read from content; position, orientation, "
-        "skin, light and hairs from style.",
+        "How well a linear model reads each known factor of the phantom from each code (R2): 1 is exact, 0 not at "
+        "all. What decides the class (border, size) should be read from content; position, orientation, skin, light "
+        "and hairs from style.",
         figures.matrix(
             np.array([list(row.values()) for row in rows.values()]).T,
             rows=list(rows["style"]),
@@ -393,7 +416,7 @@ def factor_figure(results: dict) -> Figure:
 
 
 def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
-    """The paper's qualitative figures, on the test split; a class that is not in it is left out."""
+    """The paper's qualitative figures, on the test split; a class that the split lacks is left out."""
     present = np.unique(test["label"])
     classes = [rng.permutation(np.flatnonzero(test["label"] == k)) for k in present]
     row_names = [label_names[k] for k in present]
@@ -405,9 +428,9 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
     result = [
         Figure(
             "Conditional generation",
-            "Each row one class: a real image first, then generated ones that share the condition "
-            "and differ in style. Look "
-            "for the class in every image of its row, for variety along it, and for checkerboards.",
+            "Each row is one class: first a real image, then generated images of that class, each with another style. "
+            "Every image should show its row's class, the images of a row should differ, and none should have "
+            "checkerboard patterns.",
             figures.condition_grid(samples, row_names, image[[rows[0] for rows in classes]]),
             "paper Fig. 10, 11",
         )
@@ -421,8 +444,9 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
         result.append(
             Figure(
                 "Hybrids of two images",
-                "Content from the image at the left of the row, style from the image at the top of the column. What "
-                "the condition tells, and what goes with it, should follow the row; place and surroundings the column.",
+                "Each image takes its content from the real image at the left of its row and its style from the real "
+                "image at the top of its column. The class, and what belongs to it, should follow the row; position "
+                "and surroundings should follow the column.",
                 figures.hybrid_grid(image[contents], image[styles], grid),
                 "paper Fig. 12, 13",
             )
@@ -432,7 +456,8 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
     result.append(
         Figure(
             "Hybrids of a condition and an image",
-            "Content from the condition alone (the real image at the left is an example of it), style from the top.",
+            "Each image takes its content from a class alone (the real image at the left is an example of the class) "
+            "and its style from the real image at the top of its column.",
             figures.hybrid_grid(image[[rows[0] for rows in classes]], image[styles], grid),
             "paper Sec. II-F, first kind",
         )
@@ -449,9 +474,8 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
     result.append(
         Figure(
             "Interpolation",
-            "From one test image to another: content alone, style alone, both. Content should change "
-            "the lesion's kind where it "
-            "is; style should move it and leave its kind.",
+            "From one test image to another in equal steps: content alone, style alone, both. Content should change "
+            "what kind of lesion it is and leave its position; style should move the lesion and leave its kind.",
             figures.interpolation_grid(*lines, image[a], image[b]),
             "paper Fig. 18",
         )
@@ -461,7 +485,8 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
         result.append(
             Figure(
                 "Codes of the test images (t-SNE)",
-                "Content should fall apart by class, style should not.",
+                "Each point is a test image, placed so that images with similar codes lie near each other. Classes "
+                "should separate by content and mix by style.",
                 figures.tsne_figure(
                     codes["content"][shown],
                     codes["style"][shown],
@@ -481,30 +506,23 @@ def headline(metrics: dict) -> str:
     infers_content = "cross_image_feature_consistency" in value
     source = "the class of their content image" if infers_content else "theirs"
     lines = [
-        f"Generated images carry their condition in "
-        f"{value['conditional_generation_accuracy']:.1%} of cases; hybrids carry "
-        f"{source} in {value['hybrid_class_accuracy']:.1%}.",
-        f"FID is {value['frechet_distance']:.3g}, "
-        f"{value['frechet_distance'] / value['frechet_distance_untrained']:.2g} of the "
-        f"untrained generator's"
-        + (
-            f"; CIFC is {value['cross_image_feature_consistency']:.3f} "
-            f"({value['cross_image_feature_consistency_relative']:.3f} of the distance between the codes of two "
-            "images)."
-            if infers_content
-            else "."
-        ),
+        f"Of the generated images, {value['conditional_generation_accuracy']:.1%} show their condition; of the "
+        f"hybrids, {value['hybrid_class_accuracy']:.1%} show {source}."
     ]
-    if "hybrid_position_r2_style" in value:
-        lines.append(
-            f"The position of a hybrid's lesion follows the style image with R2 = "
-            f"{value['hybrid_position_r2_style']:.3f}"
-            + (
-                f", and the content image with r2 = {value['hybrid_position_r2_content']:.3f}."
-                if infers_content
-                else "."
-            )
+    fid, untrained = value["frechet_distance"], value["frechet_distance_untrained"]
+    line = f"FID is {fid:.3g}, {fid / untrained:.2g} of the untrained generator's"
+    if infers_content:
+        line += (
+            f"; CIFC is {value['cross_image_feature_consistency']:.3f}, "
+            f"{value['cross_image_feature_consistency_relative']:.3f} of the distance between the codes of two images"
         )
+    lines.append(f"{line}.")
+    if "hybrid_position_r2_style" in value:
+        style = value["hybrid_position_r2_style"]
+        line = f"The position of a hybrid's lesion follows the style image with R2 = {style:.3f}"
+        if infers_content:
+            line += f" and the content image with r2 = {value['hybrid_position_r2_content']:.3f}"
+        lines.append(f"{line}.")
     if not infers_content:
         lines.append(NO_CONTENT)
     return "\n".join(lines)
@@ -515,8 +533,8 @@ def sample_grid(model: ContentStyleModel, shown: dict, seed: int = 0) -> np.ndar
 
     Args:
         model: in training; its averaged weights are used.
-        shown: image (N, H, W, C) in [-1, 1], and condition (N, K), which the generated ones get too.
-        seed: of the generated ones' style, so that pictures of one run show the same draws.
+        shown: image (N, H, W, C) in [-1, 1], and condition (N, K), which the generated images get too.
+        seed: of the style of the generated images, so that all pictures of a run show the same draws.
     """
     rng, images, conditions = np.random.default_rng(seed), shown["image"], shown["condition"]
     with model.averaged():
@@ -539,3 +557,6 @@ def _frechet(real, generated, extractor, protocol) -> dict:
         value = measure.frechet_distance(real, generated)
     notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     return entry(value, len(generated), "; ".join([protocol, *notes]), extractor)
+
+
+EVALUATION = Evaluation(evaluate_run, sample_grid, headline, card_values, generate)

@@ -17,7 +17,7 @@ class Search(NamedTuple):
 
     Attributes:
         queries, database: arrays as from `tfdisent.data.as_arrays`.
-        source: what they are, in words.
+        source: what searches what, in words.
     """
 
     queries: dict
@@ -26,9 +26,10 @@ class Search(NamedTuple):
 
 
 def search_of(test: dict, query: dict | None) -> Search:
-    """The paper's search of the test split by the query split; without one, of one half of the test split by the other.
+    """The search of the paper: each image of the query split is searched for in the test split.
 
-    The halves are every other image, so that they are the same for every model.
+    Without a query split, one half of the test split is searched for in the other. The halves are every other image, so
+    that they are the same for every model.
     """
     if query is not None and len(query["image"]):
         queries = {name: values[:MAX_QUERIES] for name, values in query.items()}
@@ -40,10 +41,9 @@ def search_of(test: dict, query: dict | None) -> Search:
 
 
 def attributes(arrays: dict) -> tuple[np.ndarray, str]:
-    """Attribute vectors (N, K + 1): the condition and the lesion's size; or (N, K) where no size is known.
+    """Attribute vectors (N, K + 1), condition and size of the lesion, or (N, K) without a known size; and their name.
 
-    The size is the recorded diameter, or that of the disc of the mask's area, in pixels. Returns them and their
-    description.
+    The size is the recorded diameter, or the diameter in pixels of a disc as large as the mask.
     """
     condition = np.asarray(arrays["condition"], np.float64)
     if "diameter" in arrays:
@@ -59,7 +59,7 @@ def attributes(arrays: dict) -> tuple[np.ndarray, str]:
 def nearest_images(search: Search, codes: dict, database_codes: dict) -> dict[str, np.ndarray]:
     """Indices (Q, TOP) into the database of the images nearest to each query, by each code and by pixels.
 
-    Empty where there is no query, or less to find than TOP.
+    Empty where there is no query, or where the database has fewer than TOP images.
     """
     if not len(search.queries["image"]) or len(search.database["image"]) < TOP:
         return {}
@@ -81,7 +81,7 @@ def retrieval_metrics(search: Search, found: dict[str, np.ndarray]) -> dict:
     """Disagreement divergence and label overlap of what was found (Table IV), as entries of metrics.json.
 
     The plain names are of content, as in the paper, or of style where a model infers no content; `_style` and `_pixels`
-    stand for the search by those. By chance says what random images would score.
+    stand for the search by those. Protocols also say what random images score.
 
     Args:
         search: what was searched.
@@ -119,14 +119,14 @@ def retrieval_metrics(search: Search, found: dict[str, np.ndarray]) -> dict:
         results[f"label_overlap{suffix}"] = entry(
             overlap,
             len(queries),
-            f"{protocol}; percentage of queries for which an image with the best condition there is was found; "
-            f"random images give {chance[1]:.3g}",
+            f"{protocol}; percentage of queries for which an image with the best matching condition was found; random "
+            f"images give {chance[1]:.3g}",
         )
     return results
 
 
 def retrieval_figures(search: Search, found: dict[str, np.ndarray], shown: int = 3) -> list[Figure]:
-    """What was found for a few queries, of different labels where there are; and what could have been."""
+    """What was found for a few queries, of different classes where the data have several; and the best there was."""
     if not found:
         return []
     order = np.random.default_rng(0).permutation(len(search.queries["image"]))
@@ -137,22 +137,24 @@ def retrieval_figures(search: Search, found: dict[str, np.ndarray], shown: int =
     if "content" in found:
         codes = Figure(
             "Retrieval",
-            "The query, its nearest images by style to the right and by content below.",
+            "The query image at the top left, to its right the test images with the most similar style codes, below "
+            "it those with the most similar content codes.",
             figures.retrieval_grid(queries, neighbours["style"], neighbours["content"]),
             "paper Fig. 14, 15",
         )
     else:
         codes = Figure(
             "Retrieval",
-            "The query at the left, then its nearest images by style, the one code there is.",
+            "The query image at the left, then the test images with the most similar style codes. This model has no "
+            "content code.",
             figures.columns_grid({"query": queries, "by style": neighbours["style"]}),
             "paper Fig. 14, 15",
         )
     targets = database[target_images(search)[rows]]
     references = Figure(
         "Retrieval",
-        "The same queries; then the target, the image whose attributes differ least; then the nearest by pixels, which "
-        "find the same place and surroundings.",
+        "The same query images; then the target, the test image whose class and lesion size are most similar; then "
+        "the test images with the most similar pixels, which tend to share position and surroundings.",
         figures.columns_grid({"query": queries, "target": targets, "by pixels": neighbours["pixels"]}),
         "paper Fig. 14, 15",
     )

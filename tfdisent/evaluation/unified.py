@@ -1,13 +1,13 @@
 """Evaluation of translation between modalities: Sec. 3 of Liu et al., ISBI 2021, and what a user asks beyond it.
 
-It serves the baselines too, which translate some pairs and ask for the source. Every ordered pair of different
-modalities that the model knows is translated, on the test split. Images are compared on the scale [0, 1]:
-L1 (the paper's is a sum over pixels; the mean is given too), PSNR with range 1, SSIM with scikit-image's 7 x 7 window;
-on the whole slice, as in the paper, and inside the brain, which is not flattered by the background.
+Every ordered pair of different modalities that the model knows is translated, on the test split. Baselines are measured
+alike; they translate some of the pairs and are told the source. Images are compared on the scale [0, 1]: L1 (the
+paper's is a sum over pixels; the mean is given too), PSNR with range 1, SSIM with scikit-image's 7 x 7 window. Each is
+given on the whole slice, as in the paper, and inside the brain, where the background does not raise it.
 
-Beyond the paper: how an affine map of intensities would do, which needs no network; whether the anatomy of two
-modalities of one slice is nearer than that of two subjects; how wrong translations are in a lesion and outside; and
-whether the segmentor of the paper's Table 2 finds the lesion with one real slice and the others synthesised.
+Beyond the paper: what an affine map of intensities reaches, which needs no network; whether the anatomy codes of two
+modalities of one slice are nearer to each other than those of two subjects; how large the error is in a lesion and
+outside; and whether the segmentor of the paper's Table 2 finds the lesion from one real slice and synthesised others.
 """
 
 import itertools
@@ -22,10 +22,22 @@ from tfdisent.downstream.judge import fit_classifier
 from tfdisent.downstream.segmentation import Segmentor
 from tfdisent.evaluation.arrays import in_batches
 from tfdisent.evaluation.entries import entry
+from tfdisent.evaluation.protocol import Evaluation
+from tfdisent.evaluation.slices import (
+    available,
+    brain,
+    likeness,
+    likeness_metrics,
+    likeness_protocol,
+    partners,
+    pooled,
+    rows_to_show,
+    spread,
+    unit,
+)
 from tfdisent.report import Figure, figures
 from tfdisent.systems.unified import Unified, anatomy_distance
 
-TOLERANCE = 1e-3  # of images in [-1, 1]: what differs more from the corner's value is no background
 SEGMENTOR_SIZE = {"filters": 16}  # a quarter of the paper's, for two CPU cores
 SEGMENTOR_FIT = {"epochs": 30, "batch_size": 16}
 MAX_SLICES = 1000  # for the distance of anatomies
@@ -48,26 +60,26 @@ def evaluate_run(
     Args:
         model: trained; its averaged weights are used.
         read: split -> its arrays, as from `tfdisent.data.as_arrays`: image (N, H, W, M) in [-1, 1]; available (N, M),
-            mask (N, H, W, 1), subject and slice_index where there are such.
-        manifest: of the data.
+            mask (N, H, W, 1), subject and slice_index where the data have them.
+        manifest: of the data set.
         judge_directory: where the classifier behind the Inception score is kept.
-        judge_kind: of it, see `tfdisent.downstream.judge.fit_classifier`.
+        judge_kind: of that classifier, see `tfdisent.downstream.judge.fit_classifier`.
         num_samples: test slices to measure, spread evenly over the split.
-        seed: of pairs and of the segmentor.
+        seed: of the choice of slices and of the segmentor.
         log: is told what is done.
 
     Returns:
         ({name: entry}, figures). Entries of pairs also have "per_pair", {"T1 to T2": value}.
     """
     names = model.config.modalities
-    train, test = read("train"), _spread(read("test"), num_samples)
+    train, test = read("train"), spread(read("test"), num_samples)
     with model.averaged():
         count = sum(i != j for i, j in model.pairs)
         log(f"translating {len(test['image'])} slices, {count} pairs of modalities")
         made = translations(model, test)
         results = translation_metrics(made, train, test, names)
         results |= anatomy_metrics(model, test, seed)
-    log("training the classifier of modalities, unless it is kept from before")
+    log("training the classifier of modalities, unless it is there already")
     results |= inception(made, train, names, judge_kind, pathlib.Path(judge_directory))
     has_lesions = len(manifest.mask_labels) > 1 and "mask" in test
     if has_lesions:
@@ -95,50 +107,35 @@ def translate(model, image, source: int, target: int):
 
 
 def translation_metrics(made: dict, train: dict, test: dict, names: tuple[str, ...]) -> dict:
-    """L1, PSNR and SSIM of all pairs, on the slice and inside the brain; the latter of an affine map too."""
-    regions = {"": None, "_brain": brain(test["image"])}
-    values = {}
+    """L1, PSNR and SSIM of all pairs, on the slice and inside the brain; and the SSIM of an affine map."""
+    inside = brain(test["image"])
+    scores, affine = {}, {}
     for (i, j), image in made.items():
-        rows = np.flatnonzero(_available(test)[:, i] * _available(test)[:, j])
+        rows = np.flatnonzero(available(test)[:, i] & available(test)[:, j])
         if i == j or not len(rows):
             continue
-        pair = f"{names[i]} to {names[j]}"
-        truth, ours = unit(test["image"][rows, ..., j]), unit(image[rows])
-        for ending, region in regions.items():
-            inside = None if region is None else region[rows]
-            scores = {
-                "mean_absolute_error": measure.mean_absolute_error(ours, truth, inside),
-                "psnr": measure.psnr(ours, truth, 1.0, inside),
-                "ssim": measure.ssim(ours, truth, 1.0, inside),
-            }
-            for name, score in scores.items():
-                values.setdefault(name + ending, {})[pair] = score
+        pair, truth = f"{names[i]} to {names[j]}", test["image"][rows, ..., j]
+        scores[pair] = likeness(image[rows], truth, inside[rows])
         slope, offset = affine_map(train, i, j)
         mapped = np.clip(slope * unit(test["image"][rows, ..., i]) + offset, 0, 1)
-        values.setdefault("ssim_brain_affine", {})[pair] = measure.ssim(mapped, truth, 1.0, regions["_brain"][rows])
+        affine[pair] = measure.ssim(mapped, unit(truth), 1.0, inside[rows])
+    results = likeness_metrics(scores)
+    protocol = likeness_protocol("ssim_brain", f"{len(affine)} ordered pairs")
+    results["ssim_brain_affine"] = pooled(
+        affine,
+        f"{protocol}; of the best affine map of intensities of the pair, fitted inside the brain on the training split",
+    )
     pixels = np.prod(test["image"].shape[1:3])
-    results = {}
-    for name, by_pair in values.items():
-        where = "inside the brain" if "brain" in name else "on the whole slice"
-        how = "7 x 7 window, " if "ssim" in name else ""
-        what = (
-            "; of the best affine map of intensities of the pair, fitted inside the brain on the training split"
-            if name.endswith("affine")
-            else ""
-        )
-        protocol = f"{where}, images in [0, 1], {how}mean over slices and {len(by_pair)} ordered pairs{what}"
-        results[name] = pooled(by_pair, protocol)
-    total = {pair: score * pixels for pair, score in values["mean_absolute_error"].items()}
     results["absolute_error_sum"] = pooled(
-        total,
-        f"sum over the {pixels} pixels of a slice, images in [0, 1]; the paper's L1, as its size tells",
+        {pair: found["mean_absolute_error"] * pixels for pair, found in scores.items()},
+        f"sum over the {pixels} pixels of a slice, images in [0, 1]; the paper's L1, to judge by its size",
     )
     return results
 
 
 def affine_map(train: dict, source: int, target: int) -> tuple[float, float]:
     """Slope and offset of the least-squares map of intensities in [0, 1] inside the brain, on the training split."""
-    rows = np.flatnonzero(_available(train)[:, source] * _available(train)[:, target])
+    rows = np.flatnonzero(available(train)[:, source] & available(train)[:, target])
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), 500)).astype(int)]
     image = train["image"][rows]
     inside = brain(image)
@@ -147,12 +144,12 @@ def affine_map(train: dict, source: int, target: int) -> tuple[float, float]:
 
 
 def anatomy_metrics(model, test: dict, seed: int) -> dict:
-    """How near the anatomies of two modalities of one slice are, over those of two subjects in one modality."""
+    """The distance of the anatomy codes of two modalities of a slice, divided by that of two subjects' slices."""
     if not hasattr(model, "encode"):
         return {}
-    whole = np.flatnonzero(_available(test).all(axis=1))
+    whole = np.flatnonzero(available(test).all(axis=1))
     if len(whole) < 2:
-        reason = f"{len(whole)} test slices have all modalities; it takes 2"
+        reason = f"it takes 2 test slices with all modalities, and there are {len(whole)}"
         return {"anatomy_distance_ratio": entry(None, 0, "", reason=reason)}
     rows = np.random.default_rng(seed).permutation(whole)[:MAX_SLICES]
     names, all_levels = model.config.modalities, model.config.disentangle_skips
@@ -170,34 +167,19 @@ def anatomy_metrics(model, test: dict, seed: int) -> dict:
     between = float(np.mean(found.pop("")))
     ratios = {pair: float(np.mean(values)) / between for pair, values in found.items()}
     protocol = (
-        f"mean absolute difference of the codes Enc of two modalities of a slice, over that of two subjects' slices in "
-        f"one modality; {len(rows)} slices, mean over {len(ratios)} pairs; 0: modality is not in the anatomy, 1: as "
-        "much as the subject is"
+        "mean absolute difference of the codes Enc of two modalities of a slice, divided by that of two subjects' "
+        f"slices in one modality; {len(rows)} slices, mean over {len(ratios)} pairs; at 0 the anatomy code does not "
+        "depend on the modality, at 1 as much as on the subject"
     )
     value = float(np.mean(list(ratios.values())))
-    return {"anatomy_distance_ratio": entry(value, len(rows), protocol) | {"per_pair": ratios}}
-
-
-def partners(test: dict, rows: np.ndarray) -> np.ndarray:
-    """For each of these slices another subject's, at the nearest position where positions are known."""
-    subject = test.get("subject", np.arange(len(test["image"])))
-    position = test.get("slice_index", np.zeros(len(test["image"]))).reshape(len(test["image"]))
-    chosen = []
-    for k, row in enumerate(rows):
-        others = np.flatnonzero(subject[rows] != subject[row])
-        if not len(others):
-            others = np.delete(np.arange(len(rows)), k)
-        near = np.abs(position[rows[others]] - position[row])
-        best = others[near == near.min()]
-        chosen.append(rows[best[k % len(best)]])
-    return np.array(chosen)
+    return {"anatomy_distance_ratio": entry(value, len(rows), protocol, per_pair=ratios)}
 
 
 def inception(made: dict, train: dict, names, kind: str, directory: pathlib.Path) -> dict:
-    """Inception score of the translated images, on a classifier of modalities: at most their number."""
+    """Inception score of the translated images by a classifier of modalities; it is at most their number."""
     images, labels = train["image"], np.repeat(np.arange(len(names)), len(train["image"]))
     shown = np.concatenate([images[..., k : k + 1] for k in range(len(names))])
-    there = np.concatenate([_available(train)[:, k] for k in range(len(names))]) > 0
+    there = np.concatenate([available(train)[:, k] for k in range(len(names))])
     judge = fit_classifier(
         shown[there],
         labels[there],
@@ -207,7 +189,7 @@ def inception(made: dict, train: dict, names, kind: str, directory: pathlib.Path
         directory=directory / "modality",
     )
     logits = np.concatenate([judge.logits(image[..., None]) for (i, j), image in made.items() if i != j])
-    protocol = f"translated slices, all pairs; the classifier tells modalities, so at most {len(names)}"
+    protocol = f"translated slices, all pairs; of a classifier of modalities, so at most {len(names)}"
     return {"inception_score": entry(measure.inception_score(logits), len(logits), protocol, judge.description)}
 
 
@@ -217,7 +199,7 @@ def lesion_metrics(made: dict, test: dict) -> dict:
     elsewhere = brain(test["image"]) & ~lesion
     inside, outside = [], []
     for (i, j), image in made.items():
-        there = (_available(test)[:, i] * _available(test)[:, j] > 0) & lesion.any(axis=(1, 2))
+        there = available(test)[:, i] & available(test)[:, j] & lesion.any(axis=(1, 2))
         if i == j or not there.any():
             continue
         truth, ours = unit(test["image"][there, ..., j]), unit(image[there])
@@ -239,21 +221,22 @@ def lesion_metrics(made: dict, test: dict) -> dict:
 def segmentation_metrics(made: dict, train: dict, test: dict, names, seed: int) -> dict:
     """Table 2: Dice of the lesion, segmented from one real slice and the others synthesised; and its bounds.
 
-    The segmentor has learnt on real images of all modalities; another, for one real slice alone, on that modality.
+    The segmentor is trained on real images of all modalities; the one for the lower bound, which gets one real slice
+    alone, on that modality.
     """
-    there = _available(train).all(axis=1)
+    there = available(train).all(axis=1)
     masks = train["mask"][..., 0] > 0
     if not masks[there].any():
         reason = "no training slice with all modalities has a lesion"
         return {"dice": entry(None, 0, "", reason=reason)}
-    whole = np.flatnonzero(_available(test).all(axis=1))
+    whole = np.flatnonzero(available(test).all(axis=1))
     if not len(whole):
         return {"dice": entry(None, 0, "", reason="no test slice has all modalities")}
     image, truth = test["image"][whole], test["mask"][whole][..., 0] > 0
     count = len(names)
 
     def scored(channels, *others):
-        """Of a segmentor trained on these channels: on the test slices, and on others in their place."""
+        """Dice of a segmentor trained on these channels: on the real test slices, then on each of `others`."""
         segmentor = Segmentor((*image.shape[1:3], len(channels)), seed=seed, **SEGMENTOR_SIZE)
         segmentor.fit(train["image"][there][..., channels], masks[there], seed=seed, **SEGMENTOR_FIT)
         return [segmentor.score(x, truth) for x in (image[..., channels], *others)]
@@ -270,11 +253,11 @@ def segmentation_metrics(made: dict, train: dict, test: dict, names, seed: int) 
         "images"
     )
     results = {
-        "dice_real": entry(np.mean(real), len(whole), f"{how}; {count} real slices: the bound above"),
+        "dice_real": entry(np.mean(real), len(whole), f"{how}; {count} real slices: the upper bound"),
         "dice_alone": entry(
             np.mean(scored([alone])[0]),
             len(whole),
-            f"{how}; one real slice alone, {names[alone]}: the bound below",
+            f"{how}; one real slice alone, {names[alone]}: the lower bound",
         ),
     }
     if completed:
@@ -283,14 +266,15 @@ def segmentation_metrics(made: dict, train: dict, test: dict, names, seed: int) 
             np.mean(list(by_source.values())),
             len(completed) * len(whole),
             f"{how}; one real slice and {count - 1} synthesised, mean over the real one's modality",
-        ) | {"per_modality": by_source}
+            per_modality=by_source,
+        )
     return results
 
 
 def draw_figures(model, made: dict, test: dict, names: tuple[str, ...]) -> list[Figure]:
     """The paper's Fig. 2, every modality from every other, for the slice with the most of lesion or brain; Fig. 3."""
     size = (test["mask"][..., 0] > 0 if "mask" in test else brain(test["image"])).sum(axis=(1, 2))
-    size = size * _available(test).all(axis=1)
+    size = size * available(test).all(axis=1)
     row = int(np.argmax(size))
     sources = np.moveaxis(test["image"][row], -1, 0)[..., None]
     blank = np.full_like(sources[0], -1)
@@ -301,20 +285,22 @@ def draw_figures(model, made: dict, test: dict, names: tuple[str, ...]) -> list[
     result = [
         Figure(
             "Every modality from every other",
-            "At the left the real slice that was given, in the row the modalities made of it; the top row is the "
-            "truth. Every column should look like its top, lesion included.",
+            "Left column: the real slice that the model was given. The rest of the row: the other contrasts that it "
+            "synthesised from that slice. Top row: the real contrasts. Each synthesised slice should look like the "
+            "top of its column, lesions included.",
             figures.columns_grid(groups),
             "paper Fig. 2",
         )
     ]
     pair = max((i, j) for i, j in made if i != j and i == min(made)[0])
-    rows = _different(size, test.get("subject", np.zeros(len(size))))
+    rows = rows_to_show(size, test.get("subject", np.zeros(len(size))))
     truth, ours = test["image"][rows][..., pair[1], None], made[pair][rows][..., None]
     error = np.clip(np.abs(truth - ours), 0, 1) * 2 - 1
     result.append(
         Figure(
             "Truth and error",
-            f"{names[pair[0]]} to {names[pair[1]]}; the error from black, none, to white, half of the range.",
+            f"{names[pair[0]]} translated to {names[pair[1]]}, beside the real slice. Error map: black is no error, "
+            "white an error of half the intensity range or more.",
             figures.columns_grid(
                 {
                     names[pair[0]]: test["image"][rows][..., pair[0], None],
@@ -327,16 +313,6 @@ def draw_figures(model, made: dict, test: dict, names: tuple[str, ...]) -> list[
         )
     )
     return result
-
-
-def _different(size: np.ndarray, subject: np.ndarray, count: int = 4) -> np.ndarray:
-    """Rows to show: the slice with the most of each subject, and of few subjects some of their others."""
-    order = np.argsort(-size, kind="stable")
-    _, first = np.unique(subject[order], return_index=True)
-    rows = order[np.sort(first)][:count]
-    others = np.setdiff1d(np.flatnonzero(size >= size.max() / 2), rows)
-    more = np.linspace(0, len(others) - 1, min(len(others), count - len(rows))).astype(int)
-    return np.concatenate([rows, others[more]])
 
 
 def sample_grid(model: Unified, shown: dict) -> np.ndarray:
@@ -362,8 +338,8 @@ def headline(metrics: dict) -> str:
     ]
     if "anatomy_distance_ratio" in value:
         lines.append(
-            f"The anatomy of two modalities of a slice is {value['anatomy_distance_ratio']:.2f} times as far apart as "
-            "that of two subjects."
+            f"The anatomy codes of two modalities of a slice are {value['anatomy_distance_ratio']:.2f} times as far "
+            "apart as those of two subjects."
         )
     if "mean_absolute_error_elsewhere" in value:
         lines.append(
@@ -372,8 +348,8 @@ def headline(metrics: dict) -> str:
         )
     if "dice_real" in value and "dice" in value:
         lines.append(
-            f"A segmentor finds lesions with Dice {value['dice']:.3f} from one real slice and the others "
-            f"synthesised, {value['dice_real']:.3f} from all real ones."
+            f"A segmentor finds lesions with Dice {value['dice']:.3f} from one real slice and the others synthesised, "
+            f"{value['dice_real']:.3f} from all real ones."
         )
     return "\n".join(lines)
 
@@ -383,32 +359,4 @@ def card_values(manifest) -> dict[str, str]:
     return {"target": f"one-hot: {', '.join(manifest.modalities)}"}
 
 
-def brain(image: np.ndarray) -> np.ndarray:
-    """Pixels (N, H, W) where any modality of images (N, H, W, M) is not as in the corner, of skull-stripped images.
-
-    Their background is one value, which need not be the lowest: resampling makes some lower ones at borders.
-    """
-    return (np.abs(image - image[:, :1, :1]) > TOLERANCE).any(axis=-1)
-
-
-def unit(image: np.ndarray) -> np.ndarray:
-    """Images of [-1, 1] in [0, 1]."""
-    return (np.asarray(image, np.float64) + 1) / 2
-
-
-def pooled(by_pair: dict[str, np.ndarray], protocol: str) -> dict:
-    """An entry with the mean over pairs of the means over slices, and each pair's."""
-    means = {pair: float(np.nanmean(score)) for pair, score in by_pair.items()}
-    count = sum(map(len, by_pair.values()))
-    return entry(np.mean(list(means.values())), count, protocol) | {"per_pair": means}
-
-
-def _available(arrays: dict) -> np.ndarray:
-    image = arrays["image"]
-    return np.asarray(arrays.get("available", np.ones((len(image), image.shape[-1]))), np.float32)
-
-
-def _spread(arrays: dict, most: int) -> dict:
-    count = len(arrays["image"])
-    rows = np.linspace(0, count - 1, min(count, most)).astype(int)
-    return {name: values[rows] for name, values in arrays.items()}
+EVALUATION = Evaluation(evaluate_run, sample_grid, headline, card_values)
