@@ -20,7 +20,7 @@ Options of the data sets, given as further flags:
                 --raw_dir is a table: subject, modality, image, ...
   msseg         --split=leave_one_out|official --fold=0 --images=preprocessed|raw --rater=0
   retouch       --resample=nearest|linear|none --vendors=Cirrus,Spectralis,Topcon
-  and for each of the last six, with defaults of its own (datasets/volumes.py says more):
+  and for each of the last six, with defaults of its own (tfdisent/datasets/volumes.py says more):
                 --size=HxW --pixel_spacing=0 --slice_range=FIRST,LAST --min_foreground=1
                 --foreground=nonzero|otsu --background=0 --neighbours=0 --n4=0
                 --dtype=auto|int16|float16|uint8 --nan=fail|zero --max_oblique=20
@@ -43,16 +43,17 @@ Phantoms, made without --raw_dir; num_train and num_test are images of skin and 
                    --vendors=spectralis,cirrus --paired=none|test|all --fluids=IRF,SRF,PED --fluid=0.7
 
 `--dataset=NAME --dry_run` without --raw_dir says where to get the data and what the folder must
-look like. --engine=beam prepares under Apache Beam (`pip install tfdisent[beam]`; datasets/beam.py
-says more), with --runner=NAME and --runner_option=--flag=value for the runner's own flags.
-An interrupted preparation goes on where it stopped when the same command is given again.
+look like. --engine=beam prepares under Apache Beam (`pip install '.[beam]'` in a checkout;
+tfdisent/datasets/beam.py says more), with --runner=NAME and --runner_option=--flag=value for the runner's own flags.
+An interrupted preparation resumes where it stopped when the same command is given again.
 """
 
 import sys
 
 from absl import app, flags
 
-from tfdisent.datasets import DATASETS, make_builder
+from tfdisent.datasets import DATASETS, make_builder, verify
+from tfdisent.messages import without_startup_noise
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", None, f"Which data set: {', '.join(sorted(DATASETS))}.")
@@ -87,13 +88,15 @@ def main(argv: list[str]) -> None:
     try:
         if FLAGS.dataset is None:
             raise ValueError(f"Give --dataset, one of: {', '.join(sorted(DATASETS))}.")
-        builder = make_builder(FLAGS.dataset, _options(argv[1:]))
-        from tfdisent.datasets import builder as engine
+        with without_startup_noise():
+            builder = make_builder(FLAGS.dataset, _options(argv[1:]))
+            from tfdisent.data import Manifest
+            from tfdisent.datasets import preparation
 
         if FLAGS.dry_run:
-            print(engine.dry_run(builder, FLAGS.raw_dir))
+            print(preparation.dry_run(builder, FLAGS.raw_dir))
             return
-        folder = engine.prepare(
+        folder = preparation.prepare(
             builder,
             FLAGS.data_dir,
             FLAGS.raw_dir,
@@ -104,7 +107,7 @@ def main(argv: list[str]) -> None:
             runner=FLAGS.runner,
             runner_options=FLAGS.runner_option,
         )
-        manifest = engine.verify(folder) if FLAGS.verify else engine.Manifest.read(folder)
+        manifest = verify(folder) if FLAGS.verify else Manifest.read(folder)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
     counts = ", ".join(f"{name} {entry['num_examples']}" for name, entry in manifest.splits.items())

@@ -17,7 +17,8 @@ from nibabel import orientations
 
 from tfdisent.apply import Options, apply, chosen_targets, load_model
 from tfdisent.data.pipeline import load
-from tfdisent.datasets.builder import Unit, prepare
+from tfdisent.datasets.builder import Unit
+from tfdisent.datasets.preparation import prepare
 from tfdisent.datasets.volumes import Scans, VolumeBuilder
 from tfdisent.volumes import read_nifti
 from tfdisent.volumes.planes import slice_inconsistency

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tfdisent.data.records import Feature, Manifest
-from tfdisent.datasets.builder import Builder, Unit, prepare
+from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.datasets.phantom import SkinPhantom
+from tfdisent.datasets.preparation import prepare
 
 
 @dataclasses.dataclass(frozen=True)

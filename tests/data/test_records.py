@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfdisent.data.records import Manifest, complete, encode, parse
-from tfdisent.datasets.builder import verify
+from tfdisent.datasets.shards import verify
 
 MANIFEST = Manifest(
     "toy",

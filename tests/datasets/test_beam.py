@@ -8,8 +8,10 @@ import pytest
 
 from tfdisent import datasets
 from tfdisent.data import Manifest
-from tfdisent.datasets.builder import Builder, Unit, prepare, prepared_folder, verify
+from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.datasets.phantom import SkinPhantom
+from tfdisent.datasets.preparation import prepare, prepared_folder
+from tfdisent.datasets.shards import verify
 
 PHANTOM = SkinPhantom(20, 6, size=16)
 
@@ -47,7 +49,7 @@ def files(tmp_path):
 
 @pytest.fixture
 def beam():
-    """Skips without Apache Beam; some of its own imports warn, which is not ours to mend."""
+    """Skips without Apache Beam; some of its own imports warn, which is not ours to fix."""
     return pytest.importorskip("apache_beam", reason="Apache Beam is not installed")
 
 
@@ -64,7 +66,7 @@ def test_beam_and_the_pool_write_the_same_bytes(beam, files, tmp_path):
         verify(beamed)
 
 
-def test_beam_goes_on_with_the_shards_that_are_missing(beam, files, tmp_path):
+def test_beam_resumes_with_the_shards_that_are_missing(beam, files, tmp_path):
     whole = prepare(Files(), tmp_path / "whole", files, workers=1)
     (files / "n7.txt").write_text("?")
     with pytest.raises(ValueError, match="files, n7: invalid literal"):
@@ -95,8 +97,8 @@ def test_an_unknown_runner_or_engine_is_an_error(beam, tmp_path):
 
 
 def test_without_beam_the_error_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.delitem(sys.modules, "datasets.beam", raising=False)
+    monkeypatch.delitem(sys.modules, "tfdisent.datasets.beam", raising=False)
     monkeypatch.delattr(datasets, "beam", raising=False)
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    with pytest.raises(ImportError, match=r"pip install tfdisent\[beam\]"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[beam\]'"):
         prepare(PHANTOM, tmp_path, engine="beam")

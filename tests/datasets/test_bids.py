@@ -4,7 +4,8 @@ import pytest
 from tests.datasets.raw_volumes import assert_disjoint, brain, lesion, write
 from tfdisent.data import as_arrays
 from tfdisent.datasets.bids import BIDS
-from tfdisent.datasets.builder import prepare, verify
+from tfdisent.datasets.preparation import prepare
+from tfdisent.datasets.shards import verify
 
 NAMES = {
     "T1w": "anat/{}_T1w",

@@ -6,7 +6,8 @@ import pytest
 from tests.datasets.raw_volumes import assert_disjoint, brain, lesion, subjects, write
 from tfdisent.data import as_arrays
 from tfdisent.datasets.brats import BraTS
-from tfdisent.datasets.builder import dry_run, prepare, verify
+from tfdisent.datasets.preparation import dry_run, prepare
+from tfdisent.datasets.shards import verify
 
 OLD = ("t1", "t1ce", "t2", "flair")
 NEW = ("t1n", "t1c", "t2w", "t2f")

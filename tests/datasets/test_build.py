@@ -87,7 +87,7 @@ def test_the_command_line_prepares_verifies_and_says_what_is_wrong(run_python, t
         f"error: Give --dataset, one of: {', '.join(sorted(datasets.DATASETS))}.",
         "error: skin_phantom has no option 'sise'",
         "error: Expected options as --name=value, received 'size'",
-        "error: ham10000 needs its raw data",
+        "ham10000 needs its raw data, given as raw_dir.\nGet ",
         "train 9, test 3, 0 skipped, verified",
         "train              9         9       8         0  bkl 3, mel 3, nv 3",
     ):

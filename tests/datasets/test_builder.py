@@ -10,10 +10,13 @@ import time
 import numpy as np
 import pytest
 
+from tfdisent import datasets
 from tfdisent.data import Manifest
-from tfdisent.datasets import builder as engine
-from tfdisent.datasets.builder import Builder, Unit, dry_run, prepare, prepared_folder, verify
+from tfdisent.datasets import pool
+from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.datasets.phantom import SkinPhantom
+from tfdisent.datasets.preparation import dry_run, prepare, prepared_folder
+from tfdisent.datasets.shards import verify
 
 PHANTOM = SkinPhantom(160, 8, size=16)
 
@@ -82,15 +85,15 @@ def test_a_killed_preparation_goes_on_and_ends_with_the_same_bytes_for_any_worke
 
 
 def test_an_interruption_leaves_only_whole_shards(tmp_path, monkeypatch):
-    original, calls = engine._write_shard, []
+    original, calls = pool._write, []
 
-    def interrupted(task):
+    def interrupted(task, counts):
         calls.append(task.name)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return original(task)
+        return original(task, counts)
 
-    monkeypatch.setattr(engine, "_write_shard", interrupted)
+    monkeypatch.setattr(pool, "_write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(PHANTOM, tmp_path, workers=1)
     folder = prepared_folder(PHANTOM, tmp_path)
@@ -106,7 +109,7 @@ def contents_of_shards(folder):
 
 def test_a_whole_folder_is_returned_at_once_and_options_have_their_own(tmp_path, monkeypatch):
     first = prepare(PHANTOM, tmp_path, workers=1)
-    monkeypatch.setattr(engine, "_write_shard", None)
+    monkeypatch.setattr(pool, "_write", None)
     assert prepare(PHANTOM, tmp_path) == first
     folders = {prepared_folder(b, tmp_path) for b in (PHANTOM, SkinPhantom(), SkinPhantom(size=32))}
     assert len(folders) == 3
@@ -181,7 +184,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_half_written(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
     try:
-        with pytest.raises(OSError, match="(?s)cannot be written.*the same command goes on"):
+        with pytest.raises(OSError, match="(?s)cannot be written.*the same command resumes"):
             prepare(builder, tmp_path, workers=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -209,6 +212,8 @@ class Given(Builder):
         return {"train": list(self.units[:-1]), "test": list(self.units[-1:])}
 
     def examples(self, unit):
+        if unit.source == "die":
+            os._exit(1)
         return iter(unit.source or ())
 
 
@@ -240,6 +245,59 @@ def test_missing_raw_data_says_where_to_get_it(tmp_path):
         prepare(Numbers(), tmp_path)
     with pytest.raises(FileNotFoundError, match="(?s)does not exist.*Get numbers"):
         prepare(Numbers(), tmp_path, tmp_path / "nowhere")
+
+
+def test_a_dry_run_without_raw_data_says_where_to_get_it_and_is_no_error(tmp_path):
+    assert dry_run(Numbers()) == "numbers needs its raw data, given as raw_dir.\nGet numbers from anywhere."
+    assert "https://www.synapse.org/brats" in datasets.dry_run("brats")
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        datasets.dry_run("brats", tmp_path / "nowhere")
+
+
+def test_the_package_prepares_and_verifies_by_name(tmp_path):
+    folder = datasets.prepare("skin_phantom", tmp_path, workers=1, num_train=6, num_test=3, size=16)
+    assert datasets.verify(folder).splits["train"]["num_examples"] == 6
+    assert datasets.prepare.__module__ == "tfdisent.datasets"  # no module has taken its place
+
+
+def script(tmp_path, text):
+    (tmp_path / "script.py").write_text(text)
+    command = [sys.executable, str(tmp_path / "script.py")]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment, cwd=tmp_path)
+
+
+def test_a_script_that_every_worker_would_run_again_is_the_first_cause_named(tmp_path):
+    text = """
+from tfdisent.datasets import prepare
+prepare("skin_phantom", "data", workers=2, num_train=16, num_test=4, size=16)
+"""
+    done = script(tmp_path, text)
+    assert done.returncode == 1
+    last = [line for line in done.stderr.splitlines() if line.startswith("OSError: Preparation of")][-1]
+    assert f'stopped: {tmp_path / "script.py"} has no `if __name__ == "__main__":`' in last
+
+
+def test_workers_print_no_noise_of_tensorflow(tmp_path):
+    text = """
+from tfdisent.messages import without_startup_noise
+if __name__ == "__main__":
+    with without_startup_noise():
+        from tfdisent import datasets
+        import tensorflow
+    datasets.prepare("skin_phantom", "data", workers=2, num_train=16, num_test=4, size=16)
+"""
+    done = script(tmp_path, text)
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert lines[-1] == "skin_phantom: 20 of 20 units, 20 good, 0 skipped, 0 failed"
+    assert all(line.startswith("skin_phantom: ") for line in lines)  # a busy machine gives more of them
+
+
+def test_a_worker_that_dies_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(Given, "units", tuple(Unit(key, key, "die") for key in "abc"))
+    with pytest.raises(OSError, match="A worker process died, probably by lack of memory. Use fewer workers"):
+        prepare(Given(), tmp_path, workers=2)
 
 
 def test_wrong_arguments_are_errors(tmp_path):
@@ -279,13 +337,13 @@ def test_a_split_may_share_subjects_with_the_one_it_is_part_of(tmp_path, monkeyp
 
 def test_progress_counts_good_skipped_and_failed_units(numbers, tmp_path, monkeypatch):
     counted = []
-    original = engine._Progress.__exit__
+    original = pool.UnitProgress.__exit__
 
     def exited(progress, *error):
         original(progress, *error)
         counted.append(tuple(progress.counts))
 
-    monkeypatch.setattr(engine._Progress, "__exit__", exited)
+    monkeypatch.setattr(pool.UnitProgress, "__exit__", exited)
     (numbers / "n7.txt").write_text("seven")
     prepare(Numbers(), tmp_path, numbers, workers=1, on_error="skip")
     with pytest.raises(ValueError, match="numbers, n7: invalid literal"):

@@ -5,8 +5,8 @@ from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from tfdisent.data import Manifest, as_arrays
-from tfdisent.datasets.builder import dry_run, prepare
 from tfdisent.datasets.chaos import CHAOS, FOLDS, ORGANS
+from tfdisent.datasets.preparation import dry_run, prepare
 
 GREYS = (0, 63, 126, 189, 252)
 OLD_GREYS = (0, 80, 160, 240, 255)

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from tfdisent.data import Manifest, as_arrays
-from tfdisent.datasets.builder import dry_run, prepare
 from tfdisent.datasets.ham10000 import HAM10000
+from tfdisent.datasets.preparation import dry_run, prepare
 
 SMALL = HAM10000(size=16)
 ONE_HOT = ("image", "MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")

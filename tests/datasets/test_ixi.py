@@ -3,8 +3,9 @@ import pytest
 
 from tests.datasets.raw_volumes import assert_disjoint, brain, write
 from tfdisent.data import as_arrays
-from tfdisent.datasets.builder import prepare, verify
 from tfdisent.datasets.ixi import IXI
+from tfdisent.datasets.preparation import prepare
+from tfdisent.datasets.shards import verify
 
 # As IXI stores T1: first axis posterior, second superior, third right.
 PSR = np.array([[0, 0, 1.2, -12], [-0.9375, 0, 0, 10], [0, 0.9375, 0, -5], [0, 0, 0, 1]])

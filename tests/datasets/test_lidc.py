@@ -4,9 +4,9 @@ import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from tfdisent.data import Manifest, as_arrays
-from tfdisent.datasets.builder import dry_run, prepare
 from tfdisent.datasets.lidc import CONDITIONS, LIDC, condition
 from tfdisent.datasets.lidc_readings import RATINGS
+from tfdisent.datasets.preparation import dry_run, prepare
 
 SHAPE = (96, 96)
 SPACING = 0.7  # millimetres

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from tfdisent.data import Manifest, as_arrays
-from tfdisent.datasets.builder import prepare
 from tfdisent.datasets.lidc_patches import LIDCPatches
 from tfdisent.datasets.lidc_readings import RATINGS
+from tfdisent.datasets.preparation import prepare
 
 TYPICAL = dict(zip(RATINGS, (5, 1, 6, 4, 4, 1, 1, 5, 5), strict=True))
 

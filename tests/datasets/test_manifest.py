@@ -5,8 +5,9 @@ import pytest
 
 from tests.datasets.raw_volumes import assert_disjoint, brain, lesion, write
 from tfdisent.data import as_arrays
-from tfdisent.datasets.builder import prepare, verify
 from tfdisent.datasets.manifest import Table
+from tfdisent.datasets.preparation import prepare
+from tfdisent.datasets.shards import verify
 
 HEADER = ("subject", "domain", "modality", "image", "label", "split", "age")
 MASKS = {"mask_labels": ("background", "lesion")}

@@ -3,8 +3,9 @@ import pytest
 
 from tests.datasets.raw_volumes import assert_disjoint, brain, lesion, subjects, write
 from tfdisent.data import as_arrays
-from tfdisent.datasets.builder import prepare, verify
 from tfdisent.datasets.msseg import MSSEG
+from tfdisent.datasets.preparation import prepare
+from tfdisent.datasets.shards import verify
 
 SMALL = {"size": "20x24", "pixel_spacing": 0, "min_foreground": 20}
 

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from tfdisent.data import Manifest, as_arrays
-from tfdisent.datasets.builder import prepare, verify
 from tfdisent.datasets.phantom import (
     AbdomenPhantom,
     BrainPhantom,
@@ -11,6 +10,8 @@ from tfdisent.datasets.phantom import (
     RetinaPhantom,
     SkinPhantom,
 )
+from tfdisent.datasets.preparation import prepare
+from tfdisent.datasets.shards import verify
 from tfdisent.phantoms import abdomen, brain, cardiac, fields, nodule, retina, skin
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfdisent.data import Manifest, as_arrays
-from tfdisent.datasets.builder import dry_run, prepare
+from tfdisent.datasets.preparation import dry_run, prepare
 from tfdisent.datasets.retouch import RETOUCH
 
 TYPES = {"uint8": "MET_UCHAR", "uint16": "MET_USHORT", "float32": "MET_FLOAT"}

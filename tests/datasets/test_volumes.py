@@ -5,7 +5,9 @@ import pytest
 
 from tests.datasets.raw_volumes import LPS_1MM, assert_disjoint, brain, lesion, write
 from tfdisent.data import Manifest, load
-from tfdisent.datasets.builder import Unit, dry_run, prepare, verify
+from tfdisent.datasets.builder import Unit
+from tfdisent.datasets.preparation import dry_run, prepare
+from tfdisent.datasets.shards import verify
 from tfdisent.datasets.volumes import (
     Scans,
     VolumeBuilder,

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfdisent import data
 from tfdisent.baselines.drai import CInfoGAN
 from tfdisent.data import Manifest
-from tfdisent.datasets import builder
+from tfdisent.datasets import preparation, shards
 from tfdisent.datasets.phantom import NodulePhantom, SkinPhantom
 from tfdisent.evaluation import augmentation
 from tfdisent.experiment import augment, run
@@ -48,7 +48,7 @@ class Imbalanced(SkinPhantom):
 
 def prepared(directory, **options):
     dataset = Imbalanced(**{"size": 16, "num_train": 30, "num_test": 12, **options})
-    folder = builder.prepare(dataset, directory, workers=1)
+    folder = preparation.prepare(dataset, directory, workers=1)
     return folder, Manifest.read(folder)
 
 
@@ -121,7 +121,7 @@ def test_it_is_a_data_set_like_its_source_that_names_no_subject_of_it(whole, sou
     for name in ("labels", "condition_names", "image_shape", "image_dtype", "modalities"):
         assert getattr(made, name) == getattr(given, name)
     assert made.dataset == "skin_phantom_synthetic"
-    builder.verify(whole)
+    shards.verify(whole)
     subjects = [s for split in made.splits.values() for s in split["subjects"]]
     assert sorted(subjects) == [f"synthetic-{k:06d}" for k in range(18)]
     text = (whole / "manifest.json").read_text()
@@ -193,7 +193,7 @@ def test_images_are_those_of_the_averaged_weights(source, model, tmp_path):
 
 def test_hounsfield_units_come_back_as_the_image_that_was_generated(tmp_path):
     dataset = NodulePhantom(size=16, num_train=11, num_test=8, window=(-1000.0, 400.0))
-    folder = builder.prepare(dataset, tmp_path, workers=1)
+    folder = preparation.prepare(dataset, tmp_path, workers=1)
     manifest = Manifest.read(folder)
     model, generated = model_of(manifest), []
 

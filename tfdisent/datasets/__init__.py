@@ -1,13 +1,19 @@
 """Preparation of data sets: each becomes a folder of shards that `tfdisent.data.load` reads.
 
-`DATASETS` maps a data set's name to the module and the class of its builder, imported when it is
-asked for.
+    from tfdisent.datasets import prepare
+    folder = prepare("skin_phantom", "data", size=32)
+
+`DATASETS` maps a data set's name to the module and the class of its builder, imported when it is asked for, as is
+TensorFlow.
 """
 
 import dataclasses
 import importlib
 import pathlib
+from collections.abc import Sequence
 from typing import Any, get_origin
+
+__all__ = ["DATASETS", "builder_class", "dry_run", "make_builder", "prepare", "verify"]
 
 DATASETS = {
     "abdomen_phantom": ("tfdisent.datasets.phantom", "AbdomenPhantom"),
@@ -37,6 +43,20 @@ def builder_class(name: str) -> type:
     return getattr(importlib.import_module(module), attribute)
 
 
+def make_builder(dataset: str, options: dict[str, Any]):
+    """The builder of a data set with its options; texts, as from the command line, become their field's type.
+
+    Raises:
+        ValueError: unknown data set or option, or a value of another type.
+    """
+    kind = builder_class(dataset)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for name in options:
+        if name not in fields:
+            raise ValueError(f"{dataset} has no option {name!r}. Its options are: {', '.join(fields)}.")
+    return kind(**{name: _typed(fields[name], value) for name, value in options.items()})
+
+
 def prepare(
     dataset: str,
     data_dir: str | pathlib.Path,
@@ -45,38 +65,66 @@ def prepare(
     workers: int | None = None,
     on_error: str = "fail",
     hash_subjects: bool = False,
+    engine: str = "pool",
+    runner: str = "DirectRunner",
+    runner_options: Sequence[str] = (),
     **options: Any,
 ) -> pathlib.Path:
     """Prepares a data set if it is not prepared yet; returns its folder for `tfdisent.data.load`.
 
+    Worker processes are started: a script calls it under `if __name__ == "__main__":`, or with workers=1.
+
     Args:
-        dataset: a name in `tfdisent.datasets.DATASETS`.
+        dataset: a name in `DATASETS`.
         data_dir: where prepared data sets lie.
         raw_dir: the raw data; not needed by phantoms, nor where the folder is whole.
-        workers, on_error, hash_subjects: see `tfdisent.datasets.builder.prepare`.
+        workers, on_error, hash_subjects, engine, runner, runner_options: see `tfdisent.datasets.preparation.prepare`.
         **options: the data set's own, e.g. size=32.
 
     Raises:
+        ImportError: engine="beam" without Apache Beam.
         ValueError: unknown data set or option, or bad input.
         FileNotFoundError: no raw data; says where to get it.
         OSError: the shards cannot be written.
     """
     builder = make_builder(dataset, options)
-    from tfdisent.datasets.builder import prepare as prepare_builder
+    from tfdisent.datasets import preparation
 
-    return prepare_builder(builder, data_dir, raw_dir, workers=workers, on_error=on_error, hash_subjects=hash_subjects)
+    return preparation.prepare(
+        builder,
+        data_dir,
+        raw_dir,
+        workers=workers,
+        on_error=on_error,
+        hash_subjects=hash_subjects,
+        engine=engine,
+        runner=runner,
+        runner_options=runner_options,
+    )
 
 
-def make_builder(dataset: str, options: dict[str, Any]):
-    """The builder of a data set with its options; texts, as from the command line, become their
-    field's type.
+def dry_run(dataset: str, raw_dir: str | pathlib.Path | None = None, **options: Any) -> str:
+    """What `prepare` would write, as a table; without `raw_dir`, where it is needed: where to get the raw data.
+
+    Raises:
+        ValueError: unknown data set or option, or bad input.
+        FileNotFoundError: `raw_dir` does not exist.
     """
-    kind = builder_class(dataset)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    for name in options:
-        if name not in fields:
-            raise ValueError(f"{dataset} has no option {name!r}. Its options are: {', '.join(fields)}.")
-    return kind(**{name: _typed(fields[name], value) for name, value in options.items()})
+    builder = make_builder(dataset, options)
+    from tfdisent.datasets import preparation
+
+    return preparation.dry_run(builder, raw_dir)
+
+
+def verify(folder: str | pathlib.Path):
+    """Checks every shard of a prepared folder; returns its `Manifest`.
+
+    Raises:
+        OSError: names each shard that is missing or damaged.
+    """
+    from tfdisent.datasets import shards
+
+    return shards.verify(folder)
 
 
 def _typed(field: dataclasses.Field, value: Any) -> Any:

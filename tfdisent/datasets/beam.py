@@ -5,17 +5,15 @@
 
     Create(units) | Reshuffle | read and encode a unit | GroupByKey(shard) | write the shard
 
-A unit (a subject, a series) is a work item, wherever a worker is free. Its records travel to the
-worker that writes their shard, in the order that the plan gives them, so that a shard's bytes and
-the manifest equal those of `engine="pool"`, and an interrupted preparation goes on with the shards
-that are missing, under either engine.
+A unit (a subject, a series) is a work item, wherever a worker is free. Its records travel to the worker that writes
+their shard, in the order that the plan gives them, so that a shard's bytes and the manifest equal those of
+`engine="pool"`, and an interrupted preparation resumes with the shards that are missing, under either engine.
 
-`raw_dir` and `data_dir` must lie where every worker sees them under the same path (a network file
-system), and every worker needs this checkout on its path and what setup.py lists. The DirectRunner
-holds all records in the memory of one process: it is for trying things out, and on one machine the
-pool is the better choice.
+`raw_dir` and `data_dir` must lie where every worker sees them under the same path (a network file system), and every
+worker needs this package and what setup.py lists. The DirectRunner holds all records in the memory of one process: it
+is for trying things out, and on one machine the pool is the better choice.
 
-Needs `pip install tfdisent[beam]`. Tried with apache-beam 2.77, TensorFlow 2.21, Python 3.11.
+Needs Apache Beam; from a checkout: `pip install '.[beam]'`. Tried with apache-beam 2.77, TensorFlow 2.21, Python 3.11.
 """
 
 import functools
@@ -28,18 +26,22 @@ try:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 except ImportError as error:
-    raise ImportError(f"engine=beam needs Apache Beam ({error}). Get it by: pip install tfdisent[beam]") from error
+    raise ImportError(
+        f"engine=beam needs Apache Beam ({error}). Install it, from a checkout: pip install '.[beam]'"
+    ) from error
 
-from tfdisent.datasets.builder import Result, Task, Unit, is_written, read_unit, write_shard
+from tfdisent.datasets.builder import Unit
+from tfdisent.datasets.pool import UnitProgress
+from tfdisent.datasets.shards import Result, Task, read_unit, write_shard
 
 
-def write_shards(tasks: list[Task], progress, runner: str, options: tuple[str, ...] = ()) -> None:
+def write_shards(tasks: list[Task], progress: UnitProgress, runner: str, options: tuple[str, ...] = ()) -> None:
     """Writes shards, each with its entry for the manifest.
 
     Args:
         tasks: the shards to write.
-        progress: the bar over units, whose `counts` are set when all is done; meanwhile the
-            runner's own pages show the counters good, skip and fail.
+        progress: its `counts` are set when all is done; meanwhile the runner's own pages show the counters good, skip
+            and fail.
         runner: name of Beam's runner.
         options: its flags, as Beam's documentation has them.
 
@@ -67,7 +69,7 @@ def write_shards(tasks: list[Task], progress, runner: str, options: tuple[str, .
             for other in tasks:
                 _problem(other).unlink(missing_ok=True)
             raise (ValueError if error["is_input"] else OSError)(error["message"])
-        if not is_written(task):
+        if not task.is_written:
             raise OSError(f"{runner} ended without {task.path}. Check that all workers see its folder.")
 
 

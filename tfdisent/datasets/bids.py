@@ -52,7 +52,7 @@ class BIDS(VolumeBuilder):
     name = "bids"
     raw_help = (
         "raw_dir is a folder in BIDS, e.g. from https://openneuro.org, with "
-        "sub-01[/ses-a]/anat/sub-01[_ses-a]_T1w.nii.gz; datasets/bids.py says what else is read."
+        "sub-01[/ses-a]/anat/sub-01[_ses-a]_T1w.nii.gz; tfdisent/datasets/bids.py says what else is read."
     )
 
     mask: str = ""

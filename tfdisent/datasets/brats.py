@@ -87,7 +87,7 @@ class BraTS(VolumeBuilder):
     raw_help = (
         "Get it from https://www.synapse.org/brats (registration), or a copy on Kaggle. The folder "
         "must hold one folder a case, e.g. Brats18_2013_10_1 with Brats18_2013_10_1_t1.nii.gz, "
-        "_t1ce, _t2, _flair and _seg; datasets/brats.py says what else is read."
+        "_t1ce, _t2, _flair and _seg; tfdisent/datasets/brats.py says what else is read."
     )
 
     protocol: str = "unified"

@@ -103,7 +103,7 @@ class CHAOS(Builder):
     name = "chaos"
     raw_help = (
         "Get CHAOS_Train_Sets.zip from https://doi.org/10.5281/zenodo.3431873 (CC BY-NC-SA 4.0). "
-        "The folder must hold MR/<id>/T1DUAL and MR/<id>/T2SPIR; datasets/chaos.py says more."
+        "The folder must hold MR/<id>/T1DUAL and MR/<id>/T2SPIR; tfdisent/datasets/chaos.py says more."
     )
 
     phase: str = "in"

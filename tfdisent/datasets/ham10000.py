@@ -92,7 +92,7 @@ class HAM10000(Builder):
         "Get it from https://doi.org/10.7910/DVN/DBW86T (CC BY-NC 4.0). The folder must hold "
         "HAM10000_metadata (or "
         ".csv, .tab) and the photographs ISIC_*.jpg, e.g. in HAM10000_images_part_1 and _part_2; "
-        "datasets/ham10000.py says what else is read. To try without: --dataset=skin_phantom."
+        "tfdisent/datasets/ham10000.py says what else is read. To try without: --dataset=skin_phantom."
     )
 
     size: int = 64

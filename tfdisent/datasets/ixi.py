@@ -55,7 +55,7 @@ class IXI(VolumeBuilder):
     name = "ixi"
     raw_help = (
         "Get IXI-T1.tar from https://brain-development.org/ixi-dataset (CC BY-SA 3.0) and unpack "
-        "it. The folder must hold files like IXI012-HH-1211-T1.nii.gz; datasets/ixi.py says what "
+        "it. The folder must hold files like IXI012-HH-1211-T1.nii.gz; tfdisent/datasets/ixi.py says what "
         "else is read."
     )
 

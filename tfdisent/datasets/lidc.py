@@ -126,7 +126,7 @@ class LIDC(Builder):
     raw_help = (
         "Get it from https://www.cancerimagingarchive.net/collection/lidc-idri (CC BY 3.0). The "
         "folder must hold the CT series as DICOM files and the readers' XML files, in any tree; "
-        "datasets/lidc.py says more."
+        "tfdisent/datasets/lidc.py says more."
     )
     part_of = {"query": "test"}
 

@@ -1,6 +1,6 @@
 """Patches of LIDC-IDRI's nodules that were cut already, with a table of their ratings.
 
-Cite, licence: as `datasets/lidc.py`, which reads the scans themselves (133 GB). Patches of this
+Cite, licence: as `tfdisent/datasets/lidc.py`, which reads the scans themselves (133 GB). Patches of this
 form are made by https://github.com/aquamarineaqua/LIDC-IDRI_patch_generation. In any folders:
 
     all_patches_metadata.csv, or a patches_metadata.csv for each patient
@@ -12,7 +12,7 @@ the slice), img_path and mask_path (of which the names count), area_mm2 (of the 
 size of a pixel follows), ann_subtlety ... ann_malignancy, and maybe scan_id, which tells apart the
 scans of a patient that has two.
 
-Records are those of `datasets/lidc.py`, in 8 bits: nodules of malignancy 3 are left out, the patch
+Records are those of `tfdisent/datasets/lidc.py`, in 8 bits: nodules of malignancy 3 are left out, the patch
 is `patch` millimetres around the mask, or as much as the picture has, and the size of a nodule is the
 diameter of a circle with its largest area. There are few nodules, so that all their slices are taken
 by default.
@@ -59,7 +59,7 @@ class LIDCPatches(Builder):
     name = "lidc_patches"
     raw_help = (
         "The folder must hold patches as PNG files and (all_)patches_metadata.csv with patient_id, "
-        "img_path, mask_path, area_mm2 and the ratings ann_*; datasets/lidc_patches.py says more. The scans "
+        "img_path, mask_path, area_mm2 and the ratings ann_*; tfdisent/datasets/lidc_patches.py says more. The scans "
         "themselves are read by --dataset=lidc."
     )
 

@@ -2,7 +2,7 @@
 
 A file has up to four reading sessions; in each a reader outlined nodules on the slices, and rated
 those of 3 mm or more. Nothing says which marks are of the same nodule, nor is the order of readers
-the same in all files. `datasets/lidc.py` says what is decided about both, and uses this.
+the same in all files. `tfdisent/datasets/lidc.py` says what is decided about both, and uses this.
 """
 
 import pathlib

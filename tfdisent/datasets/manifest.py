@@ -75,7 +75,7 @@ class Table(VolumeBuilder):
     raw_help = (
         "raw_dir is a table (.csv or .tsv) with the columns subject, modality, image, and "
         "optionally session, domain, label, mask, brain_mask, split and numbers; "
-        "datasets/manifest.py shows one."
+        "tfdisent/datasets/manifest.py shows one."
     )
 
     condition: tuple[str, ...] = ()

@@ -72,7 +72,7 @@ class MSSEG(VolumeBuilder):
         "Get it from https://shanoir.irisa.fr (account and agreement). The folder must hold "
         "Training/Center_01/Patient_01/Preprocessed_Data/FLAIR_preprocessed.nii.gz and "
         "Masks/Consensus.nii.gz beside it, or the tree of 2016 with 01016SACH/3DFLAIR.nii.gz; "
-        "datasets/msseg.py says more."
+        "tfdisent/datasets/msseg.py says more."
     )
 
     split: str = "leave_one_out"

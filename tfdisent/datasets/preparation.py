@@ -1,0 +1,320 @@
+"""Preparation of a data set: from its raw data to a folder of shards with a manifest.
+
+Units are shuffled once with a fixed seed and dealt to the shards, so that a shard is one work item of the pool
+(`tfdisent.datasets.pool`) and its bytes depend neither on the engine, nor on the number of workers, nor on what was
+interrupted. Under Beam (`tfdisent.datasets.beam`) a unit is one work item, and shards are the same. A shard is written
+under `.partial/` and moved into place when whole; `manifest.json` comes last and marks the folder as whole.
+"""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tfdisent import files
+from tfdisent.data.records import Manifest
+from tfdisent.datasets import pool
+from tfdisent.datasets.builder import Builder, Unit
+from tfdisent.datasets.shards import Task, tfds_features, tfds_info
+
+
+def prepare(
+    builder: Builder,
+    data_dir: str | pathlib.Path,
+    raw_dir: str | pathlib.Path | None = None,
+    *,
+    workers: int | None = None,
+    on_error: str = "fail",
+    hash_subjects: bool = False,
+    engine: str = "pool",
+    runner: str = "DirectRunner",
+    runner_options: Sequence[str] = (),
+) -> pathlib.Path:
+    """Writes a data set, or what is missing of it, and returns its folder.
+
+    The folder is `<data_dir>/<name>/<version>`, with a digest of the options before the version when they are not the
+    defaults. A whole folder is returned as it is.
+
+    Args:
+        builder: the data set with its options.
+        data_dir: where prepared data sets lie.
+        raw_dir: the raw data; not needed when the folder is whole.
+        workers: processes of the pool; 1 works in this one. Default: one a core, at most one a shard.
+        on_error: "fail" stops at the first bad unit, "skip" leaves bad units out and lists them in the manifest.
+        hash_subjects: replace subjects and keys by digests. It hides names from sight; who has a list of the possible
+            names can still find which ones they are.
+        engine: "pool", processes of this machine, or "beam", Apache Beam; see `tfdisent.datasets.beam`.
+        runner, runner_options: Beam's runner and its flags, such as "--flink_master=host:8081".
+
+    Raises:
+        ImportError: engine="beam" without Apache Beam.
+        ValueError: bad input, or raw data other than what the folder was prepared from.
+        FileNotFoundError: no raw data.
+        OSError: the shards cannot be written.
+    """
+    if on_error not in ("fail", "skip"):
+        raise ValueError(f"on_error must be 'fail' or 'skip', received {on_error!r}.")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, received {workers}.")
+    if engine not in ("pool", "beam"):
+        raise ValueError(f"engine must be 'pool' or 'beam', received {engine!r}.")
+    if engine == "beam":
+        from tfdisent.datasets import beam  # needs Apache Beam
+
+        write = functools.partial(beam.write_shards, runner=runner, options=tuple(runner_options))
+    else:
+        write = functools.partial(pool.write_shards, workers=workers)
+    folder = prepared_folder(builder, data_dir, hash_subjects)
+    is_whole = (folder / "manifest.json").is_file()
+    if is_whole and raw_dir is None:
+        return folder
+    raw_dir = _raw_directory(builder, raw_dir)
+    source = fingerprint(builder, raw_dir)
+    if is_whole:
+        if Manifest.read(folder).source == source:
+            return folder
+        raise ValueError(
+            f"{folder} was prepared from other raw data than what is now in {raw_dir}. Delete it to prepare it again, "
+            "or choose another data_dir."
+        )
+
+    options = {**dataclasses.asdict(builder), "hash_subjects": hash_subjects}
+    manifest = dataclasses.replace(builder.info(raw_dir), options=_plain(options), source=source)
+    tasks = plan(builder, raw_dir, manifest, folder, on_error, hash_subjects)
+    try:
+        _start_or_resume(folder, source, tasks)
+        manifest = _finished(manifest, tasks, _write_all(tasks, write))
+        files.write_json(folder / "features.json", tfds_features(manifest))
+        files.write_json(folder / "dataset_info.json", tfds_info(manifest))
+        files.write_text(folder / "manifest.json", manifest.to_json())
+        shutil.rmtree(folder / ".partial")
+    except OSError as error:
+        raise OSError(
+            f"Preparation of {folder} stopped: {error}. What is whole is kept, and the same command resumes from there."
+        ) from error
+    if manifest.skipped:
+        print(f"{len(manifest.skipped)} skipped, listed in {folder / 'manifest.json'}", file=sys.stderr)
+    return folder
+
+
+def dry_run(builder: Builder, raw_dir: str | pathlib.Path | None = None) -> str:
+    """What `prepare` would do, as a table: units, subjects, groups and problems of each split.
+
+    Without `raw_dir`, where it is needed: where to get the raw data, and what the folder must look like.
+
+    Raises:
+        ValueError: bad input.
+        FileNotFoundError: `raw_dir` does not exist.
+    """
+    if builder.raw_help and raw_dir is None:
+        return f"{builder.name} needs its raw data, given as raw_dir.\n{builder.raw_help}"
+    raw_dir = _raw_directory(builder, raw_dir)
+    info, splits = builder.info(raw_dir), builder.splits(raw_dir)
+    lines = [
+        f"{builder.name} {builder.version}: images {info.image_shape} {info.image_dtype}",
+        f"{'split':<12}{'units':>8}{'subjects':>10}{'shards':>8}{'problems':>10}  groups",
+    ]
+    for split, units in splits.items():
+        good = [unit for unit in units if not unit.problem]
+        groups = collections.Counter(unit.group for unit in good if unit.group)
+        lines.append(
+            f"{split:<12}{len(good):>8}{len({unit.subject for unit in good}):>10}"
+            f"{min(builder.num_shards, len(good)):>8}{len(units) - len(good):>10}  "
+            + ", ".join(f"{group} {count}" for group, count in sorted(groups.items()))
+        )
+    units = [unit for units in splits.values() for unit in units]
+    lines += _modality_table(info.modalities, units)
+    for kind in ("problem", "note"):
+        texts = [text for unit in units if (text := getattr(unit, kind))]
+        lines += [f"{kind}: {text}" for text in texts[:10]]
+        if len(texts) > 10:
+            lines.append(f"... and {len(texts) - 10} more {kind}s")
+    return "\n".join(lines)
+
+
+def _modality_table(modalities: Sequence[str], units: list[Unit]) -> list[str]:
+    """How many units have each modality and the first that lacks it, where the index says so."""
+    if not any(unit.modalities for unit in units):
+        return []
+    # A file that belongs to no modality has a problem of its own, and no place in this table.
+    units = [unit for unit in units if unit.modalities or not unit.problem]
+    lines = [f"{'modality':<12}{'units':>8}{'missing':>10}  first missing"]
+    for modality in modalities:
+        missing = sorted(unit.key for unit in units if modality not in unit.modalities)
+        num_found = len(units) - len(missing)
+        lines.append(f"{modality:<12}{num_found:>8}{len(missing):>10}  {''.join(missing[:1])}")
+    return [line.rstrip() for line in lines]
+
+
+def prepared_folder(builder: Builder, data_dir: str | pathlib.Path, hash_subjects: bool = False) -> pathlib.Path:
+    """Where a data set with these options lies, prepared or not."""
+    changed = {
+        field.name: getattr(builder, field.name)
+        for field in dataclasses.fields(builder)
+        if getattr(builder, field.name) != field.default
+    }
+    if hash_subjects:
+        changed["hash_subjects"] = True
+    folder = pathlib.Path(data_dir).expanduser() / builder.name
+    if changed:
+        folder /= hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
+    return folder / builder.version
+
+
+def fingerprint(builder: Builder, raw_dir: pathlib.Path | None) -> str:
+    """Digest of the names and sizes of all raw files, and of the content of a table that stands for them; of the data
+    set's name when it makes its own images.
+    """
+    digest = hashlib.sha256(f"{builder.name} {builder.version}".encode())
+    if raw_dir is not None:
+        folder = raw_dir
+        if raw_dir.is_file():
+            folder = raw_dir.parent
+            digest.update(raw_dir.read_bytes())
+        for path in builder.raw_files(raw_dir):
+            name = pathlib.Path(os.path.relpath(path, folder)).as_posix()
+            digest.update(f"\n{name} {path.stat().st_size}".encode())
+    return digest.hexdigest()
+
+
+def plan(
+    builder: Builder,
+    raw_dir: pathlib.Path | None,
+    manifest: Manifest,
+    folder: pathlib.Path,
+    on_error: str,
+    hash_subjects: bool,
+) -> list[Task]:
+    """The shards of a data set, each with its units.
+
+    Raises:
+        ValueError: a split is empty, a unit occurs twice, a subject is in two splits, or a unit has a problem and
+            `on_error` is "fail".
+    """
+    splits = builder.splits(raw_dir)
+    _check_units(builder, splits)
+    if on_error == "fail":
+        _fail_on_problems(builder, splits)
+    tasks = []
+    for split, units in splits.items():
+        units = sorted(units)
+        random.Random(0).shuffle(units)
+        num_shards = min(builder.num_shards, len(units))
+        for index in range(num_shards):
+            name = f"{builder.name}-{split}.tfrecord-{index:05d}-of-{num_shards:05d}"
+            dealt = tuple(units[index::num_shards])
+            tasks.append(Task(builder, manifest, folder, split, name, dealt, on_error, hash_subjects))
+    return tasks
+
+
+def _check_units(builder: Builder, splits: dict[str, list[Unit]]) -> None:
+    keys, owners = set(), {}
+    for split, units in splits.items():
+        if not any(not unit.problem for unit in units):
+            raise ValueError(f"{builder.name}: split {split!r} is empty. Its options are {builder}.")
+        for unit in units:
+            if unit.key in keys:
+                raise ValueError(f"{builder.name}: {unit.key!r} occurs twice. Remove one of them from the raw data.")
+            keys.add(unit.key)
+            owner = builder.part_of.get(split, split)
+            if not unit.problem and owners.setdefault(unit.subject, owner) != owner:
+                raise ValueError(
+                    f"{builder.name}: subject {unit.subject!r} is in two splits, {owners[unit.subject]} and {split}."
+                )
+
+
+def _fail_on_problems(builder: Builder, splits: dict[str, list[Unit]]) -> None:
+    problems = [unit.problem for units in splits.values() for unit in units if unit.problem]
+    if problems:
+        more = f"\n... and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ValueError(
+            f"{builder.name}: {len(problems)} problems in the raw data:\n" + "\n".join(problems[:5]) + more + "\n"
+            "Fix them, or leave these units out with on_error=skip."
+        )
+
+
+def _start_or_resume(folder: pathlib.Path, source: str, tasks: list[Task]) -> None:
+    """Deletes what an interrupted preparation of other raw data left."""
+    content = json.dumps(
+        {
+            "source": source,
+            "units": [[task.name, [unit.key for unit in task.units]] for task in tasks],
+        }
+    )
+    (folder / ".partial").mkdir(parents=True, exist_ok=True)
+    path = folder / ".partial" / "plan.json"
+    if path.is_file() and path.read_text(encoding="utf-8") == content:
+        return
+    for entry in folder.glob(".partial/*.json"):
+        entry.unlink()
+    files.write_text(path, content)
+
+
+def _write_all(tasks: list[Task], write: Callable[[list[Task], pool.UnitProgress], None]) -> list[dict]:
+    """Writes the shards that are missing; returns the entries of all."""
+    waiting, good, skipped = [], 0, 0
+    for task in tasks:
+        if task.is_written:
+            left_out = len(task.entry["skipped"])
+            good, skipped = good + len(task.units) - left_out, skipped + left_out
+        else:
+            waiting.append(task)
+    total = sum(len(task.units) for task in tasks)
+    with pool.UnitProgress(tasks[0].builder.name, total, good, skipped) as progress:
+        if waiting:
+            write(waiting, progress)
+    return [task.entry for task in tasks]
+
+
+def _finished(manifest: Manifest, tasks: list[Task], shards: list[dict]) -> Manifest:
+    """The manifest with what was written."""
+    splits: dict[str, dict] = {}
+    for task, shard in zip(tasks, shards, strict=True):
+        split = splits.setdefault(
+            task.split,
+            {
+                "subjects": set(),
+                "num_examples": 0,
+                "label_counts": dict.fromkeys(manifest.labels, 0),
+                "shards": [],
+            },
+        )
+        split["subjects"] |= set(shard["subjects"])
+        split["num_examples"] += shard["num_examples"]
+        for label, count in shard["label_counts"].items():
+            split["label_counts"][label] += count
+        split["shards"].append({name: shard[name] for name in ("name", "num_examples", "bytes", "sha256")})
+    for name, split in splits.items():
+        if not split["num_examples"]:
+            raise ValueError(
+                f"{manifest.dataset}: nothing of split {name!r} could be read; all its units were skipped."
+            )
+        split["subjects"] = sorted(split["subjects"])
+    skipped = tuple(entry for shard in shards for entry in shard["skipped"])
+    return dataclasses.replace(manifest, splits=splits, skipped=skipped)
+
+
+def _raw_directory(builder: Builder, raw_dir: str | pathlib.Path | None) -> pathlib.Path | None:
+    if not builder.raw_help:
+        if raw_dir is not None:
+            raise ValueError(f"{builder.name} makes its own images; leave out raw_dir ({raw_dir}).")
+        return None
+    if raw_dir is None:
+        raise FileNotFoundError(f"{builder.name} needs its raw data: give raw_dir.\n{builder.raw_help}")
+    raw_dir = pathlib.Path(raw_dir).expanduser()
+    if not raw_dir.exists():
+        raise FileNotFoundError(f"raw_dir {raw_dir} does not exist.\n{builder.raw_help}")
+    return raw_dir
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as JSON gives them back."""
+    return json.loads(json.dumps(options))

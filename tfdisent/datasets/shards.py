@@ -1,0 +1,228 @@
+"""Shards: from a unit to its records, from records to a file with its entry for the manifest, and whether it is whole.
+
+Beside the shards lie `features.json` and `dataset_info.json`, by which TensorFlow Datasets reads the folder.
+"""
+
+import collections
+import hashlib
+import json
+import os
+import pathlib
+import zlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import tensorflow as tf
+from threadpoolctl import threadpool_limits
+
+from tfdisent import files
+from tfdisent.data.records import Manifest, encode, parse
+from tfdisent.datasets.builder import Builder, Unit
+from tfdisent.messages import Progress
+
+_BAD_INPUT = (ValueError, OSError, EOFError, zlib.error)
+
+
+class Task(NamedTuple):
+    """One shard to write, with all that another process needs for it."""
+
+    builder: Builder
+    manifest: Manifest
+    folder: pathlib.Path
+    split: str
+    name: str
+    units: tuple[Unit, ...]
+    on_error: str
+    hash_subjects: bool
+
+    @property
+    def path(self) -> pathlib.Path:
+        """The shard's file."""
+        return self.folder / self.name
+
+    @property
+    def record(self) -> pathlib.Path:
+        """Where the shard's entry for the manifest waits until all are written."""
+        return self.folder / ".partial" / f"{self.name}.json"
+
+    @property
+    def entry(self) -> dict:
+        """What was written: name, num_examples, bytes, sha256, label_counts, subjects, skipped."""
+        return json.loads(self.record.read_text(encoding="utf-8"))
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the shard is whole, and as strict as the task asks."""
+        if not (self.path.is_file() and self.record.is_file()):
+            return False
+        return self.on_error == "skip" or not self.entry["skipped"]
+
+
+class Result(NamedTuple):
+    """What one unit gave: its encoded examples with the names of their labels, or its error."""
+
+    unit: Unit
+    records: list[tuple[bytes, list[str]]]
+    error: str = ""
+    kind: str = ""  # of the error: the name of its class
+
+
+def read_unit(task: Task, unit: Unit) -> Result:
+    """Reads and encodes one unit. Bad input becomes the result's error."""
+    try:
+        # Images are small: threads of the linear algebra library would only wait for one another.
+        with threadpool_limits(1):
+            return Result(unit, _records(task, unit))
+    except _BAD_INPUT as error:
+        return Result(unit, [], str(error) or type(error).__name__, type(error).__name__)
+
+
+def write_shard(task: Task, results: Iterable[Result]) -> None:
+    """Writes one shard and its entry for the manifest, both under their final names only when whole.
+
+    Raises:
+        ValueError: a unit could not be read, and `on_error` is "fail".
+        OSError: the shard cannot be written.
+    """
+    temporary = task.folder / ".partial" / f"{task.name}.{os.getpid()}.tmp"
+    num_examples, labels, subjects, skipped = 0, collections.Counter(), set(), []
+    try:
+        with tf.io.TFRecordWriter(str(temporary)) as writer:
+            for result in results:
+                if result.error and task.on_error == "fail":
+                    raise ValueError(f"{task.builder.name}, {result.unit.key}: {result.error}")
+                if result.error:
+                    skipped.append(_skipped(task, result))
+                    continue
+                for record, label in result.records:
+                    writer.write(record)
+                    labels.update(label)
+                num_examples += len(result.records)
+                subjects.add(_subject(task, result.unit))
+        entry = {
+            "name": task.name,
+            "num_examples": num_examples,
+            "bytes": temporary.stat().st_size,
+            "sha256": files.sha256(temporary),
+            "label_counts": labels,
+            "subjects": sorted(subjects),
+            "skipped": skipped,
+        }
+        files.write_json(task.record, entry)
+        temporary.replace(task.path)
+    except tf.errors.OpError as error:
+        raise OSError(f"{task.path} cannot be written: {error.message}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _records(task: Task, unit: Unit) -> list[tuple[bytes, list[str]]]:
+    """The encoded examples of one unit, each with the name of its label, if any."""
+    if unit.problem:
+        raise ValueError(unit.problem)
+    records = []
+    for example in task.builder.examples(unit):
+        example = {"key": unit.key, **example, "subject": _subject(task, unit)}
+        if task.hash_subjects:
+            example["key"] = _hashed(task.builder, example["key"])
+        record, label = encode(example, task.manifest), example.get("label")
+        labels = [] if label is None else [label if isinstance(label, str) else task.manifest.labels[label]]
+        records.append((record, labels))
+    if not records:
+        raise ValueError("it gave no example")
+    return records
+
+
+def _subject(task: Task, unit: Unit) -> str:
+    return _hashed(task.builder, unit.subject) if task.hash_subjects else unit.subject
+
+
+def _hashed(builder: Builder, name: str) -> str:
+    return hashlib.sha256(f"{builder.name}:{name}".encode()).hexdigest()[:16]
+
+
+def _skipped(task: Task, result: Result) -> dict:
+    if task.hash_subjects:  # paths in the reason can hold names
+        key, reason = _hashed(task.builder, result.unit.key), result.kind
+    else:
+        key, reason = result.unit.key, result.error
+    return {"split": task.split, "key": key, "reason": reason}
+
+
+def verify(folder: str | pathlib.Path) -> Manifest:
+    """Checks every shard of a prepared folder: checksum, count, and that each record decodes.
+
+    Raises:
+        OSError: names each shard that is missing or damaged.
+    """
+    folder = pathlib.Path(folder)
+    manifest = Manifest.read(folder)
+    problems, done = [], 0
+    progress = Progress("verify", sum(len(entry["shards"]) for entry in manifest.splits.values()), "shard")
+    for split, entry in manifest.splits.items():
+        for shard in entry["shards"]:
+            if problem := _shard_problem(folder / shard["name"], shard, manifest):
+                problems.append(f"{folder / shard['name']}: {problem}")
+            done += 1
+            progress.update(done, f"{len(problems)} bad")
+        if sum(shard["num_examples"] for shard in entry["shards"]) != entry["num_examples"]:
+            problems.append(f"{folder / 'manifest.json'}: split {split} counts other examples than its shards")
+    progress.close()
+    if problems:
+        raise OSError("\n".join([*problems, f"Delete {folder} and prepare the data set again."]))
+    return manifest
+
+
+def _shard_problem(path: pathlib.Path, shard: dict, manifest: Manifest) -> str:
+    if not path.is_file():
+        return "missing"
+    if files.sha256(path) != shard["sha256"]:
+        return "its checksum is not that of the manifest"
+    try:
+        batches = tf.data.TFRecordDataset(str(path)).batch(64).map(lambda records: parse(records, manifest))
+        count = sum(len(batch["key"]) for batch in batches)
+    except tf.errors.OpError as error:
+        return f"does not decode ({error.message})"
+    return "" if count == shard["num_examples"] else f"holds {count} records, expected {shard['num_examples']}"
+
+
+def tfds_features(manifest: Manifest) -> dict:
+    """`features.json`: the records' schema as TensorFlow Datasets reads it."""
+    package = "tensorflow_datasets.core.features"
+    features = {
+        name: {
+            "pythonClassName": f"{package}.tensor_feature.Tensor",
+            "tensor": {
+                "shape": {"dimensions": [str(length) for length in feature.shape]},
+                "dtype": feature.dtype,
+                "encoding": "bytes" if feature.is_raw else "none",
+            },
+        }
+        for name, feature in manifest.features.items()
+    }
+    return {
+        "pythonClassName": f"{package}.features_dict.FeaturesDict",
+        "featuresDict": {"features": features},
+    }
+
+
+def tfds_info(manifest: Manifest) -> dict:
+    """`dataset_info.json`: the splits as TensorFlow Datasets reads them."""
+    return {
+        "name": manifest.dataset,
+        "version": manifest.version,
+        "description": manifest.description,
+        "citation": manifest.citation,
+        "location": {"urls": [manifest.homepage]},
+        "redistributionInfo": {"license": manifest.licence},
+        "fileFormat": "tfrecord",
+        "splits": [
+            {
+                "name": name,
+                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+                "numBytes": str(sum(shard["bytes"] for shard in entry["shards"])),
+                "shardLengths": [str(shard["num_examples"]) for shard in entry["shards"]],
+            }
+            for name, entry in manifest.splits.items()
+        ],
+    }
