@@ -445,25 +445,6 @@ def test_no_file_of_an_export_names_a_person_or_a_place_on_this_machine(exported
 
 
 @pytest.mark.parametrize(
-    ("text", "published"),
-    [
-        ("/data/John Doe/scan.nii", "<path>"),
-        ("~/scans", "<path>"),
-        ("--raw_dir=/data/raw --steps=5", "--raw_dir=<path> --steps=5"),
-        ("['/a/b', '/c']", "['<path>', '<path>']"),
-        ("host:/data/raw", "host:<path>"),
-        ("file:///home/jane/x.csv", "<path>"),
-        (r"C:\Users\jane\raw", "<path>"),
-        (pathlib.PurePosixPath("/data/raw"), "<path>"),
-        ("https://arxiv.org/abs/2012.04764", "https://arxiv.org/abs/2012.04764"),
-        ("saved_models/drai/1, q(z|x)/q(c|x), 3 / 4", "saved_models/drai/1, q(z|x)/q(c|x), 3 / 4"),
-    ],
-)
-def test_absolute_paths_are_not_published(text, published):
-    assert exporting._publishable({"key": [text]}) == {"key": [published]}
-
-
-@pytest.mark.parametrize(
     ("card", "message"),
     [
         ({"licens": "MIT"}, "received 'licens'"),

@@ -13,18 +13,17 @@ a process of its own does it.
 import contextlib
 import datetime
 import json
-import math
 import os
 import pathlib
 import pkgutil
 import platform
-import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 
 from tfdisent._version import __version__
+from tfdisent.privacy import publishable
 
 # Keras and TensorFlow are imported where they are used, so that importing this module is quick.
 
@@ -44,14 +43,6 @@ VALUES = {
     "target": "the modality wanted, one-hot",
     "content_noise": "N(0, 1); 0 gives the condition's mean content",
 }
-# Of these lists, which a manifest holds, a published card says only how long they are.
-PRIVATE_LISTS = ("subjects", "skipped", "shards")
-ABSOLUTE_PATH = re.compile(
-    r"^~?/(?!/).*$"  # the whole text is one, perhaps with blanks in it
-    r"|file://\S+"
-    r"""|(?<![^\s"'=(,\[:])~?/(?!/)[^\s"'),;\]]+"""
-    r"|(?<!\w)[A-Za-z]:[\\/](?!/)\S*"
-)
 
 
 def export(model, directory: str | os.PathLike, *, card: dict, version: int | None = None) -> pathlib.Path:
@@ -100,7 +91,7 @@ def export(model, directory: str | os.PathLike, *, card: dict, version: int | No
         "name": directory.resolve().name,
         "version": version,
         "backend": keras.backend.backend(),
-        "card": _publishable(card),
+        "card": publishable(card),
     }
 
     existed = directory.exists()
@@ -261,22 +252,6 @@ def _varint(value: int) -> bytes:
 
 
 # --- model card ---
-
-
-def _publishable(value):
-    """A copy in plain JSON values, without absolute paths and lists of subjects; NaN is null."""
-    if isinstance(value, Mapping):
-        return {
-            str(key): len(item) if key in PRIVATE_LISTS and isinstance(item, list | tuple) else _publishable(item)
-            for key, item in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [_publishable(item) for item in value]
-    if isinstance(value, str | os.PathLike):
-        return ABSOLUTE_PATH.sub("<path>", str(value))
-    if hasattr(value, "tolist"):  # numpy
-        return _publishable(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _readme(card: dict) -> str:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tfdisent.papers import paper_of
-from tfdisent.report import Figure, data_summary, paper_column, write_report
+from tfdisent.report import Figure, paper_column, write_report
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (6, 9, 3), dtype=np.uint8)
 
@@ -156,23 +156,6 @@ def test_no_patient_and_no_place_appears(tmp_path):
         "python -m train.drai --data_dir=data_dir --run_dir=run_dir [path]",
     ):
         assert kept in text
-
-
-def test_manifest_summary_counts_and_names_nobody():
-    manifest = {
-        "dataset": "d",
-        "seed": 0,
-        "citation": "",
-        "source": "x",
-        "skipped": ["a", "b"],
-        "splits": {"test": {"subjects": ["p", "q"], "num_examples": 5, "label_counts": {"mel": 3, "nv": 2}}},
-    }
-    assert data_summary(manifest) == {
-        "dataset": "d",
-        "seed": 0,
-        "test split": "5 examples of 2 subjects: mel 3, nv 2",
-        "skipped": 2,
-    }
 
 
 def test_same_input_gives_the_same_bytes_and_leaves_no_other_file(tmp_path):

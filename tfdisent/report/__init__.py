@@ -1,7 +1,8 @@
 """Figures, tables and the report page of a run: functions of arrays and numbers, of no system."""
 
+from tfdisent.privacy import data_summary
 from tfdisent.report.comparison import Section, write_comparison
-from tfdisent.report.page import Figure, data_summary, write_report
+from tfdisent.report.page import Figure, write_report
 from tfdisent.report.tables import metric_table, paper_column
 
 __all__ = [

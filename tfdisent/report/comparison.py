@@ -7,17 +7,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tfdisent import files, privacy
 from tfdisent.report import page
 
 
 class Section(NamedTuple):
-    """A part of the page.
+    """A section of the page.
 
     Attributes:
-        heading: of the part.
+        heading: heading of the section.
         lines: cells of a table, headings first, as from `tables.comparison`; or empty.
-        notes: what a reader has to know of it.
-        figures: shown below.
+        notes: what a reader has to know of the table or the figures.
+        figures: shown below the notes.
     """
 
     heading: str
@@ -38,18 +39,18 @@ def write_comparison(
     """Writes one HTML file that holds everything, whole or not at all, without paths of this machine.
 
     Args:
-        path: of the file; its folder must exist.
-        title: of the page.
-        summary: a blank line begins a new paragraph.
+        path: where to write the file; its folder must exist.
+        title: title of the page.
+        summary: what was compared; a blank line begins a new paragraph.
         sections: in the order of the page.
         environment: versions and hardware.
-        command: makes it again.
+        command: the command that makes the page again.
 
     Returns:
         The path.
     """
     path = pathlib.Path(path)
-    private = functools.partial(page.without_paths, run_dir=path.parent)
+    private = functools.partial(privacy.without_paths, inside=path.parent)
     text = page.template("comparison.html.jinja").render(
         title=private(title),
         summary=[private(part) for part in re.split(r"\n\s*\n", summary.strip()) if part],
@@ -63,6 +64,6 @@ def write_comparison(
             for section in sections
         ],
         environment=page.flat(environment or {}, private),
-        command=page.without_private_flags(command, private),
+        command=privacy.public_command(command, path.parent),
     )
-    return page.write_whole(path, text)
+    return files.write_text(path, text)
