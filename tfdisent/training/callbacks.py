@@ -32,8 +32,8 @@ class StopOnNonFinite(keras.callbacks.Callback):
         if bad:
             values = ", ".join(f"{name} = {value}" for name, value in bad.items())
             raise NonFiniteLoss(
-                f"Expected finite losses, but at batch {batch} {values}. Training stopped; checkpoints before this step "
-                "are intact. A lower learning rate, or float32 in place of a lower precision, usually fixes it."
+                f"Expected finite losses, but at batch {batch} {values}. Training stopped; checkpoints before this "
+                "step are intact. A lower learning rate, or float32 in place of a lower precision, usually fixes it."
             )
 
 

@@ -2,7 +2,7 @@
 
 A checkpoint is a folder `step-00001200/` with `model.weights.h5` (every weight, every optimizer's state, averages; the
 same file on every backend) and `state.json` (step, checksum, states of the random generators, what else the
-caller wants kept). It is written beside its place and renamed when whole, and renamed before it is deleted, so a kill at
+caller wants kept). It is written beside its place and renamed when whole, and renamed before it is deleted: a kill at
 any moment leaves whole checkpoints, and beside them only what the next `save` removes.
 """
 
@@ -75,8 +75,8 @@ class Checkpoints:
                 delete_folder(self._folder(old))
         except OSError as error:
             raise OSError(
-                f"Could not write a checkpoint in {self.directory}: {error}. Free space there or choose another folder; "
-                f"the checkpoints of steps {self.steps() or 'none'} are intact."
+                f"Could not write a checkpoint in {self.directory}: {error}. Free space there or choose another "
+                f"folder; the checkpoints of steps {self.steps() or 'none'} are intact."
             ) from error
         return target
 
