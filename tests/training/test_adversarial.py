@@ -1,5 +1,7 @@
 """The engine, on linear networks whose steps are known in closed form."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from tfdisent.training.adversarial import (
     ReplicaSeedGenerator,
     input_gradient,
 )
+from tfdisent.training.averaging import StochasticWeightAveraging
 from tfdisent.training.callbacks import NonFiniteLoss
 
 X = np.random.default_rng(0).normal(size=(4, 2)).astype("float32")
@@ -274,7 +277,7 @@ def test_several_steps_per_execution_train_as_one_by_one():
 
 def averaging():
     model = Players()
-    model.track_averages([model.generator], momentum=0.5)
+    model.track_averages([model.generator], 0.5)
     return compiled(model)
 
 
@@ -287,6 +290,18 @@ def test_averages_follow_the_weights_after_every_step():
         expected = momentum * expected + (1 - momentum) * weights(model.generator)[0]
     with model.averaged():
         np.testing.assert_allclose(weights(model.generator)[0], expected, atol=1e-6)
+
+
+def test_a_policy_of_averaging_may_be_any_average_of_variables():
+    model = Players()
+    model.track_averages([model.generator], functools.partial(StochasticWeightAveraging, start=1))
+    compiled(model)
+    trajectory = []
+    for _ in range(3):
+        step(model)
+        trajectory.append(weights(model.generator)[0])
+    with model.averaged():
+        np.testing.assert_allclose(weights(model.generator)[0], np.mean(trajectory[1:], axis=0), atol=1e-6)
 
 
 def test_after_the_context_the_live_weights_are_back_bit_for_bit_also_after_an_error():

@@ -64,6 +64,18 @@ def test_stochastic_weight_average_is_the_mean_of_what_it_saw():
         np.testing.assert_allclose(values_of(average)[0], expected, rtol=1e-5, atol=1e-6)
 
 
+def test_stochastic_weight_average_takes_a_value_every_interval_from_its_start_on():
+    variable = keras.Variable(np.float32(0))
+    average = StochasticWeightAveraging([variable], start=2, interval=3)
+    seen = []
+    for step in range(1, 12):
+        variable.assign(step)
+        average.update()
+        seen.append(float(values_of(average)[0]))
+    # The present weights until the first value, of step 2 + 3; then the mean of the values of steps 5, 8 and 11.
+    assert seen == [1, 2, 3, 4, 5, 5, 5, 6.5, 6.5, 6.5, 8]
+
+
 def averages_after_three_steps(kind, run):
     variables = two_variables()
     average = kind(variables)
@@ -146,5 +158,7 @@ def test_what_cannot_be_averaged_is_refused():
         StochasticWeightAveraging([])
     with pytest.raises(ValueError, match="float variables only. Received: counter"):
         StochasticWeightAveraging([keras.Variable(0, dtype="int32", trainable=False, name="counter")])
+    with pytest.raises(ValueError, match="start >= 0 and interval >= 1, received start=0 and interval=0"):
+        StochasticWeightAveraging(two_variables(), interval=0)
     with pytest.raises(ValueError, match=r"`momentum` must be in \[0, 1\). Received: 1.0"):
         ExponentialMovingAverage(two_variables(), momentum=1.0)

@@ -48,7 +48,7 @@ class Small(AdversarialModel):
             ],
             name="critic",
         )
-        self.track_averages([self.generator], momentum=0.9)
+        self.track_averages([self.generator], 0.9)
         self.built = True
 
     def phases(self):

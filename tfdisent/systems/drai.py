@@ -370,7 +370,7 @@ class DRAI(ContentStyleModel):
 
         self.track_averages(
             [self.condition_encoder, self.generator, self.style_encoder, self.content_encoder],
-            momentum=config.average_momentum,
+            config.average_momentum,
         )
         self.built = True
 

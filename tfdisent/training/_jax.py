@@ -5,6 +5,8 @@ variable, in which reads give the current value and assignments are recorded; ea
 one, because what happens inside `jax.value_and_grad` must leave it as an output.
 """
 
+import functools
+
 import jax
 from jax.custom_derivatives import SymbolicZero
 from keras import StatelessScope, ops
@@ -13,18 +15,41 @@ from keras.src.backend.common.stateless_scope import get_stateless_scope
 from tfdisent.training.gradients import require_gradients
 
 
-def train_step(step, model, state, data):
-    """Runs `step(data)` on the state that Keras passes; returns (logs, new state)."""
-    groups = _variable_groups(model)
-    mapping = [pair for group, values in zip(groups, state, strict=True) for pair in zip(group, values, strict=True)]
-    with StatelessScope(state_mapping=mapping) as scope:
-        scope.variables = [variable for variable, _ in mapping]
-        logs = step(jax.tree.map(ops.convert_to_tensor, data))  # with run_eagerly they are numpy's
-    return logs, tuple([scope.get_current_value(v) for v in group] for group in groups)
+def step(method):
+    """The method `(model, data) -> logs` as Keras calls it: `(model, state, data) -> (logs, new state)`.
+
+    The state of training is four lists of arrays, that of a test three: without the optimizers' variables.
+    """
+
+    @functools.wraps(method)
+    def stateless(model, state, data):
+        groups = [model.trainable_variables, model.non_trainable_variables, model.metrics_variables]
+        if len(state) == 4:
+            groups.insert(2, model.optimizer.variables)
+        mapping = [
+            pair for group, values in zip(groups, state, strict=True) for pair in zip(group, values, strict=True)
+        ]
+        with StatelessScope(state_mapping=mapping) as scope:
+            scope.variables = [variable for variable, _ in mapping]
+            logs = method(model, jax.tree.map(ops.convert_to_tensor, data))  # with run_eagerly they are numpy's
+        return logs, tuple([scope.get_current_value(v) for v in group] for group in groups)
+
+    return stateless
+
+
+def without_updates():
+    """A context in which what is assigned to variables can be read, and is dropped at its end."""
+    outer = get_stateless_scope()
+    return StatelessScope([(variable, outer.get_current_value(variable)) for variable in outer.variables])
+
+
+def is_concrete(tensor) -> bool:
+    """Whether a tensor has values, and is not what a function is traced with."""
+    return isinstance(tensor, jax.Array) and not isinstance(tensor, jax.core.Tracer)
 
 
 def minimize(loss, variables, optimizer):
-    """Moves `variables` one optimizer step down `loss() -> (total, aux)` and returns `aux`."""
+    """Moves `variables` one optimizer step down the first of the values of `loss()`; returns the others."""
     outer = get_stateless_scope()
     if outer is None or not hasattr(outer, "variables"):
         raise RuntimeError("On JAX, `minimize` works only inside a model's `train_step`.")
@@ -37,19 +62,19 @@ def minimize(loss, variables, optimizer):
         mapping.update((id(v), (v, value)) for v, value in zip(variables, values, strict=True))
         with StatelessScope(state_mapping=list(mapping.values())) as inner:
             inner.variables = outer.variables
-            total, aux = loss()
+            total, *others = loss()
         updates = [inner.get_current_value(v) for v, _ in current]
-        return total, (aux, updates)
+        return total, (others, updates)
 
     values = [outer.get_current_value(variable) for variable in variables]
-    (_, (aux, updates)), gradients = jax.value_and_grad(total_and_updates, has_aux=True)(values)
+    (_, (others, updates)), gradients = jax.value_and_grad(total_and_updates, has_aux=True)(values)
     gradients = require_gradients([g if i in reached else None for i, g in enumerate(gradients)], variables)
     moved = {id(variable) for variable in variables}
     for (variable, _), value in zip(current, updates, strict=True):
         if id(variable) not in moved:
             outer.add_update((variable, value))
     optimizer.apply(gradients, variables)
-    return aux
+    return others
 
 
 def input_gradient(function, inputs):
@@ -86,12 +111,3 @@ def _watched(values, reached):
 
     identity.defvjp(forward, backward, symbolic_zeros=True)
     return identity(values)
-
-
-def _variable_groups(model):
-    return (
-        model.trainable_variables,
-        model.non_trainable_variables,
-        model.optimizer.variables,
-        model.metrics_variables,
-    )

@@ -1,17 +1,28 @@
 """What the adversarial engine needs of TensorFlow."""
 
+import keras
 import tensorflow as tf
 
 from tfdisent.training.gradients import require_gradients
 
 
-def train_step(step, model, data):
-    """Runs `step(data)`; TensorFlow's variables are updated in place."""
-    return step(data)
+def step(method):
+    """The method `(model, data) -> logs` as Keras calls it: TensorFlow's variables are updated in place."""
+    return method
+
+
+def without_updates():
+    """A context in which what is assigned to variables can be read, and is dropped at its end."""
+    return keras.StatelessScope()
+
+
+def is_concrete(tensor) -> bool:
+    """Whether a tensor has values, and is not what a function is traced with."""
+    return tf.is_tensor(tensor) and hasattr(tensor, "numpy")
 
 
 def minimize(loss, variables, optimizer):
-    """Moves `variables` one optimizer step down `loss() -> (total, aux)` and returns `aux`.
+    """Moves `variables` one optimizer step down the first of the values of `loss()`; returns the others.
 
     Gradients are summed over the replicas of a `tf.distribute` strategy, so each replica's loss is divided by their
     number: two replicas with half a batch each then move the weights as one with the whole.
@@ -19,7 +30,7 @@ def minimize(loss, variables, optimizer):
     values = [variable.value for variable in variables]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
-        total, aux = loss()
+        total, *others = loss()
         total = total / num_replicas()
     gradients = require_gradients(tape.gradient(total, values), variables)
     # No write before the last read: TensorFlow's graph optimiser drops that order where an earlier phase of the same
@@ -27,7 +38,7 @@ def minimize(loss, variables, optimizer):
     with tf.control_dependencies(gradients):
         gradients = [tf.identity(gradient) for gradient in gradients]
     optimizer.apply(gradients, variables)
-    return aux
+    return others
 
 
 def input_gradient(function, inputs):

@@ -67,7 +67,7 @@ class Checkpoints:
             _require_space(self.directory, model)
             with whole_folder(target) as folder:
                 model.save_weights(folder / WEIGHTS)
-                seeds = [ops.convert_to_numpy(seed).tolist() for seed in _seeds(model)]
+                seeds = [ops.convert_to_numpy(seed).tolist() for seed in random_states(model)]
                 state = {"step": step, "sha256": sha256(folder / WEIGHTS), "seeds": seeds, **extra}
                 (folder / STATE).write_text(json.dumps(state, indent=1))
                 _flush_to_disk(folder / WEIGHTS, folder / STATE)
@@ -116,7 +116,7 @@ class Checkpoints:
                 warnings.simplefilter("error", UserWarning)
                 try:
                     model.load_weights(folder / WEIGHTS)
-                    for seed, value in zip(_seeds(model), state["seeds"], strict=True):
+                    for seed, value in zip(random_states(model), state["seeds"], strict=True):
                         seed.assign(value)
                 except (UserWarning, ValueError) as error:
                     raise ValueError(
@@ -146,7 +146,7 @@ def _require_space(directory: pathlib.Path, model: keras.Model) -> None:
         raise OSError(errno.ENOSPC, f"{needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free")
 
 
-def _seeds(model: keras.Model) -> list[keras.Variable]:
+def random_states(model: keras.Model) -> list[keras.Variable]:
     """The states of the model's random generators, which Keras leaves out of the weights file."""
     weights = {id(variable) for variable in model.weights}
     return [variable for variable in model.variables if id(variable) not in weights]
