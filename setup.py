@@ -27,7 +27,7 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Medical Science Apps.",
     ],
-    # `datasets` and `train` run from a checkout; installed, they would hide modules of others.
+    # `datasets` and `train` are the commands of a checkout; installed, they would hide modules of others.
     packages=find_packages(include=["tfdisent", "tfdisent.*"]),
     package_data={"tfdisent.report": ["*.jinja"]},
     zip_safe=False,
@@ -56,7 +56,9 @@ setup(
         "threadpoolctl>=3.1",
         "tqdm>=4.66",
     ],
+    entry_points={"console_scripts": ["tfdisent=tfdisent.commands.main:run"]},
     extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.20"],
         "jax": ["jax>=0.7"],
         "torch": ["torch>=2.11"],
         "beam": ["apache-beam>=2.77"],
@@ -64,6 +66,7 @@ setup(
             "openvino>=2025.0",
             "pytest>=8.0",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.5",
             "setuptools>=77",
             "tensorflow-datasets>=4.9.9",
         ],

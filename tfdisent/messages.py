@@ -11,8 +11,22 @@ from typing import TextIO
 
 # Errors that a user can fix: told in one message, without a traceback.
 USER_ERRORS = (ValueError, OSError, ArithmeticError)
+USAGE = 2  # exit status when the arguments are not of the form that a command expects
 STOPPED = 143  # exit status after SIGTERM, as shells count it
 INTERRUPTED = 130  # likewise after SIGINT
+
+
+class Stopped(Exception):
+    """Work was stopped by a signal after what is done of it was saved.
+
+    Args:
+        message: what was saved, and how to continue.
+        signal: number of the signal.
+    """
+
+    def __init__(self, message: str, signal: int):
+        super().__init__(message)
+        self.signal = signal
 
 
 def say(message: str) -> None:

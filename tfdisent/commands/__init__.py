@@ -1,1 +1,1 @@
-"""The command line: flags, messages and exit codes; nothing else in the package knows absl."""
+"""The commands, a module a verb: flags are defined, read and turned into arguments of the library here alone."""
