@@ -8,7 +8,6 @@ import numpy as np
 
 from benchmarks import Measurement
 from tfdisent.systems.drai import DRAI, DRAIConfig
-from train.drai import PRESETS
 
 
 def measure(preset: str, dtype: str = "float32", steps: int = 20, seconds: float = 20.0, **settings) -> Measurement:
@@ -32,7 +31,7 @@ def compiled(preset: str, dtype: str, settings: dict) -> DRAI:
     """The system, with the same weights at each call."""
     keras.config.set_dtype_policy("float32" if dtype == "float32" else f"mixed_{dtype}")
     keras.utils.set_random_seed(0)
-    model = DRAI(DRAIConfig(**PRESETS[preset] | settings), seed=0)
+    model = DRAI(DRAIConfig.preset(preset, **settings), seed=0)
     model.compile()
     return model
 

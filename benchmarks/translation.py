@@ -11,7 +11,8 @@ import numpy as np
 
 from benchmarks import ROOT, Measurement
 from benchmarks.step import StepTimes
-from tfdisent.baselines.unified import CONFIGS, MODELS
+from tfdisent.baselines.method import method
+from tfdisent.baselines.unified import METHODS
 
 
 def measure(
@@ -28,7 +29,7 @@ def measure(
     in a process of its own.
 
     Args:
-        model: name from `tfdisent.baselines.unified.MODELS`.
+        model: name from `tfdisent.baselines.unified.METHODS`.
         dtype: "float32", or "bfloat16" for mixed precision.
         batch_size: slices a step.
         steps: warm steps at most.
@@ -37,8 +38,8 @@ def measure(
     """
     keras.config.set_dtype_policy("float32" if dtype == "float32" else f"mixed_{dtype}")
     keras.utils.set_random_seed(0)
-    model_class, changes = MODELS[model]
-    config = CONFIGS[model](**changes | settings)
+    _, _, model_class, changes = method(METHODS, model)
+    config = model_class.config_class(**changes | settings)
     translator = model_class(config, seed=0)
     translator.compile()
     times = StepTimes(seconds)

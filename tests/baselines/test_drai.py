@@ -11,7 +11,8 @@ from keras import ops
 
 from tests.checks import Judge, array, moved, same_state, tensors, trained_once, weights
 from tfdisent.baselines import drai as baselines
-from tfdisent.baselines.drai import ABLATIONS, CAVAE, DCAVAE, MODELS, TITLES, CInfoGAN, DCInfoGAN
+from tfdisent.baselines.drai import CAVAE, DCAVAE, METHODS, CInfoGAN, DCInfoGAN
+from tfdisent.baselines.method import method
 from tfdisent.systems.drai import DRAI, DRAIConfig
 from tfdisent.training.adversarial import AdversarialModel
 from tfdisent.training.checkpoint import Checkpoints
@@ -33,15 +34,16 @@ TINY = DRAIConfig(
     train_twice=False,
 )
 OTHERS = {"cinfogan": CInfoGAN, "dcinfogan": DCInfoGAN, "cavae": CAVAE, "dcavae": DCAVAE}
+ABLATIONS = [known.name for known in METHODS if known.model is DRAI and known.changes]
 SINGLE, DUAL = ("cinfogan", "cavae"), ("dcinfogan", "dcavae")
 B = 4
 
 
 def made(name, seed=0, **changes):
     """A model with weights of its own, whose steps run without compilation."""
-    model_class, own = MODELS[name]
+    known = method(METHODS, name)
     keras.utils.set_random_seed(seed)
-    model = model_class(dataclasses.replace(TINY, **own, **changes), seed=seed)
+    model = known.model(dataclasses.replace(TINY, **known.changes, **changes), seed=seed)
     model.compile(run_eagerly=True)
     return model
 
@@ -237,8 +239,8 @@ def test_an_ablation_is_drai_with_the_terms_that_it_is_called_after(untrained, n
         "featureCycle": {"code_cycle"},
     }
     own = set().union(*(terms_of.get(part, set()) for part in name.split("+")))
-    model, (model_class, changes) = untrained["drai"], MODELS[name]
-    assert model_class is DRAI
+    model = untrained["drai"]
+    changes = method(METHODS, name).changes
     config, model.config = model.config, dataclasses.replace(model.config, **changes)
     _, terms, _ = model.generator_loss(drawn(model), {})
     model.config = config
@@ -263,12 +265,18 @@ def test_networks_have_drais_parameters_but_for_the_layer_that_takes_the_conditi
 
 
 def test_models_have_names_titles_and_configs_that_exist():
-    assert list(MODELS)[:5] == ["drai", *OTHERS]
-    assert MODELS.keys() == TITLES.keys()
+    assert [known.name for known in METHODS][:5] == ["drai", *OTHERS]
+    assert len({known.name for known in METHODS}) == len({known.title for known in METHODS}) == 12
     fields = {field.name for field in dataclasses.fields(DRAIConfig)}
-    for _, changes in MODELS.values():
-        assert changes.keys() <= fields
-    assert TITLES["selfReg+MIReg"] == "DAI+selfReg+MIReg"
+    for known in METHODS:
+        assert known.changes.keys() <= fields
+        assert known.model.config_class is DRAIConfig
+    assert method(METHODS, "selfReg+MIReg").title == "DAI+selfReg+MIReg"
+
+
+def test_an_unknown_method_is_told_which_there_are():
+    with pytest.raises(ValueError, match="among drai, cinfogan.*received --model=gan"):
+        method(METHODS, "gan")
 
 
 @pytest.mark.parametrize("name", OTHERS)

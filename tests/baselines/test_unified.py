@@ -5,6 +5,7 @@ import importlib.util
 import itertools
 import json
 import re
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -23,13 +24,10 @@ from tests.checks import (
     values,
 )
 from tfdisent.baselines import unified as baselines
+from tfdisent.baselines.method import method
 from tfdisent.baselines.unified import (
-    ABLATIONS,
-    CONFIGS,
-    MODELS,
-    SOURCES,
+    METHODS,
     TCMGAN,
-    TITLES,
     Pix2Pix,
     Pix2PixConfig,
     TCMGANConfig,
@@ -690,6 +688,23 @@ def test_an_impossible_value_is_refused_by_name(config, wrong, message):
         config(**wrong)
 
 
+def test_presets_are_each_models_own():
+    pix2pix, tcmgan = Pix2PixConfig.preset("quick"), TCMGANConfig.preset("quick")
+    assert (pix2pix.share_batch, pix2pix.batch_size, pix2pix.steps, pix2pix.learning_rate) == (True, 48, 1200, 1e-3)
+    assert (tcmgan.translation_weight, tcmgan.steps, tcmgan.batch_size) == (0.4, 2400, 16)
+    assert TCMGANConfig.preset("small").translation_weight == 0.1
+    for config in (Pix2PixConfig, TCMGANConfig):
+        assert config.preset("paper") == config()
+        assert config().learning_rate == 2e-4
+
+
+def test_tcmgan_needs_masks_unless_it_has_no_segmentor():
+    brains = SimpleNamespace(dataset="ixi", modalities=("T1", "T2"), mask_labels=())
+    with pytest.raises(ValueError, match="masks of the tumour, received ixi.*segmentation_weight=0"):
+        TCMGANConfig().check_manifest(brains)
+    TCMGANConfig(segmentation_weight=0.0).check_manifest(brains)
+
+
 def test_fields_that_all_share_mean_the_same_and_have_the_same_type():
     types = {field.name: field.type for field in dataclasses.fields(UnifiedConfig)}
     for field in dataclasses.fields(baselines.TranslatorConfig):
@@ -697,14 +712,16 @@ def test_fields_that_all_share_mean_the_same_and_have_the_same_type():
 
 
 def test_models_have_names_titles_and_configs_that_exist():
-    by_source = [f"tcmgan_{source}" for source in SOURCES]
-    assert list(MODELS) == ["unified", "pix2pix", "tcmgan", *by_source, *ABLATIONS]
-    assert MODELS.keys() == TITLES.keys() == CONFIGS.keys()
-    for name, (_, changes) in MODELS.items():
-        fields = {field.name for field in dataclasses.fields(CONFIGS[name])}
-        assert changes.keys() <= fields
-    assert {CONFIGS[name] for name in ABLATIONS} == {UnifiedConfig}
-    assert [MODELS[name][1]["source"] for name in by_source] == list(SOURCES)
+    sources = ("T1", "T1ce", "T2", "FLAIR")
+    by_source = [f"tcmgan_{source}" for source in sources]
+    ablations = ["no_disentanglement", "no_adversarial_cycle", "translation_only"]
+    assert [known.name for known in METHODS] == ["unified", "pix2pix", "tcmgan", *by_source, *ablations]
+    assert len({known.title for known in METHODS}) == len(METHODS)
+    for known in METHODS:
+        fields = {field.name for field in dataclasses.fields(known.model.config_class)}
+        assert known.changes.keys() <= fields
+    assert {method(METHODS, name).model.config_class for name in ablations} == {UnifiedConfig}
+    assert [method(METHODS, name).changes["source"] for name in by_source] == list(sources)
 
 
 @pytest.mark.parametrize(
@@ -716,7 +733,7 @@ def test_models_have_names_titles_and_configs_that_exist():
     ],
 )
 def test_an_ablation_is_the_framework_without_the_terms_that_it_is_called_after(name, left_out):
-    model_class, changes = MODELS[name]
+    _, _, model_class, changes = method(METHODS, name)
     assert model_class is Unified
 
     def terms(changes):

@@ -13,7 +13,6 @@ import pytest
 
 from tests.datasets import raw_volumes
 from tfdisent.phantoms import brain
-from train import unified
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
 
@@ -103,11 +102,11 @@ def test_volumes_of_unlike_sizes_in_three_planes_make_a_model_that_is_applied_in
 
 
 def test_presets_fit_the_configs_of_all_models():
-    from tfdisent.baselines.unified import CONFIGS
+    from tfdisent.baselines.unified import METHODS
 
-    for name, config in CONFIGS.items():
-        for preset, settings in unified.presets(name).items():
-            assert config(**settings).steps > 0, (name, preset)
+    for known in METHODS:
+        for preset in ("quick", "small", "paper"):
+            assert known.model.config_class.preset(preset, **known.changes).steps > 0, (known.name, preset)
 
 
 def test_an_unknown_model_is_told_which_there_are(tmp_path):

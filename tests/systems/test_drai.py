@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -513,6 +514,32 @@ def test_an_impossible_value_is_refused_by_name(wrong):
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"{name}.*received {value!r}"):
         DRAIConfig(**wrong)
+
+
+def test_presets_have_the_sizes_of_the_commands_table_and_paper_is_the_default():
+    quick, small = DRAIConfig.preset("quick"), DRAIConfig.preset("small")
+    assert (quick.image_size, quick.steps, quick.learning_rate, quick.style_margin) == (32, 3600, 6e-4, 0.7)
+    assert small == dataclasses.replace(quick, image_size=64, generator_filters=12, steps=3200)
+    assert DRAIConfig.preset("paper") == DRAIConfig()
+    assert (DRAIConfig().learning_rate, DRAIConfig().steps, DRAIConfig().batch_size) == (1e-5, 100_000, 64)
+
+
+def test_the_data_decide_channels_and_length_of_the_condition():
+    names = {"labels": ("benign", "malignant"), "condition_names": ("size", "texture")}
+    lungs = SimpleNamespace(dataset="lidc", image_shape=(64, 64, 1), **names)
+    assert DRAIConfig.data_fields(lungs) == {"channels": 1, "num_conditions": 2}
+    assert DRAIConfig.preparation("lidc", 64) == {"size": 64}
+    DRAIConfig().check_manifest(lungs)
+
+
+def test_data_without_conditions_are_refused_with_data_that_have_them():
+    brains = SimpleNamespace(dataset="brain_phantom", labels=(), condition_names=())
+    with pytest.raises(ValueError, match="conditions and classes, received brain_phantom.*skin_phantom.*ham10000"):
+        DRAIConfig().check_manifest(brains)
+
+
+def test_images_are_read_at_the_configs_size():
+    assert TINY.loading == {"image_size": 16, "normalize": "volume"}
 
 
 def test_an_unknown_field_is_refused_by_name():

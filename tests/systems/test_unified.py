@@ -5,6 +5,7 @@ import importlib.util
 import itertools
 import json
 import re
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -621,6 +622,33 @@ def test_an_impossible_value_is_refused_by_name(wrong):
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"(?s){name}.*received {re.escape(repr(value))}"):
         UnifiedConfig(**wrong)
+
+
+def test_presets_have_the_sizes_of_the_commands_table_and_paper_is_the_default():
+    quick, small = UnifiedConfig.preset("quick"), UnifiedConfig.preset("small")
+    assert (quick.image_size, quick.steps, quick.learning_rate, quick.cycle_weight) == (64, 4000, 2e-3, 10.0)
+    assert small == dataclasses.replace(quick, image_size=128)
+    assert UnifiedConfig.preset("paper") == UnifiedConfig()
+    assert (UnifiedConfig().learning_rate, UnifiedConfig().steps, UnifiedConfig().normalize) == (1e-3, 20_000, "slice")
+
+
+def test_the_data_decide_the_modalities_and_a_phantom_is_drawn_at_the_size():
+    abdomen = SimpleNamespace(dataset="chaos", modalities=["InPhase", "OutPhase"])
+    assert UnifiedConfig.data_fields(abdomen) == {"modalities": ("InPhase", "OutPhase")}
+    assert UnifiedConfig.preparation("brain_phantom", 64) == {"size": 64}
+    assert UnifiedConfig.preparation("brats", 64) == {}
+    UnifiedConfig().check_manifest(abdomen)
+
+
+def test_data_of_one_modality_are_refused_with_data_that_have_more():
+    skin = SimpleNamespace(dataset="skin_phantom", modalities=("dermatoscopy",))
+    with pytest.raises(ValueError, match="two or more.*skin_phantom with dermatoscopy.*brain_phantom"):
+        UnifiedConfig().check_manifest(skin)
+
+
+def test_slices_are_read_at_the_configs_size_and_normalization():
+    config = UnifiedConfig(image_size=(64, 32), normalize="percentile")
+    assert config.loading == {"image_size": (64, 32), "normalize": "percentile"}
 
 
 def test_an_unknown_field_is_refused_by_name():

@@ -1,6 +1,7 @@
 """Models made from configs: what they keep of them, their optimizers, and the checks of fields."""
 
 import dataclasses
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -9,19 +10,20 @@ from keras import ops
 
 from tests.checks import to_numpy
 from tfdisent.training.adversarial import Phase
-from tfdisent.training.system import System, check_fields
+from tfdisent.training.system import System, TrainingConfig, presets
 
 
-@dataclasses.dataclass(frozen=True)
-class LineConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LineConfig(TrainingConfig):
     slope: float = 1.0
     learning_rate: float = 0.1
-    beta_1: float = 0.5
     beta_2: float = 0.9
-    clip_norm: float | None = None
     size_weight: float = 0.0
     steps: int = 3
     kind: str = "plain"
+
+    PRESETS: ClassVar = presets(quick={"slope": 2.0, "steps": 1}, small={"steps": 2})
+    CHOICES: ClassVar = {"kind": ("plain", "fancy")}
 
 
 class Line(System):
@@ -99,8 +101,26 @@ def test_optimizers_of_ones_own_take_the_place_of_the_adams():
     ],
 )
 def test_a_field_out_of_range_is_refused_by_name(wrong, message):
-    rules = {"counts": ("steps",), "choices": {"kind": ("plain", "fancy")}}
-    check_fields(LineConfig(), **rules)
-    check_fields(LineConfig(clip_norm=1.0, beta_1=0.0), **rules)
+    LineConfig()
+    LineConfig(clip_norm=1.0, beta_1=0.0)
     with pytest.raises(ValueError, match=message):
-        check_fields(LineConfig(**wrong), **rules)
+        LineConfig(**wrong)
+
+
+def test_an_unknown_field_is_refused_with_the_known_ones():
+    with pytest.raises(TypeError, match="among image_size, learning_rate.*slope.*received width=3"):
+        LineConfig(width=3)
+    with pytest.raises(TypeError, match="received width=3"):
+        LineConfig.preset("quick", width=3)
+
+
+def test_a_preset_gives_its_values_and_takes_changes():
+    assert LineConfig.preset("quick") == LineConfig(slope=2.0, steps=1)
+    assert LineConfig.preset("small", slope=4.0) == LineConfig(slope=4.0, steps=2)
+    assert LineConfig.preset("paper") == LineConfig()
+    assert LineConfig.PRESETS["quick"] == {"slope": 2.0, "steps": 1}
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="among quick, small, paper; received 'huge'"):
+        LineConfig.preset("huge")

@@ -2,7 +2,7 @@
 DAI with some of DRAI's terms.
 
 Paper: Havaei et al., https://arxiv.org/abs/2012.04764, Sec. III-B, Fig. 5 to 8; DAI: Lao et al., Dual adversarial
-inference for text-to-image synthesis, ICCV 2019. `MODELS` holds them by name. All have DRAI's networks, config,
+inference for text-to-image synthesis, ICCV 2019. `METHODS` holds them by name. All have DRAI's networks, config,
 optimizers and order of updates, so that they differ in what they infer, and how. DAI and the ablations are DRAI with
 weights of zero, and keep all of its parameters (Sec. III-F); their networks for a term that is off stay as they are.
 
@@ -42,6 +42,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfdisent.baselines.method import Method
 from tfdisent.losses import absolute_error, gaussian_kl, least_squares
 from tfdisent.systems.drai import (
     DRAI,
@@ -429,37 +430,24 @@ def fake(scores):
 
 # --- by name ---
 
-# DAI with some of DRAI's terms (Sec. III-F), as changes of DRAI's config: what a name does not tell is switched off.
-ABLATIONS = {
-    "dai": {
-        "self_supervision_weight": 0.0,
-        "gradient_reversal_weight": 0.0,
-        "code_cycle_weight": 0.0,
-    },
-    "selfReg": {"gradient_reversal_weight": 0.0, "code_cycle_weight": 0.0},
-    "MIReg": {"self_supervision_weight": 0.0, "code_cycle_weight": 0.0},
-    "featureCycle": {"self_supervision_weight": 0.0, "gradient_reversal_weight": 0.0},
-    "selfReg+MIReg": {"code_cycle_weight": 0.0},
-    "selfReg+featureCycle": {"gradient_reversal_weight": 0.0},
-    "MIReg+featureCycle": {"self_supervision_weight": 0.0},
-}
-
-# Name on the command line -> class, changes of the config.
-MODELS = {
-    "drai": (DRAI, {}),
-    "cinfogan": (CInfoGAN, {}),
-    "dcinfogan": (DCInfoGAN, {}),
-    "cavae": (CAVAE, {}),
-    "dcavae": (DCAVAE, {}),
-    **{name: (DRAI, changes) for name, changes in ABLATIONS.items()},
-}
-
-# As they are called in print; the paper itself writes cVAE, cAVAE and cAAVE for one method.
-TITLES = {
-    "drai": "DRAI",
-    "cinfogan": "cInfoGAN",
-    "dcinfogan": "D-cInfoGAN",
-    "cavae": "cAVAE",
-    "dcavae": "D-cAVAE",
-    **{name: "DAI" if name == "dai" else f"DAI+{name}" for name in ABLATIONS},
-}
+# Titles are those of the tables; the paper itself writes cVAE, cAVAE and cAAVE for one method.
+METHODS = (
+    Method("drai", "DRAI", DRAI, {}),
+    Method("cinfogan", "cInfoGAN", CInfoGAN, {}),
+    Method("dcinfogan", "D-cInfoGAN", DCInfoGAN, {}),
+    Method("cavae", "cAVAE", CAVAE, {}),
+    Method("dcavae", "D-cAVAE", DCAVAE, {}),
+    # DAI and DAI with some of DRAI's terms (Sec. III-F): a term that a name does not tell is switched off.
+    Method(
+        "dai",
+        "DAI",
+        DRAI,
+        {"self_supervision_weight": 0.0, "gradient_reversal_weight": 0.0, "code_cycle_weight": 0.0},
+    ),
+    Method("selfReg", "DAI+selfReg", DRAI, {"gradient_reversal_weight": 0.0, "code_cycle_weight": 0.0}),
+    Method("MIReg", "DAI+MIReg", DRAI, {"self_supervision_weight": 0.0, "code_cycle_weight": 0.0}),
+    Method("featureCycle", "DAI+featureCycle", DRAI, {"self_supervision_weight": 0.0, "gradient_reversal_weight": 0.0}),
+    Method("selfReg+MIReg", "DAI+selfReg+MIReg", DRAI, {"code_cycle_weight": 0.0}),
+    Method("selfReg+featureCycle", "DAI+selfReg+featureCycle", DRAI, {"gradient_reversal_weight": 0.0}),
+    Method("MIReg+featureCycle", "DAI+MIReg+featureCycle", DRAI, {"self_supervision_weight": 0.0}),
+)

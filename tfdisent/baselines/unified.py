@@ -4,7 +4,7 @@ one modality to all others; and the framework without some of its terms.
 Papers: Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017,
 https://arxiv.org/abs/1611.07004; Xin et al., Multi-Modality Generative Adversarial Networks with Tumor Consistency Loss
 for Brain MR Image Synthesis, ISBI 2020, https://arxiv.org/abs/2005.00925, and its public code. Liu et al., Tables 1 and
-2, compare all on one backbone, TC-MGAN's: so do we. `MODELS` holds them by name.
+2, compare all on one backbone, TC-MGAN's: so do we. `METHODS` holds them by name.
 
 Symbols: G generates x~ in the modality of y from x, the slice of the same subject in its source modality. D sees a
 slice beside x, patch by patch. S, of TC-MGAN, finds the whole tumour in one slice, and is told its modality, as G is.
@@ -47,11 +47,13 @@ anatomy. `translate` must be told the source (`needs_source`).
 
 import dataclasses
 import re
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 from keras import ops
 
+from tfdisent.baselines.method import Method
 from tfdisent.losses import absolute_error, binary_cross_entropy, dice_loss, weighted_mean
 from tfdisent.networks import (
     INITIALIZERS,
@@ -62,10 +64,10 @@ from tfdisent.networks import (
     unet_encoder,
     with_code,
 )
-from tfdisent.systems.modalities import ConfigOfSlices, modality_indices
-from tfdisent.systems.unified import CHOICES, COUNTS, Unified, UnifiedConfig
+from tfdisent.systems.modalities import modality_indices
+from tfdisent.systems.unified import QUICK_BACKBONE, SMALL_BACKBONE, BackboneConfig, Unified
 from tfdisent.training.adversarial import Phase, input_gradient
-from tfdisent.training.system import System, check_fields
+from tfdisent.training.system import System, presets
 
 BACKGROUND = -1.0
 # TC-MGAN's: fraction of all steps after which the learning rate is so many times the first one.
@@ -73,34 +75,14 @@ DECAY = {0.3: 0.5, 0.6: 0.25, 0.9: 0.05}
 SEGMENTOR_SHARES = (0.7, 0.3)  # of generated slices and of real ones in the segmentor's loss
 
 
-@dataclasses.dataclass(frozen=True)
-class TranslatorConfig(ConfigOfSlices):
-    """What the configs of Pix2Pix and TC-MGAN share: fields of `UnifiedConfig`, which says what they are."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TranslatorConfig(BackboneConfig):
+    """Settings of a model that must be told in which modality its images are; `BackboneConfig` says what they are."""
 
-    image_size: int | tuple[int, int] = 128
-    modalities: tuple[str, ...] = ("T1", "T1ce", "T2", "FLAIR")
-    normalize: str = "slice"
-    filters: int = 64
-    discriminator_filters: int = 64
-    merge: bool = False
-    upsampling: str = "transposed"
-    initializer: str = "normal"
-    translation_weight: float = 100.0
-    average_momentum: float = 0.999
     learning_rate: float = 2e-4
-    beta_1: float = 0.5
-    beta_2: float = 0.999
-    clip_norm: float | None = None
-    augmentation: str = ""
-    batch_size: int = 64
-    steps: int = 20_000
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_fields(self, counts=(*COUNTS, "segmentor_filters"), choices=CHOICES)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Pix2PixConfig(TranslatorConfig):
     """Settings of Pix2Pix; the defaults are its paper's, with the backbone and the length of the framework's training.
 
@@ -109,8 +91,13 @@ class Pix2PixConfig(TranslatorConfig):
         share_batch: a pair trains on its share of the batch, in place of all of it.
     """
 
+    translation_weight: float = 100.0
     pairs: tuple[str, ...] = ()
     share_batch: bool = False
+
+    PRESETS: ClassVar = presets(
+        quick=QUICK_BACKBONE | {"share_batch": True, "batch_size": 48, "steps": 1200}, small=SMALL_BACKBONE
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -136,7 +123,7 @@ class Pix2PixConfig(TranslatorConfig):
         return [every[pair] for pair in self.pairs]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TCMGANConfig(TranslatorConfig):
     """Settings of TC-MGAN; the defaults are its code's.
 
@@ -155,10 +142,25 @@ class TCMGANConfig(TranslatorConfig):
     gradient_penalty_weight: float = 100.0
     segmentation_weight: float = 1.0
 
+    # The sums over pixels make 0.1 a weight for 128 x 128.
+    PRESETS: ClassVar = presets(
+        quick=QUICK_BACKBONE | {"segmentor_filters": 16, "translation_weight": 0.4, "steps": 2400},
+        small=SMALL_BACKBONE | {"translation_weight": 0.1},
+    )
+
     def __post_init__(self):
         super().__post_init__()
         if self.source not in self.modalities:
             raise ValueError(f"Expected source to be one of {', '.join(self.modalities)}, received {self.source!r}.")
+
+    def check_manifest(self, manifest: Any) -> None:
+        """Raises ValueError if there are not two modalities, or no masks of the tumour that is kept consistent."""
+        super().check_manifest(manifest)
+        if self.segmentation_weight and not manifest.mask_labels:
+            raise ValueError(
+                f"Expected data with masks of the tumour, received {manifest.dataset}, which has none; leave the "
+                "segmentor out by segmentation_weight=0."
+            )
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -596,44 +598,26 @@ def segmentor(config: TCMGANConfig) -> keras.Model:
 
 # --- by name ---
 
-# The framework without some of its terms, as changes of its config.
-ABLATIONS = {
-    "no_disentanglement": {"disentanglement_weight": 0.0},
-    "no_adversarial_cycle": {
-        "adversarial_weight": 0.0,
-        "modality_weight": 0.0,
-        "cycle_weight": 0.0,
-    },
-    "translation_only": {
-        "adversarial_weight": 0.0,
-        "modality_weight": 0.0,
-        "cycle_weight": 0.0,
-        "disentanglement_weight": 0.0,
-    },
-}
-
-# The four that make the paper's 4 x TC-MGAN.
-SOURCES = ("T1", "T1ce", "T2", "FLAIR")
-
-# Name on the command line -> class, changes of the config.
-MODELS = {
-    "unified": (Unified, {}),
-    "pix2pix": (Pix2Pix, {}),
-    "tcmgan": (TCMGAN, {}),
-    **{f"tcmgan_{source}": (TCMGAN, {"source": source}) for source in SOURCES},
-    **{name: (Unified, changes) for name, changes in ABLATIONS.items()},
-}
-
-# Name on the command line -> class of the config.
-CONFIGS = {name: getattr(model, "config_class", UnifiedConfig) for name, (model, _) in MODELS.items()}
-
-# As they are called in print.
-TITLES = {
-    "unified": "Unified",
-    "pix2pix": "Pix2Pix",
-    "tcmgan": "TC-MGAN",
-    **{f"tcmgan_{source}": f"TC-MGAN from {source}" for source in SOURCES},
-    "no_disentanglement": "Unified without disentanglement",
-    "no_adversarial_cycle": "Unified without adversarial and cycle terms",
-    "translation_only": "Unified, translation alone",
-}
+METHODS = (
+    Method("unified", "Unified", Unified, {}),
+    Method("pix2pix", "Pix2Pix", Pix2Pix, {}),
+    Method("tcmgan", "TC-MGAN", TCMGAN, {}),
+    # The four that make the paper's 4 x TC-MGAN.
+    *(
+        Method(f"tcmgan_{source}", f"TC-MGAN from {source}", TCMGAN, {"source": source})
+        for source in ("T1", "T1ce", "T2", "FLAIR")
+    ),
+    Method("no_disentanglement", "Unified without disentanglement", Unified, {"disentanglement_weight": 0.0}),
+    Method(
+        "no_adversarial_cycle",
+        "Unified without adversarial and cycle terms",
+        Unified,
+        {"adversarial_weight": 0.0, "modality_weight": 0.0, "cycle_weight": 0.0},
+    ),
+    Method(
+        "translation_only",
+        "Unified, translation alone",
+        Unified,
+        {"adversarial_weight": 0.0, "modality_weight": 0.0, "cycle_weight": 0.0, "disentanglement_weight": 0.0},
+    ),
+)

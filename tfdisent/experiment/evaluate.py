@@ -36,7 +36,7 @@ def evaluate() -> None:
     system = importlib.import_module(f"train.{record['system']}")
     parts = system.parts(record.get("model", record["system"]))  # the oldest runs do not name it
     config = parts.config(**record["config"])
-    folder, manifest = run.prepared_data(parts, config.image_size)
+    folder, manifest = run.prepared_data(config)
     if record["mixed_precision"]:
         keras.config.set_dtype_policy(f"mixed_{record['mixed_precision']}")
     model = parts.model(config, seed=record["seed"])

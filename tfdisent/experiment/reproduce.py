@@ -208,7 +208,8 @@ def metrics_of(cases: list[Case], model: str, dataset: str, ending: str = "") ->
 
 def titles_of(paper: str) -> dict[str, str]:
     """{method: what it is called in print} of all that a paper compares."""
-    return importlib.import_module(f"tfdisent.baselines.{paper}").TITLES
+    methods = importlib.import_module(f"tfdisent.baselines.{paper}").METHODS
+    return {method.name: method.title for method in methods}
 
 
 class Table:

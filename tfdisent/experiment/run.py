@@ -92,8 +92,6 @@ class Parts(NamedTuple):
         evaluation: its module in `tfdisent.evaluation`, with `evaluate_run`, `sample_grid`, `headline`, `paper` and
             `card_values`.
         changes: values of config fields that make it this model; `--set` cannot set those.
-        fields: (manifest) -> values of config fields that the data decide.
-        options: (data set, image size) -> options of its preparation.
     """
 
     name: str
@@ -102,15 +100,12 @@ class Parts(NamedTuple):
     model: Callable
     evaluation: types.ModuleType
     changes: dict[str, Any]
-    fields: Callable[[Any], dict[str, Any]]
-    options: Callable[[str, Any], dict[str, Any]]
 
 
 def main(
     argv: Sequence[str],
     system: str,
     name: str,
-    presets: dict[str, dict[str, Any]],
     parts: Callable[[str], Parts],
 ) -> None:
     """Runs a system's command; a mistake of the user's ends in one message and status 1.
@@ -119,23 +114,20 @@ def main(
         argv: the program, and what absl has left of its arguments.
         system: its name.
         name: of the model to train, the system's or that of a method that it is compared with.
-        presets: values of its config by preset; {} is the paper's setting.
         parts: gives a model's parts by its name, importing what is heavy; a ValueError if there is none.
     """
     if len(argv) > 1:
         raise app.UsageError(f"Expected flags of the form --name=value, received {argv[1:]}.")
     try:
-        train(system, name, presets, parts)
+        train(system, name, parts)
     except USER_ERRORS as error:
         if logging.get_verbosity() >= logging.DEBUG:
             raise
         sys.exit(f"error: {error}")
 
 
-def train(system: str, name: str, presets: dict[str, dict[str, Any]], parts: Callable[[str], Parts]) -> None:
+def train(system: str, name: str, parts: Callable[[str], Parts]) -> None:
     """Data, training, evaluation, report, export."""
-    if FLAGS.preset not in presets:
-        raise ValueError(f"Unknown --preset={FLAGS.preset}. Known ones are: {', '.join(presets)}.")
     if not FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else dozens of lines that say nothing
@@ -152,16 +144,16 @@ def train(system: str, name: str, presets: dict[str, dict[str, Any]], parts: Cal
             f"--model={name} is {parts.title} by {field}={parts.changes[field]}: leave out --set={field}=..., or give "
             "another --model."
         )
-    settings = presets[FLAGS.preset] | parts.changes | chosen
+    settings = parts.changes | chosen
     if FLAGS.batch_size:
         settings["batch_size"] = FLAGS.batch_size
-    folder, manifest = prepared_data(parts, settings.get("image_size", parts.config.image_size))
-    settings |= parts.fields(manifest)
     if FLAGS.steps and FLAGS.epochs:
         raise ValueError("Give --steps or --epochs, not both.")
     if FLAGS.steps:
         settings["steps"] = FLAGS.steps
-    config = parts.config(**settings)
+    config = parts.config.preset(FLAGS.preset, **settings)
+    folder, manifest = prepared_data(config)
+    config = parts.config.preset(FLAGS.preset, **settings, **config.data_fields(manifest))
     if FLAGS.epochs:
         steps = FLAGS.epochs * max(1, manifest.split("train")["num_examples"] // config.batch_size)
         config = dataclasses.replace(config, steps=steps)
@@ -230,17 +222,26 @@ def _type_name(kind: Any) -> str:
     return str(kind) if typing.get_origin(kind) else kind.__name__
 
 
-def prepared_data(parts: Parts, image_size: int | tuple[int, int]):
-    """The prepared folder of the data set for this image size, and its manifest; prepares it when it can."""
+def prepared_data(config: Any):
+    """The prepared folder of the data set for a config, and its manifest; prepares it when it can.
+
+    Raises:
+        ValueError: if it cannot serve the system; before preparation, where its builder knows it without raw data.
+    """
     from tfdisent import datasets
     from tfdisent.data import Manifest
 
-    options, given = parts.options(FLAGS.dataset, image_size), data_options()
+    options, given = config.preparation(FLAGS.dataset, config.image_size), data_options()
     if "size" in options.keys() & given.keys():
         raise ValueError("The image size is the system's: give --set=image_size=... in place of --data=size=...")
     options |= given
+    builder = datasets.make_builder(FLAGS.dataset, options)
+    if not builder.raw_help:  # drawn
+        config.check_manifest(builder.info(None))
     folder = datasets.prepare(FLAGS.dataset, FLAGS.data_dir, FLAGS.raw_dir, **options)
-    return folder, Manifest.read(folder)
+    manifest = Manifest.read(folder)
+    config.check_manifest(manifest)
+    return folder, manifest
 
 
 def data_options() -> dict[str, str]:
@@ -326,10 +327,10 @@ def fit(model: Any, evaluation: types.ModuleType, folder: pathlib.Path, run_dir:
         seed=FLAGS.seed,
         repeat=True,
         start_step=start,
-        balance=getattr(config, "balance_classes", False),  # where there are classes
-        **loading(config),
+        balance=config.balance_classes,
+        **config.loading,
     )
-    shown = data.as_arrays(folder, "test", limit=12, **loading(config))
+    shown = data.as_arrays(folder, "test", limit=12, **config.loading)
 
     def save_sample(step):
         from PIL import Image
@@ -360,14 +361,6 @@ def fit(model: Any, evaluation: types.ModuleType, folder: pathlib.Path, run_dir:
     return {"step": saver.step, "seconds": saver.seconds}
 
 
-def loading(config: Any) -> dict[str, Any]:
-    """How a system wants its images: arguments of `tfdisent.data.load`."""
-    return {
-        "image_size": config.image_size,
-        "normalize": getattr(config, "normalize", "volume"),  # DRAI's images are not of volumes
-    }
-
-
 def tensorboard_writer(directory: pathlib.Path) -> Callable:
     """(step, {name: value}) -> None, writing scalars for TensorBoard."""
     import tensorflow as tf
@@ -392,7 +385,7 @@ def evaluate(system, parts, model, folder, manifest, run_dir, state) -> dict:
     is_paper = FLAGS.preset == "paper"
     metrics, figures = evaluation.evaluate_run(
         model,
-        lambda split: data.as_arrays(folder, split, metadata=True, **loading(model.config)),
+        lambda split: data.as_arrays(folder, split, metadata=True, **model.config.loading),
         manifest,
         judge_directory=FLAGS.judge_dir or run_dir / "judges",
         judge_kind=FLAGS.judge or ("inception" if is_paper else "convnet"),

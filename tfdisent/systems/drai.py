@@ -38,6 +38,7 @@ itself, so that the generator cannot win through E_phi.
 
 import dataclasses
 import math
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -47,18 +48,44 @@ from tfdisent.layers import GradientReversal, UpsampleConv2D
 from tfdisent.losses import absolute_error, gaussian_kl, least_squares
 from tfdisent.networks import INITIALIZERS
 from tfdisent.training.adversarial import Phase, num_replicas
-from tfdisent.training.system import System, check_fields
+from tfdisent.training.system import System, TrainingConfig, presets
 
-COUNTS = (
-    "channels num_conditions content_dim style_dim generator_filters encoder_filters discriminator_filters "
-    "condition_units code_units joint_units regressor_units batch_size steps"
-).split()
 SLOPE = 0.2  # of every leaky ReLU, as in StackGAN-v2 and DCGAN
 
 
-@dataclasses.dataclass(frozen=True)
-class DRAIConfig:
+# Preset `quick`, to see the effect in minutes on two CPU cores.
+QUICK = {
+    "image_size": 32,
+    "content_dim": 32,
+    "style_dim": 16,
+    "generator_filters": 16,
+    "encoder_filters": 16,
+    "discriminator_filters": 16,
+    "condition_units": 32,
+    "code_units": 128,
+    "joint_units": 256,
+    "regressor_units": 128,
+    "batch_norm": False,
+    "dropout": 0.0,
+    "initializer": "he_normal",
+    "kl_weight": 0.1,
+    "code_cycle_weight": 2.0,
+    "style_margin": 0.7,
+    "train_twice": False,
+    "augmentation": "symmetry",
+    "average_momentum": 0.995,
+    "learning_rate": 6e-4,
+    "clip_norm": 50.0,
+    "batch_size": 32,
+    "steps": 3600,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DRAIConfig(TrainingConfig):
     """Settings of DRAI; the defaults are the paper's, or, where it is silent, those of the networks that it builds on.
+
+    Those of training are described in `TrainingConfig`.
 
     Attributes:
         image_size: height and width in pixels, a power of two from 16.
@@ -78,12 +105,7 @@ class DRAIConfig:
             All three 0 is the baseline DAI.
         style_margin: bound of the style term of Eq. 15, or None for the paper's unbounded one.
         train_twice: train on each batch and then on its transformed version.
-        average_momentum: momentum of the averaged weights used for evaluation and export.
-        learning_rate, beta_1, beta_2: Adam's, for both players.
-        clip_norm: bound of the norm of each player's gradient, all of its weights together, or None.
-        augmentation: names from `tfdisent.data.augment.AUGMENTATIONS`, separated by commas, applied to real images.
         balance_classes: show images of rare classes several times in an epoch, as Sec. III-A balances HAM10000.
-        batch_size, steps: of training.
     """
 
     image_size: int = 64
@@ -107,26 +129,38 @@ class DRAIConfig:
     code_cycle_weight: float = 1.0
     style_margin: float | None = None
     train_twice: bool = True
-    average_momentum: float = 0.999
     learning_rate: float = 1e-5
-    beta_1: float = 0.5
-    beta_2: float = 0.999
-    clip_norm: float | None = None
     augmentation: str = "flip,crop"
     balance_classes: bool = True
-    batch_size: int = 64
     steps: int = 100_000
 
+    PRESETS: ClassVar = presets(QUICK, small={"image_size": 64, "generator_filters": 12, "steps": 3200})
+    FRACTIONS: ClassVar = (*TrainingConfig.FRACTIONS, "dropout")
+    CHOICES: ClassVar = {"initializer": INITIALIZERS}
+
     def __post_init__(self):
+        super().__post_init__()
         size = self.image_size
         if size < 16 or size & (size - 1):
             raise ValueError(f"Expected image_size to be a power of two from 16, received {size}.")
-        check_fields(
-            self,
-            counts=COUNTS,
-            fractions=("dropout", "average_momentum", "beta_1", "beta_2"),
-            choices={"initializer": INITIALIZERS},
-        )
+
+    @classmethod
+    def data_fields(cls, manifest: Any) -> dict[str, Any]:
+        """Channels of the images and length of the condition."""
+        return {"channels": manifest.image_shape[-1], "num_conditions": len(manifest.condition_names)}
+
+    @classmethod
+    def preparation(cls, dataset: str, image_size: int | tuple[int, int]) -> dict[str, Any]:
+        """Images are prepared at the size that they are trained at."""
+        return {"size": image_size}
+
+    def check_manifest(self, manifest: Any) -> None:
+        """Raises ValueError if images have no condition, from which content is inferred, or no class."""
+        if not manifest.condition_names or not manifest.labels:
+            raise ValueError(
+                f"Expected images with conditions and classes, received {manifest.dataset}, which has none; train on "
+                "one that has, as skin_phantom, nodule_phantom, ham10000 or lidc."
+            )
 
     @property
     def num_stages(self) -> int:

@@ -1,11 +1,24 @@
 """What models of slices in several modalities share: sizes that follow from their config, and names of modalities."""
 
+import dataclasses
+from typing import Any, ClassVar
+
 import numpy as np
 from keras import ops
 
+from tfdisent.intensity import BOUNDED
+from tfdisent.training.system import TrainingConfig
 
-class ConfigOfSlices:
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConfigOfSlices(TrainingConfig):
     """What follows from `image_size` and `modalities`, of all configs that have them, and how these are checked."""
+
+    image_size: int | tuple[int, int] = 128
+    modalities: tuple[str, ...] = ("T1", "T1ce", "T2", "FLAIR")
+    normalize: str = "slice"
+
+    CHOICES: ClassVar = {"normalize": BOUNDED}
 
     def __post_init__(self):
         if not isinstance(self.image_size, int):  # JSON gives lists
@@ -21,6 +34,25 @@ class ConfigOfSlices:
             raise ValueError(
                 f"Expected modalities to be two or more different names, received {self.modalities}: there is nothing "
                 "to translate otherwise."
+            )
+        super().__post_init__()
+
+    @classmethod
+    def data_fields(cls, manifest: Any) -> dict[str, Any]:
+        """Names of the modalities."""
+        return {"modalities": tuple(manifest.modalities)}
+
+    @classmethod
+    def preparation(cls, dataset: str, image_size: int | tuple[int, int]) -> dict[str, Any]:
+        """A phantom is drawn at any size; of a volume another size would be another piece."""
+        return {"size": image_size} if dataset.endswith("_phantom") else {}
+
+    def check_manifest(self, manifest: Any) -> None:
+        """Raises ValueError if there are not two modalities."""
+        if len(manifest.modalities) < 2:
+            raise ValueError(
+                f"Expected data of two or more modalities, received {manifest.dataset} with "
+                f"{', '.join(manifest.modalities)}; train on others, as brain_phantom or brats."
             )
 
     @property

@@ -50,12 +50,12 @@ compares x with what Dec makes of it, and asks Enc to overlook what that lacks; 
 
 import dataclasses
 import itertools
+from typing import ClassVar
 
 import keras
 import numpy as np
 from keras import ops
 
-from tfdisent.intensity import BOUNDED
 from tfdisent.losses import (
     absolute_error,
     binary_cross_entropy,
@@ -80,17 +80,31 @@ from tfdisent.systems.modalities import (
     modality_indices,
 )
 from tfdisent.training.adversarial import Phase
-from tfdisent.training.system import System, check_fields
+from tfdisent.training.system import System, presets
 
-COUNTS = ("filters", "discriminator_filters", "batch_size", "steps")
-CHOICES = {"normalize": BOUNDED, "upsampling": UPSAMPLING, "initializer": INITIALIZERS}
-FRACTIONS = ("average_momentum", "beta_1", "beta_2", "disentanglement_delay", "learning_rate_decay")
 ADVERSARIAL_LOSSES = {"cross_entropy": binary_cross_entropy, "least_squares": least_squares}
 
 
-@dataclasses.dataclass(frozen=True)
-class UnifiedConfig(ConfigOfSlices):
-    """Settings of the unified framework; the defaults are the paper's, or, where it is silent, its backbone's.
+# Preset `quick` of all that the paper compares, which have one backbone.
+QUICK_BACKBONE = {
+    "image_size": 64,
+    "normalize": "volume",
+    "filters": 16,
+    "discriminator_filters": 16,
+    "upsampling": "nearest",
+    "initializer": "he_normal",
+    "average_momentum": 0.995,
+    "learning_rate": 1e-3,
+    "batch_size": 16,
+}
+SMALL_BACKBONE = {"image_size": 128}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BackboneConfig(ConfigOfSlices):
+    """Settings of the backbone, TC-MGAN's, which the framework and all that it is compared with have in common.
+
+    Those of training are described in `TrainingConfig`.
 
     Attributes:
         image_size: height and width in pixels, one number or two, multiples of 16 from 32.
@@ -98,11 +112,31 @@ class UnifiedConfig(ConfigOfSlices):
         normalize: what becomes [-1, 1], see `tfdisent.data.load`: the minimum and maximum of each "slice", as in the
             paper, or of the "volume", or its "percentile"s.
         filters: channels of the encoder's first stage; doubled at each coarser one, up to eight times.
-        discriminator_filters: likewise, without bound.
-        skips: a U-Net, whose decoder gets the features of all levels; or else a residual network with one level.
+        discriminator_filters: channels of the discriminator's first stage; doubled at each coarser one.
         merge: a convolution merges the features, the skip and the code of each level of the U-Net's decoder.
         upsampling: "transposed" convolutions, or "nearest" upsampling and convolution.
         initializer: of encoder and decoder, "normal" for N(0, 0.02), or "he_normal".
+        translation_weight: of the distance between generated and real slices.
+    """
+
+    filters: int = 64
+    discriminator_filters: int = 64
+    merge: bool = False
+    upsampling: str = "transposed"
+    initializer: str = "normal"
+    translation_weight: float = 1.0
+
+    CHOICES: ClassVar = ConfigOfSlices.CHOICES | {"upsampling": UPSAMPLING, "initializer": INITIALIZERS}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UnifiedConfig(BackboneConfig):
+    """Settings of the unified framework; the defaults are the paper's, or, where it is silent, its backbone's.
+
+    Those of the backbone are described in `BackboneConfig`. The paper's 100 epochs are some 20,000 steps.
+
+    Attributes:
+        skips: a U-Net, whose decoder gets the features of all levels; or else a residual network with one level.
         translation_weight, cycle_weight, adversarial_weight, modality_weight: of Eq. 6; the first is the paper's 1.
         disentanglement_weight: of Eq. 5.
         discriminator_modality_weight: lambda_2 of Eq. 7.
@@ -112,25 +146,11 @@ class UnifiedConfig(ConfigOfSlices):
         disentanglement_delay: fraction of `steps` in which Eq. 5 does not count; in as many steps more its weight grows
             to what it is.
         classify_generated: Dis_mc learns on generated images too.
-        average_momentum: momentum of the averaged weights used for evaluation and export.
         learning_rate, discriminator_learning_rate: of encoder and decoder, and of the discriminator.
         learning_rate_decay: fraction of `steps`, the last ones, in which both fall to 0 on half a cosine.
-        beta_1, beta_2: Adam's, for both players.
-        clip_norm: bound of the norm of each player's gradient, all of its weights together, or None.
-        augmentation: names from `tfdisent.data.augment.AUGMENTATIONS`, separated by commas.
-        batch_size, steps: of training; the paper's 100 epochs are some 20,000 steps.
     """
 
-    image_size: int | tuple[int, int] = 128
-    modalities: tuple[str, ...] = ("T1", "T1ce", "T2", "FLAIR")
-    normalize: str = "slice"
-    filters: int = 64
-    discriminator_filters: int = 64
     skips: bool = True
-    merge: bool = False
-    upsampling: str = "transposed"
-    initializer: str = "normal"
-    translation_weight: float = 1.0
     cycle_weight: float = 1.0
     adversarial_weight: float = 0.5
     modality_weight: float = 1.0
@@ -141,25 +161,28 @@ class UnifiedConfig(ConfigOfSlices):
     disentangle_decoder: bool = False
     disentanglement_delay: float = 0.0
     classify_generated: bool = False
-    average_momentum: float = 0.999
-    learning_rate: float = 1e-3
     discriminator_learning_rate: float = 1e-4
     learning_rate_decay: float = 0.0
-    beta_1: float = 0.5
-    beta_2: float = 0.999
-    clip_norm: float | None = None
-    augmentation: str = ""
-    batch_size: int = 64
-    steps: int = 20_000
 
-    def __post_init__(self):
-        super().__post_init__()
-        check_fields(
-            self,
-            counts=COUNTS,
-            fractions=FRACTIONS,
-            choices=CHOICES | {"adversarial_loss": ADVERSARIAL_LOSSES},
-        )
+    PRESETS: ClassVar = presets(
+        quick=QUICK_BACKBONE
+        | {
+            "merge": True,
+            "translation_weight": 100.0,
+            "cycle_weight": 10.0,
+            "adversarial_weight": 0.1,
+            "modality_weight": 0.1,
+            "disentanglement_weight": 10.0,
+            "disentanglement_delay": 0.3,
+            "learning_rate": 2e-3,
+            "learning_rate_decay": 0.75,
+            "clip_norm": 50.0,
+            "steps": 4000,
+        },
+        small=SMALL_BACKBONE,
+    )
+    FRACTIONS: ClassVar = (*BackboneConfig.FRACTIONS, "disentanglement_delay", "learning_rate_decay")
+    CHOICES: ClassVar = BackboneConfig.CHOICES | {"adversarial_loss": ADVERSARIAL_LOSSES}
 
     @property
     def is_adversarial(self) -> bool:

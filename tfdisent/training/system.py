@@ -2,27 +2,124 @@
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import keras
 
 from tfdisent.training.adversarial import AdversarialModel, ReplicaSeedGenerator, num_replicas
 
 
+def presets(quick: dict[str, Any], small: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The presets of a config: `quick`, `small` as changes of it, and `paper`, which is the config's defaults."""
+    return {"quick": quick, "small": quick | small, "paper": {}}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Settings of training that every system has; a system's config adds its own, and its paper's defaults.
+
+    All are checked when a config is made: fields of type int are whole numbers from 1, those that end in `_weight` are
+    0 or more, those that end in `learning_rate` more than 0, and what else there is to check stands in `FRACTIONS` and
+    `CHOICES`.
+
+    Attributes:
+        image_size: height and width in pixels, one number for both, or two.
+        learning_rate, beta_1, beta_2: Adam's, for all players.
+        clip_norm: bound of the norm of each player's gradient, all of its weights together, or None.
+        average_momentum: momentum of the averaged weights used for evaluation and export; 0 gives the last ones.
+        augmentation: names from `tfdisent.data.augment.AUGMENTATIONS`, separated by commas, applied to real images.
+        batch_size, steps: of training.
+        normalize: how intensities become [-1, 1], see `tfdisent.data.load`; a field of configs that let it be chosen.
+        balance_classes: show images of rare classes several times in an epoch; a field where there are classes.
+        PRESETS: settings by preset, {name: {field: value}}; `paper` changes nothing.
+        FRACTIONS: fields in [0, 1).
+        CHOICES: what a field may be, {field: values}.
+    """
+
+    image_size: int | tuple[int, int] = 64
+    learning_rate: float = 1e-3
+    beta_1: float = 0.5
+    beta_2: float = 0.999
+    clip_norm: float | None = None
+    average_momentum: float = 0.999
+    augmentation: str = ""
+    batch_size: int = 64
+    steps: int = 20_000
+
+    normalize: ClassVar[str] = "volume"
+    balance_classes: ClassVar[bool] = False
+    PRESETS: ClassVar[Mapping[str, dict[str, Any]]] = {"paper": {}}
+    FRACTIONS: ClassVar[tuple[str, ...]] = ("average_momentum", "beta_1", "beta_2")
+    CHOICES: ClassVar[Mapping[str, Collection[Any]]] = {}
+
+    def __new__(cls, **settings):
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name, value in settings.items():
+            if name not in known:
+                raise TypeError(f"Expected settings among {', '.join(known)}; received {name}={value!r}.")
+        return super().__new__(cls)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if name.endswith("_weight") and not value >= 0:
+                raise ValueError(f"Expected {name} >= 0, received {value}.")
+            if name.endswith("learning_rate") and not value > 0:
+                raise ValueError(f"Expected {name} > 0, received {value}.")
+            if field.type is int and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"Expected {name} to be a whole number >= 1, received {value}.")
+            if name in self.FRACTIONS and not 0 <= value < 1:
+                raise ValueError(f"Expected {name} in [0, 1), received {value}.")
+            if name in self.CHOICES and value not in self.CHOICES[name]:
+                expected = " or ".join(map(repr, self.CHOICES[name]))
+                raise ValueError(f"Expected {name} to be {expected}, received {value!r}.")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"Expected clip_norm > 0 or None, received {self.clip_norm}.")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """The settings of a preset, with changes of some fields.
+
+        Raises:
+            ValueError: on an unknown preset, listing the known ones, or a value out of range.
+            TypeError: on an unknown field, listing the known ones.
+        """
+        if name not in cls.PRESETS:
+            raise ValueError(f"Expected a preset among {', '.join(cls.PRESETS)}; received {name!r}.")
+        return cls(**cls.PRESETS[name] | changes)
+
+    @classmethod
+    def data_fields(cls, manifest: Any) -> dict[str, Any]:
+        """Values of the fields that the data decide, from a prepared data set's `tfdisent.data.Manifest`."""
+        return {}
+
+    @classmethod
+    def preparation(cls, dataset: str, image_size: int | tuple[int, int]) -> dict[str, Any]:
+        """Options of a data set's preparation, by its name, for images of this size."""
+        return {}
+
+    def check_manifest(self, manifest: Any) -> None:
+        """Raises ValueError if a data set cannot serve the system; a builder's `info` is known before preparation."""
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """How images are to be read: arguments of `tfdisent.data.load`, in training and evaluation alike."""
+        return {"image_size": self.image_size, "normalize": self.normalize}
+
+
 class System(AdversarialModel):
     """An `AdversarialModel` that is made from a config, which is all that is needed to make it again.
 
-    A subclass names its `config_class`, makes its networks after this `__init__`, and defines `phases`. The config has
-    `learning_rate`, `beta_1` and `beta_2` of Adam, and may have `clip_norm`.
+    A subclass names its `config_class`, makes its networks after this `__init__`, and defines `phases`.
 
     Args:
         config: its settings; those of `config_class` by default.
         seed: of what is drawn in training, by `seed_generator`.
     """
 
-    config_class: type
+    config_class: type[TrainingConfig]
 
-    def __init__(self, config=None, seed: int = 0, **kwargs):
+    def __init__(self, config: TrainingConfig | None = None, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.config = config or self.config_class()
         self.seed_generator = ReplicaSeedGenerator(seed)
@@ -50,44 +147,6 @@ class System(AdversarialModel):
     def _adam(self, player):
         c = self.config
         # Each device bounds its share of the gradient, so that their sum keeps to the bound.
-        clip_norm = getattr(c, "clip_norm", None)
-        bound = clip_norm and clip_norm / num_replicas()
+        bound = c.clip_norm and c.clip_norm / num_replicas()
         rate = self.learning_rate(player)
         return keras.optimizers.Adam(rate, c.beta_1, c.beta_2, global_clipnorm=bound, name=player)
-
-
-def check_fields(
-    config,
-    *,
-    counts: Collection[str] = (),
-    fractions: Collection[str] = ("average_momentum", "beta_1", "beta_2"),
-    choices: Mapping[str, Collection[Any]] | None = None,
-) -> None:
-    """Checks a config's numbers and names.
-
-    Fields that end in `_weight` must be 0 or more, those that end in `learning_rate` more than 0, and `clip_norm` more
-    than 0 or None.
-
-    Args:
-        config: a dataclass.
-        counts: fields that are whole numbers from 1.
-        fractions: fields in [0, 1).
-        choices: field -> what it may be.
-
-    Raises:
-        ValueError: what was expected of which field, and what it is.
-    """
-    for name, value in dataclasses.asdict(config).items():
-        if name.endswith("_weight") and not value >= 0:
-            raise ValueError(f"Expected {name} >= 0, received {value}.")
-        if name.endswith("learning_rate") and not value > 0:
-            raise ValueError(f"Expected {name} > 0, received {value}.")
-        if name == "clip_norm" and value is not None and not value > 0:
-            raise ValueError(f"Expected clip_norm > 0 or None, received {value}.")
-        if name in counts and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"Expected {name} to be a whole number >= 1, received {value}.")
-        if name in fractions and not 0 <= value < 1:
-            raise ValueError(f"Expected {name} in [0, 1), received {value}.")
-        if choices and name in choices and value not in choices[name]:
-            expected = " or ".join(map(repr, choices[name]))
-            raise ValueError(f"Expected {name} to be {expected}, received {value!r}.")
