@@ -27,12 +27,11 @@ from PIL import Image
 
 from tfdisent import data, report
 from tfdisent.data import Manifest
-from tfdisent.data.records import intensity_statistics
 from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.datasets.preparation import prepare
 from tfdisent.evaluation import augmentation
 from tfdisent.experiment import run
-from tfdisent.intensity import INTENSITY
+from tfdisent.intensity import INTENSITY, intensity_statistics
 from tfdisent.report import figures
 
 SPLITS = ("train", "rest")
