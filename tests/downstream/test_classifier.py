@@ -122,7 +122,7 @@ def test_regressor_refuses_what_it_cannot_learn():
     judge = PositionRegressor(2, (16, 16, 3), width=4)
     with pytest.raises(ValueError, match="cannot use 'symmetry'"):
         judge.fit(images, factors, epochs=1, augment=("symmetry",))
-    with pytest.raises(ValueError, match=r"factors must be finite and \(8, 2\)"):
+    with pytest.raises(ValueError, match=r"factors to be finite and \(8, 2\)"):
         judge.fit(images, factors[:, :1], epochs=1)
     with pytest.raises(ValueError, match="Factor 1 is constant"):
         judge.fit(images, factors * [1, 0], epochs=1)
@@ -132,26 +132,26 @@ def test_images_that_do_not_fit_are_refused(judge):
     images, labels, _ = _blobs(4)
     with pytest.raises(ValueError, match=r"shape \(N, 16, 16, 3\)"):
         judge.features(images[:, :8])
-    with pytest.raises(ValueError, match="got uint8. For uint8: images / 127.5 - 1"):
+    with pytest.raises(ValueError, match="received uint8. For uint8: images / 127.5 - 1"):
         judge.features(images.astype("uint8"))
-    with pytest.raises(ValueError, match=r"must lie in \[-1, 1\]"):
+    with pytest.raises(ValueError, match=r"to lie in \[-1, 1\]"):
         judge.features(images * 3)
     with pytest.raises(ValueError, match="finite"):
         judge.features(images * np.nan)
-    with pytest.raises(ValueError, match="labels must be 4 integers"):
+    with pytest.raises(ValueError, match="labels to be 4 integers"):
         judge.accuracy(images, labels[:3])
-    with pytest.raises(ValueError, match=r"labels must lie in \[0, 2\)"):
+    with pytest.raises(ValueError, match=r"labels to lie in \[0, 2\)"):
         judge.accuracy(images, labels + 1)
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"kind": "resnet"}, "kind must be one of"),
+        ({"kind": "resnet"}, "kind to be one of"),
         ({"kind": "inception", "features_dim": 96}, "768 wide"),
-        ({"kind": "convnet", "features_dim": 2}, "features_dim must be 4 or more"),
-        ({"num_classes": 1}, "num_classes must be 2 or more"),
-        ({"image_shape": (16, 16)}, r"image_shape must be \(H, W, C\)"),
+        ({"kind": "convnet", "features_dim": 2}, "features_dim to be 4 or more"),
+        ({"num_classes": 1}, "num_classes to be 2 or more"),
+        ({"image_shape": (16, 16)}, r"image_shape to be \(H, W, C\)"),
     ],
 )
 def test_impossible_judges_are_refused(arguments, message):
@@ -165,8 +165,8 @@ def test_impossible_judges_are_refused(arguments, message):
         ({}, "either epochs or steps"),
         ({"epochs": 1, "steps": 1}, "either epochs or steps"),
         ({"steps": 0}, "at least one step"),
-        ({"steps": 1, "augment": ("shear",)}, "augment must be a sequence of"),
-        ({"steps": 1, "augment": "blur"}, "augment must be a sequence of"),
+        ({"steps": 1, "augment": ("shear",)}, "augment to be a sequence of"),
+        ({"steps": 1, "augment": "blur"}, "augment to be a sequence of"),
     ],
 )
 def test_impossible_trainings_are_refused(judge, arguments, message):

@@ -194,12 +194,12 @@ IMAGES, MASKS = np.zeros((4, 32, 32, 2)), np.ones((4, 32, 32), int)
     [
         (IMAGES[..., :1], MASKS, r"shape \(N, 32, 32, 2\), which this segmentor was made for"),
         (IMAGES[0], MASKS, r"shape \(N, 32, 32, 2\)"),
-        (IMAGES * np.nan, MASKS, "Images must be finite; got 8192 values"),
-        (IMAGES, MASKS[:3], r"Masks must be \(4, 32, 32\), one per image"),
-        (IMAGES, MASKS[:, :16], r"Masks must be \(4, 32, 32\)"),
-        (IMAGES, MASKS * 0.5, "of integers or booleans; got shape .* of float64"),
-        (IMAGES, MASKS * 4, "Masks must hold labels 0 to 1; got 4 to 4. For one foreground: masks"),
-        (IMAGES, -MASKS, "Masks must hold labels 0 to 1; got -1 to -1"),
+        (IMAGES * np.nan, MASKS, "images to be finite, received 8192 values"),
+        (IMAGES, MASKS[:3], r"masks to be \(4, 32, 32\), one per image"),
+        (IMAGES, MASKS[:, :16], r"masks to be \(4, 32, 32\)"),
+        (IMAGES, MASKS * 0.5, "of integers or booleans, received shape .* of float64"),
+        (IMAGES, MASKS * 4, "masks to hold labels 0 to 1, received 4 to 4. For one foreground: masks"),
+        (IMAGES, -MASKS, "masks to hold labels 0 to 1, received -1 to -1"),
     ],
 )
 def test_images_and_masks_that_do_not_fit_are_refused(segmentor, images, masks, message):
@@ -218,18 +218,18 @@ def test_masks_without_any_label_are_nothing_to_learn(segmentor):
 
 @pytest.mark.parametrize("options", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0}, {"smooth": 0}])
 def test_impossible_trainings_are_refused(segmentor, options):
-    with pytest.raises(ValueError, match="epochs and batch_size must be 1 or more"):
+    with pytest.raises(ValueError, match="epochs and batch_size to be 1 or more"):
         segmentor.fit(IMAGES, MASKS, **options)
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"image_shape": (32, 32)}, r"image_shape must be \(H, W, C\)"),
-        ({"image_shape": (32, 40, 1)}, "must be multiples of 16; got image_shape"),
-        ({"num_labels": 0}, r"num_labels must lie in \[1, 255\]"),
-        ({"filters": 0}, "filters and num_levels must be 1 or more"),
-        ({"num_levels": 0}, "filters and num_levels must be 1 or more"),
+        ({"image_shape": (32, 32)}, r"image_shape to be \(H, W, C\)"),
+        ({"image_shape": (32, 40, 1)}, "to be multiples of 16, received image_shape"),
+        ({"num_labels": 0}, r"num_labels to lie in \[1, 255\]"),
+        ({"filters": 0}, "filters and num_levels to be 1 or more"),
+        ({"num_levels": 0}, "filters and num_levels to be 1 or more"),
     ],
 )
 def test_impossible_segmentors_are_refused(arguments, message):

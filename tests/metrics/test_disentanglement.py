@@ -59,10 +59,10 @@ def test_relative_cifc_of_collapsed_codes_is_undefined():
 
 
 def test_cifc_refuses_codes_that_do_not_pair_up():
-    with pytest.raises(ValueError, match="Codes of one kind must have one shape"):
+    with pytest.raises(ValueError, match="codes of one kind to have one shape"):
         metrics.cross_image_feature_consistency(**_codes(content_aa=np.zeros((4, 2))))
     four_and_five = {f"style_{name}": np.zeros((5, 2)) for name in ("a", "aa", "b", "bb")}
-    with pytest.raises(ValueError, match="got 4 and 5"):
+    with pytest.raises(ValueError, match="received 4 and 5"):
         metrics.cross_image_feature_consistency(**_codes(**four_and_five))
 
 
@@ -142,5 +142,5 @@ def test_linear_probes_of_an_empty_code_do_no_better_than_chance():
 
 
 def test_linear_probe_refuses_a_label_that_occurs_once():
-    with pytest.raises(ValueError, match=r"got labels \[0, 1\], \[4, 1\] times"):
+    with pytest.raises(ValueError, match=r"received labels \[0, 1\], \[4, 1\] times"):
         metrics.linear_probe_accuracy(np.zeros((5, 2)), np.array([0, 0, 0, 0, 1]))

@@ -63,9 +63,9 @@ def test_frechet_distance_of_a_constant_set_is_finite():
     "a, b, message",
     [
         (np.zeros((5, 2)), np.zeros((5, 3)), "same width"),
-        (np.zeros((5, 2, 2)), np.zeros((5, 2)), r"features_a must be \(N, D\)"),
-        (np.zeros((5, 2)), np.zeros((1, 2)), "features_b must be .* N >= 2"),
-        (np.zeros((5, 2)), np.array([[0, 1], [np.nan, 1]]), "features_b must be finite; 1 of 2"),
+        (np.zeros((5, 2, 2)), np.zeros((5, 2)), r"features_a to be \(N, D\)"),
+        (np.zeros((5, 2)), np.zeros((1, 2)), "features_b to be .* N >= 2"),
+        (np.zeros((5, 2)), np.array([[0, 1], [np.nan, 1]]), "features_b to be finite, received nan or inf in 1 of 2"),
     ],
 )
 def test_distances_refuse_features_that_do_not_fit(distance, a, b, message):
@@ -133,9 +133,9 @@ def test_conditional_generation_accuracy_counts_hits():
 @pytest.mark.parametrize(
     "labels, message",
     [
-        (np.array([0, 1]), "labels must be 3 integers"),
+        (np.array([0, 1]), "labels to be 3 integers"),
         (np.eye(3), "condition.argmax"),
-        (np.array([0, 1, 3]), r"labels must lie in \[0, 3\)"),
+        (np.array([0, 1, 3]), r"labels to lie in \[0, 3\)"),
     ],
 )
 def test_conditional_generation_accuracy_refuses_labels_that_do_not_fit(labels, message):

@@ -56,11 +56,11 @@ def test_whole_numbers_do_not_wrap_around():
 @pytest.mark.parametrize(
     "queries, references, message",
     [
-        (np.zeros((2, 3)), np.zeros((2, 4)), r"rows of one shape; got \(3,\) and \(4,\)"),
-        (np.zeros((2, 3)), np.zeros((0, 3)), r"references must be finite.*shape \(0, 3\)"),
-        (np.full((2, 3), np.nan), np.zeros((2, 3)), "queries must be finite.*6 values not finite"),
-        (np.zeros(3), np.zeros((2, 3)), r"queries must be finite.*shape \(3,\)"),
-        (np.zeros((2, 3), np.uint8), np.zeros((2, 3)), "one range of values; got uint8 and float"),
+        (np.zeros((2, 3)), np.zeros((2, 4)), r"rows of one shape, received \(3,\) and \(4,\)"),
+        (np.zeros((2, 3)), np.zeros((0, 3)), r"references to be finite.*shape \(0, 3\)"),
+        (np.full((2, 3), np.nan), np.zeros((2, 3)), "queries to be finite.*6 values not finite"),
+        (np.zeros(3), np.zeros((2, 3)), r"queries to be finite.*shape \(3,\)"),
+        (np.zeros((2, 3), np.uint8), np.zeros((2, 3)), "one range of values, received uint8 and float"),
     ],
 )
 def test_nearest_distances_refuse_what_does_not_compare(queries, references, message):
@@ -69,7 +69,7 @@ def test_nearest_distances_refuse_what_does_not_compare(queries, references, mes
 
 
 def test_nearest_distances_refuse_an_empty_batch():
-    with pytest.raises(ValueError, match="batch must be 1 or more; got 0"):
+    with pytest.raises(ValueError, match="batch to be 1 or more, received 0"):
         metrics.nearest_distances(np.zeros((1, 1)), np.zeros((1, 1)), batch=0)
 
 
@@ -132,5 +132,5 @@ def test_held_out_images_that_were_trained_on_leave_the_ratio_undefined():
 
 @pytest.mark.parametrize("arguments", [{"percentile": 0}, {"percentile": 100}, {"top": 0}])
 def test_memorisation_refuses_numbers_out_of_range(arguments):
-    with pytest.raises(ValueError, match=r"percentile must lie in \(0, 100\) and top be 1 or more"):
+    with pytest.raises(ValueError, match=r"percentile to lie in \(0, 100\) and top to be 1 or more"):
         metrics.memorisation(_images(5, 1), _images(5, 2), _images(5, 3), **arguments)

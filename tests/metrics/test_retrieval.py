@@ -27,9 +27,9 @@ def test_nearest_of_an_entry_is_itself_and_ties_go_to_the_lower_index():
     "query, database, top, message",
     [
         (np.zeros((1, 2)), np.zeros((3, 4)), 1, "same width"),
-        (np.zeros((1, 2)), np.zeros((3, 2)), 4, r"top must lie in \[1, 3\]"),
-        (np.zeros(2), np.zeros((3, 2)), 1, "query_codes must be finite"),
-        (np.zeros((1, 2)), np.full((3, 2), np.inf), 1, "database_codes must be finite"),
+        (np.zeros((1, 2)), np.zeros((3, 2)), 4, r"top to lie in \[1, 3\]"),
+        (np.zeros(2), np.zeros((3, 2)), 1, "query_codes to be finite"),
+        (np.zeros((1, 2)), np.full((3, 2), np.inf), 1, "database_codes to be finite"),
     ],
 )
 def test_nearest_refuses_codes_that_do_not_fit(query, database, top, message):
@@ -71,5 +71,5 @@ def test_label_measures_refuse_shapes_that_do_not_fit():
     labels = np.zeros((2, 3))
     with pytest.raises(ValueError, match=r"retrieved_labels \(Q, top, A\)"):
         metrics.disagreement_divergence(labels, labels)
-    with pytest.raises(ValueError, match=r"database_labels must be \(N, 3\)"):
+    with pytest.raises(ValueError, match=r"database_labels to be \(N, 3\)"):
         metrics.label_overlap(labels, labels[:, None], np.zeros((5, 2)))

@@ -113,17 +113,17 @@ MASK = np.zeros((2, 4, 4), int)
 @pytest.mark.parametrize(
     "a, b, options, message",
     [
-        (MASK, MASK[:1], {}, r"same shape; got \(2, 4, 4\) and \(1, 4, 4\)"),
-        (MASK + 0.5, MASK, {}, r"a must be integer labels or booleans; got float64.*values > 0\.5"),
-        (MASK, MASK[0, 0], {}, "b must be .N, ...., cases first"),
-        (MASK, MASK, {"labels": ()}, "labels must be a sequence of different integers"),
-        (MASK, MASK, {"labels": (1, 1)}, "labels must be"),
-        (MASK, MASK, {"labels": (0.5,)}, "labels must be"),
-        (MASK, MASK, {"labels": 1}, "labels must be"),
+        (MASK, MASK[:1], {}, r"same shape, received \(2, 4, 4\) and \(1, 4, 4\)"),
+        (MASK + 0.5, MASK, {}, r"a to be integer labels or booleans, received float64.*values > 0\.5"),
+        (MASK, MASK[0, 0], {}, "b to be .N, ...., cases first"),
+        (MASK, MASK, {"labels": ()}, "labels to be a sequence of different integers"),
+        (MASK, MASK, {"labels": (1, 1)}, "labels to be"),
+        (MASK, MASK, {"labels": (0.5,)}, "labels to be"),
+        (MASK, MASK, {"labels": 1}, "labels to be"),
         (MASK, MASK, {"pooled": True}, "pooled=True sums over labels: name them"),
-        (MASK, MASK, {"smooth": -1}, "smooth must be 0 or more"),
-        (MASK, MASK, {"smooth": np.nan}, "smooth must be 0 or more"),
-        (MASK, MASK, {"empty": 0.5}, "empty must be NaN, 1 or 0; got 0.5"),
+        (MASK, MASK, {"smooth": -1}, "smooth to be 0 or more"),
+        (MASK, MASK, {"smooth": np.nan}, "smooth to be 0 or more"),
+        (MASK, MASK, {"empty": 0.5}, "empty to be NaN, 1 or 0, received 0.5"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(a, b, options, message):

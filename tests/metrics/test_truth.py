@@ -226,12 +226,12 @@ def test_block_gap_leaves_out_values_that_occur_once():
 
 
 def test_block_gap_wants_two_blocks():
-    with pytest.raises(ValueError, match=r"two blocks or more.*got \['content'\]"):
+    with pytest.raises(ValueError, match=r"two blocks or more.*received \['content'\]"):
         metrics.block_gap({"content": _noise()}, _uniform())
 
 
 def test_block_gap_names_the_block_that_does_not_fit():
-    with pytest.raises(ValueError, match="style and factors must have the same length.*50 and 600"):
+    with pytest.raises(ValueError, match="style and factors to have the same length.*50 and 600"):
         metrics.block_gap({"content": _noise(), "style": _noise(50)}, _uniform())
 
 
@@ -239,10 +239,10 @@ def test_block_gap_names_the_block_that_does_not_fit():
 @pytest.mark.parametrize(
     "codes, factors, message",
     [
-        (_noise(30), _uniform(29), "same length, 20 or more; got 30 and 29"),
-        (_noise(19), _uniform(19), "same length, 20 or more; got 19 and 19"),
+        (_noise(30), _uniform(29), "same length, 20 or more, received 30 and 29"),
+        (_noise(19), _uniform(19), "same length, 20 or more, received 19 and 19"),
         (np.full((30, 2), np.nan), _uniform(30), "60 values not finite"),
-        (_noise(30), np.full((30, 2), np.inf), "factors must be finite"),
+        (_noise(30), np.full((30, 2), np.inf), "factors to be finite"),
         (_noise(30), _uniform(30) * [1, 0, 1], "Factor 1 is constant over 30 rows"),
     ],
     ids=["lengths", "rows", "codes", "factors", "constant"],
@@ -261,5 +261,5 @@ def test_a_gap_between_entries_needs_two_entries(score):
 def test_dci_needs_two_factors_and_mig_two_bins():
     with pytest.raises(ValueError, match="DCI needs 2 factors"):
         metrics.dci(_noise(30), _uniform(30, 1))
-    with pytest.raises(ValueError, match="num_bins must be 2 or more; got 1"):
+    with pytest.raises(ValueError, match="num_bins to be 2 or more, received 1"):
         metrics.mutual_information_gap(_noise(30), _uniform(30), num_bins=1)

@@ -178,3 +178,18 @@ def test_a_report_that_fails_leaves_the_old_one(tmp_path):
 def test_a_folder_that_is_absent_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no-such-run"):
         _write(tmp_path / "no-such-run")
+
+
+def test_parts_of_a_metric_are_folded_under_it_without_paths(tmp_path):
+    page = _write(
+        tmp_path,
+        metrics={
+            "dice": {"value": 0.8, "per_class": {"liver": 0.9, "spleen": None, "/scans/Jane": 0.5}},
+            "psnr": {"value": 25.0},
+        },
+    )
+    assert len(page.all("details")) == 1 and "open" not in page.all("details")[0]
+    assert "3 parts" in page.text
+    for text in ("liver", "0.9", "spleen", "not computed", "[path]"):
+        assert text in page.text
+    assert "Jane" not in page.text

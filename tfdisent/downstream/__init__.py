@@ -1,1 +1,1 @@
-"""Networks that judge or use what the systems make: classifiers, regressors, segmenters."""
+"""Networks that judge or use what the systems make: classifiers, regressors and segmentors."""

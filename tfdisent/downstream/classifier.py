@@ -1,10 +1,11 @@
-"""Judges of images: a classifier, for FID, KID, IS and CGAcc, and a regressor of known factors.
+"""Networks that judge images: a classifier and a regressor of known factors.
 
-Havaei et al. (DRAI, https://arxiv.org/abs/2012.04764), Sec. III-C.2: InceptionV3 up to block
-`mixed3` (768 channels), initialised with ImageNet weights, global average pooling, a dense layer,
-trained on the data set at hand. That is `kind="inception"`. `kind="convnet"` is the same idea with
-a small trunk, for two CPU cores: at 32 x 32 it trains ten times as fast. Values of the two do
-not compare: name the extractor (`description`) beside every value.
+The classifier gives the features and answers behind Fréchet distance (FID), kernel distance (KID), Inception score (IS)
+and conditional generation accuracy (CGAcc). `kind="inception"` is that of Havaei et al. (DRAI,
+https://arxiv.org/abs/2012.04764), Sec. III-C.2: InceptionV3 up to block `mixed3` (768 channels), initialised with
+ImageNet weights, global average pooling and a dense layer, trained on the data set at hand. `kind="convnet"` has a
+small trunk instead, for two CPU cores: at 32 x 32 it trains ten times as fast. Values of the two kinds cannot be
+compared: name the extractor (`description`) beside every value.
 """
 
 import contextlib
@@ -19,6 +20,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfdisent import files
+
 INCEPTION_MIN_SIZE = 75  # pixels; the least that InceptionV3 takes
 INCEPTION_FEATURES = 768  # channels of mixed3
 CONVNET_MAX_SIZE = 64  # pixels; larger images are shrunk to this
@@ -27,12 +30,12 @@ AUGMENTATIONS = ("symmetry", "blur", "noise")
 
 
 class _Judge:
-    """A network from images to features to outputs, with what classifier and regressor share."""
+    """What classifier and regressor share: a network from images to features and outputs, its training and files."""
 
     def __init__(self, image_shape: Sequence[int]):
         self.image_shape = tuple(int(size) for size in image_shape)
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
-            raise ValueError(f"image_shape must be (H, W, C); got {tuple(image_shape)}.")
+            raise ValueError(f"Expected image_shape to be (H, W, C), received {tuple(image_shape)}.")
         self.network: keras.Model  # images -> {"features": (B, D), "outputs": (B, F)}
 
     def _fit(
@@ -50,13 +53,13 @@ class _Judge:
         verbose,
     ) -> dict[str, float]:
         if (epochs is None) == (steps is None):
-            raise ValueError(f"Give either epochs or steps; got epochs={epochs}, steps={steps}.")
+            raise ValueError(f"Expected either epochs or steps, received epochs={epochs}, steps={steps}.")
         batches = _Batches(images, targets, batch_size, seed, augment)
         batches.num_steps = steps if steps is not None else epochs * batches.steps_per_epoch
         if batches.num_steps < 1:
-            raise ValueError(f"Training needs at least one step; got epochs={epochs}, steps={steps}.")
+            raise ValueError(f"Expected at least one step of training, received epochs={epochs}, steps={steps}.")
         model = keras.Model(self.network.inputs, self.network.output["outputs"])
-        # A rate that ends at 0 brings the weights to rest, and with them the batch statistics.
+        # A rate that ends at 0 lets the weights settle, and with them the batch statistics.
         schedule = keras.optimizers.schedules.CosineDecay(
             0.0,
             batches.num_steps,
@@ -80,29 +83,35 @@ class _Judge:
         images = np.asarray(images)
         if images.ndim != 4 or images.shape[1:] != self.image_shape:
             raise ValueError(
-                f"Images must have shape (N, {', '.join(map(str, self.image_shape))}), which this "
-                f"judge was made for; got {images.shape}."
+                f"Expected images to have shape (N, {', '.join(map(str, self.image_shape))}), which this judge was "
+                f"made for, received {images.shape}."
             )
         if not np.issubdtype(images.dtype, np.floating):
-            raise ValueError(f"Images must be floats in [-1, 1]; got {images.dtype}. For uint8: images / 127.5 - 1.")
+            raise ValueError(
+                f"Expected images to be floats in [-1, 1], received {images.dtype}. For uint8: images / 127.5 - 1."
+            )
         if len(images) and not np.abs(images).max() <= 1.01:
-            raise ValueError(f"Images must lie in [-1, 1] and be finite; got {images.min()} to {images.max()}.")
+            raise ValueError(
+                f"Expected images to lie in [-1, 1] and be finite, received {images.min()} to {images.max()}."
+            )
         return images.astype("float32")
 
     def _save(self, directory, config: dict) -> None:
         directory = pathlib.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.network.save_weights(directory / "judge.weights.h5")
-        (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        files.write_json(directory / "config.json", config)
 
     @classmethod
     def _read_config(cls, directory) -> dict:
         path = pathlib.Path(directory) / "config.json"
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: no judge is saved here (config.json is missing).")
+            raise FileNotFoundError(
+                f"Expected a saved judge in {path.parent}, but no judge is saved here: config.json is missing."
+            )
         config = json.loads(path.read_text())
         if config.pop("judge", None) != cls.__name__:
-            raise ValueError(f"{path}: this is not a saved {cls.__name__}.")
+            raise ValueError(f"Expected a saved {cls.__name__}, received {path}, which is not a saved {cls.__name__}.")
         return config
 
 
@@ -111,16 +120,13 @@ class ImageClassifier(_Judge):
 
     Args:
         num_classes: K, 2 or more.
-        image_shape: (H, W, C) of the images that it is given. Inside, "inception" enlarges sides
-            under 75 pixels to 75 and "convnet" shrinks images over 64 pixels to 64, bilinear with
-            antialias.
+        image_shape: (H, W, C) of its input images. Inside, "inception" enlarges sides under 75 pixels to 75 and
+            "convnet" shrinks images over 64 pixels to 64, bilinear with antialiasing.
         kind: "inception" (the paper's) or "convnet".
-        features_dim: width of the features, by default 768 ("inception", where nothing else is
-            possible) or 96.
-        pretrained: "inception" with 1 or 3 channels starts from ImageNet weights, which Keras
-            downloads once; where they cannot be had it warns and starts from random weights. See
-            `weights_source`.
-        seed: of the random weights.
+        features_dim: width of the features, by default 768 ("inception", which allows no other) or 96.
+        pretrained: "inception" with 1 or 3 channels starts from ImageNet weights, which Keras downloads once; if the
+            download fails it warns and starts from random weights. See `weights_source`.
+        seed: seed of the random weights.
 
     Attributes:
         weights_source: "imagenet" or "scratch".
@@ -139,15 +145,16 @@ class ImageClassifier(_Judge):
     ):
         super().__init__(image_shape)
         if num_classes < 2:
-            raise ValueError(f"num_classes must be 2 or more; got {num_classes}.")
+            raise ValueError(f"Expected num_classes to be 2 or more, received {num_classes}.")
         if kind not in KINDS:
-            raise ValueError(f"kind must be one of {KINDS}; got {kind!r}.")
+            raise ValueError(f"Expected kind to be one of {KINDS}, received {kind!r}.")
         if kind == "inception" and features_dim not in (None, INCEPTION_FEATURES):
             raise ValueError(
-                f"The features of kind='inception' are {INCEPTION_FEATURES} wide; got features_dim={features_dim}."
+                f"Expected no features_dim with kind='inception', whose features are {INCEPTION_FEATURES} wide, "
+                f"received {features_dim}."
             )
         if features_dim is not None and features_dim < 4:
-            raise ValueError(f"features_dim must be 4 or more; got {features_dim}.")
+            raise ValueError(f"Expected features_dim to be 4 or more, received {features_dim}.")
         self.num_classes, self.kind = int(num_classes), kind
         imagenet = None
         if kind == "inception" and pretrained and self.image_shape[-1] in (1, 3):
@@ -159,7 +166,7 @@ class ImageClassifier(_Judge):
 
     def _build(self, features_dim: int, seed: int) -> None:
         self.features_dim = int(features_dim)
-        with _float32_from(seed):
+        with float32_from(seed):
             images = keras.Input(self.image_shape)
             if self.kind == "inception":
                 maps = _inception_maps(images, frozen_statistics=self.weights_source == "imagenet")
@@ -194,18 +201,17 @@ class ImageClassifier(_Judge):
             labels: (N,) integers in [0, K).
             epochs, steps: exactly one of them.
             batch_size: images per step.
-            learning_rate: at its peak; by default 1e-3, or 1e-4 from ImageNet weights.
-            seed: of order and augmentation.
-            augment: of "symmetry" (flips and quarter turns), "blur", "noise"; the last two make the
-                judge indifferent to the softness of generated images.
+            learning_rate: peak of the schedule; by default 1e-3, or 1e-4 from ImageNet weights.
+            seed: seed of order and augmentation.
+            augment: any of "symmetry" (flips and quarter turns), "blur" and "noise"; the last two make the judge
+                insensitive to the softness of generated images.
             verbose: as in Keras's `fit`.
 
         Returns:
             `{"loss": mean training loss, "steps": steps taken}`.
 
         Raises:
-            ValueError: on images or labels of another shape, type or range, or an unknown
-                augmentation.
+            ValueError: images or labels have another shape, type or range, or an augmentation is unknown.
         """
         if learning_rate is None:
             learning_rate = 1e-4 if self.weights_source == "imagenet" else 1e-3
@@ -243,11 +249,11 @@ class ImageClassifier(_Judge):
 
     @classmethod
     def load(cls, directory) -> "ImageClassifier":
-        """A classifier as it was saved. Downloads nothing.
+        """Returns a classifier as it was saved. Downloads nothing.
 
         Raises:
             FileNotFoundError: the folder holds no judge.
-            ValueError: it holds another kind of judge.
+            ValueError: the folder holds another kind of judge.
         """
         config = cls._read_config(directory)
         judge = cls.__new__(cls)
@@ -262,35 +268,38 @@ class ImageClassifier(_Judge):
         labels = np.asarray(labels)
         if labels.shape != (num_images,) or not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(
-                f"labels must be {num_images} integers, one per image; got shape {labels.shape} of {labels.dtype}."
+                f"Expected labels to be {num_images} integers, one per image, received shape {labels.shape} of "
+                f"{labels.dtype}."
             )
         if len(labels) and (labels.min() < 0 or labels.max() >= self.num_classes):
-            raise ValueError(f"labels must lie in [0, {self.num_classes}); got {labels.min()} to {labels.max()}.")
+            raise ValueError(
+                f"Expected labels to lie in [0, {self.num_classes}), received {labels.min()} to {labels.max()}."
+            )
         return labels.astype("int32")
 
 
 class PositionRegressor(_Judge):
-    """Regressor of known factors of an image, positions above all; tells where a hybrid image has
-    its lesion.
+    """Regressor of known factors of an image, above all of the position of its lesion.
 
-    The convnet trunk of `ImageClassifier`, read out as pooled features and as the centres of mass
-    of 16 attention maps, so that coordinates come out nearly linear.
+    It has the convnet trunk of `ImageClassifier`, read out as pooled features and as the centres of mass of 16
+    attention maps, so that coordinates are nearly linear in what is read out.
 
     Args:
-        num_factors: how many columns it predicts.
-        image_shape: (H, W, C) of the images that it is given; over 64 pixels they are shrunk
-            inside.
+        num_factors: number of columns that it predicts.
+        image_shape: (H, W, C) of its input images; those over 64 pixels are shrunk inside.
         width: channels of the trunk's last stage.
-        seed: of the random weights.
+        seed: seed of the random weights.
     """
 
     def __init__(self, num_factors: int, image_shape: Sequence[int], *, width: int = 96, seed: int = 0):
         super().__init__(image_shape)
         if num_factors < 1 or width < 4:
-            raise ValueError(f"num_factors must be 1 or more and width 4 or more; got {num_factors} and {width}.")
+            raise ValueError(
+                f"Expected num_factors to be 1 or more and width 4 or more, received {num_factors} and {width}."
+            )
         self.num_factors, self.width = int(num_factors), int(width)
         self._mean, self._scale = np.zeros(num_factors), np.ones(num_factors)
-        with _float32_from(seed):
+        with float32_from(seed):
             images = keras.Input(self.image_shape)
             maps = _convnet_maps(images, self.width)
             pooled = keras.layers.GlobalAveragePooling2D()(maps)
@@ -316,23 +325,25 @@ class PositionRegressor(_Judge):
         Args:
             images: (N, H, W, C) floats in [-1, 1].
             factors: (N, num_factors) floats, any units.
-            epochs, steps, batch_size, learning_rate, seed, augment, verbose: as for
-                `ImageClassifier.fit`; "symmetry" is refused, as it would move what is to be
-                located.
+            epochs, steps, batch_size, learning_rate, seed, augment, verbose: as for `ImageClassifier.fit`; "symmetry"
+                is refused, as it would move what is to be located.
 
         Returns:
             `{"loss": mean training loss, "steps": steps taken}`.
 
         Raises:
-            ValueError: on images or factors of another shape, type or range, or an augmentation
-                that does not fit.
+            ValueError: images or factors have another shape, type or range, or an augmentation does not fit.
         """
         if "symmetry" in augment:
-            raise ValueError(f"A regressor of positions cannot use 'symmetry'; got augment={augment}.")
+            raise ValueError(
+                f"Expected augmentations that leave positions as they are, received augment={augment}; a regressor of "
+                "positions cannot use 'symmetry'."
+            )
         factors = np.asarray(factors, dtype=np.float64)
         if factors.shape != (len(images), self.num_factors) or not np.isfinite(factors).all():
             raise ValueError(
-                f"factors must be finite and ({len(images)}, {self.num_factors}); got shape {factors.shape}."
+                f"Expected factors to be finite and ({len(images)}, {self.num_factors}), received shape "
+                f"{factors.shape}."
             )
         self._mean, self._scale = factors.mean(axis=0), factors.std(axis=0)
         if not (self._scale > 0).all():
@@ -351,8 +362,7 @@ class PositionRegressor(_Judge):
         )
 
     def predict(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
-        """Factors (N, num_factors), float32, in the units of `fit`, of images (N, H, W, C) in [-1,
-        1]."""
+        """Factors (N, num_factors), float32, in the units of `fit`, of images (N, H, W, C) in [-1, 1]."""
         outputs = self._predict(images, "outputs", batch_size)
         return (outputs * self._scale + self._mean).astype("float32")
 
@@ -364,11 +374,11 @@ class PositionRegressor(_Judge):
 
     @classmethod
     def load(cls, directory) -> "PositionRegressor":
-        """A regressor as it was saved.
+        """Returns a regressor as it was saved.
 
         Raises:
             FileNotFoundError: the folder holds no judge.
-            ValueError: it holds another kind of judge.
+            ValueError: the folder holds another kind of judge.
         """
         config = cls._read_config(directory)
         mean, scale = np.array(config.pop("mean")), np.array(config.pop("scale"))
@@ -379,8 +389,10 @@ class PositionRegressor(_Judge):
 
 
 def _convnet_maps(images, width: int):
-    """(B, H, W, C) -> (B, h, w, width), h and w about 8: a small trunk without batch norm, which
-    small sets would mislead."""
+    """A small trunk, (B, H, W, C) -> (B, h, w, width) with h and w about 8.
+
+    It has no batch norm, whose statistics are unreliable on small sets.
+    """
     size = images.shape[1:3]
     shrink = min(1.0, CONVNET_MAX_SIZE / max(size))
     x = _resize(images, [max(8, round(side * shrink)) for side in size])
@@ -398,7 +410,7 @@ def _convolution(x, filters: int, kernel: int, strides: int):
 
 
 def _centres_of_mass(maps, num_maps: int):
-    """(B, h, w, C) -> (B, 2 * num_maps): mean x and y, in [-1, 1], under softmax attention."""
+    """Mean x and y, in [-1, 1], under softmax attention: (B, h, w, C) -> (B, 2 * num_maps)."""
     height, width = maps.shape[1:3]
     scores = keras.layers.Conv2D(num_maps, 1)(maps)
     attention = ops.softmax(ops.reshape(scores, (-1, height * width, num_maps)), axis=1)
@@ -408,10 +420,10 @@ def _centres_of_mass(maps, num_maps: int):
 
 
 def _inception_maps(images, *, frozen_statistics: bool):
-    """(B, H, W, C) -> (B, h, w, 768): InceptionV3 to `mixed3`.
+    """InceptionV3 to `mixed3`, (B, H, W, C) -> (B, h, w, 768).
 
-    ImageNet's batch norm stays as it is; from random weights it is learnt, with a momentum that
-    forgets the first steps of a short training (the model's own 0.99 would still hold them).
+    ImageNet's batch norm stays as it is. From random weights it is learned, with a momentum of 0.9: with the model's
+    own 0.99, statistics would still reflect the first steps at the end of a short training.
     """
     x = _resize(images, [max(INCEPTION_MIN_SIZE, side) for side in images.shape[1:3]])
     if images.shape[-1] == 1:
@@ -432,15 +444,15 @@ def _resize(images, size: Sequence[int]):
 
 
 def _imagenet_inception() -> keras.Model | None:
-    """InceptionV3 to `mixed3` with ImageNet weights; warns and gives None where there are none."""
+    """InceptionV3 to `mixed3` with ImageNet weights; warns and returns None where they cannot be downloaded."""
     timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)  # a network that swallows packets must not hang the evaluation
+    socket.setdefaulttimeout(30)  # a network that drops packets must not block the evaluation
     try:
         full = keras.applications.InceptionV3(include_top=False, weights="imagenet")
     except Exception as error:  # Keras raises a bare Exception when a download fails
         warnings.warn(
-            f"ImageNet weights of InceptionV3 cannot be had ({error}); the classifier starts from "
-            f"random weights. Its features do not compare with those of a pretrained one.",
+            f"ImageNet weights of InceptionV3 could not be downloaded ({error}); the classifier starts from random "
+            "weights. Its features cannot be compared with those of a pretrained one.",
             UserWarning,
             stacklevel=3,
         )
@@ -451,10 +463,10 @@ def _imagenet_inception() -> keras.Model | None:
 
 
 @contextlib.contextmanager
-def _float32_from(seed: int) -> Iterator[None]:
-    """Layers made inside compute in float32 whatever the run does, with weights drawn from `seed`.
+def float32_from(seed: int) -> Iterator[None]:
+    """Layers made inside this block compute in float32 whatever the run does, with weights drawn from `seed`.
 
-    Keras draws its default seeds from `random`, whose state is put back.
+    Keras draws its default seeds from `random`, whose state is restored afterwards.
     """
     state, policy = random.getstate(), keras.config.dtype_policy()
     random.seed(seed)
@@ -467,15 +479,17 @@ def _float32_from(seed: int) -> Iterator[None]:
 
 
 class _Batches(keras.utils.PyDataset):
-    """`num_steps` augmented batches; batch i depends on the seed and i alone."""
+    """A sequence of `num_steps` augmented batches, of which batch i depends on the seed and i alone."""
 
     def __init__(self, images, targets, batch_size: int, seed: int, augment: Sequence[str]):
         super().__init__()
         unknown = set(augment) - set(AUGMENTATIONS)
         if unknown or isinstance(augment, str):
-            raise ValueError(f"augment must be a sequence of {AUGMENTATIONS}; got {augment!r}.")
+            raise ValueError(f"Expected augment to be a sequence of {AUGMENTATIONS}, received {augment!r}.")
         if not len(images) or batch_size < 1:
-            raise ValueError(f"Training needs images; got {len(images)}, batch_size={batch_size}.")
+            raise ValueError(
+                f"Expected images to train on and a batch_size of 1 or more, received {len(images)} and {batch_size}."
+            )
         self.images, self.targets = images, targets
         self.batch_size, self.seed, self.augment = batch_size, seed, augment
         self.steps_per_epoch = -(-len(images) // batch_size)
@@ -514,12 +528,12 @@ def _augmented(images: np.ndarray, names: Sequence[str], rng: np.random.Generato
 
 
 def _half_of_them(most: float, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count, 1, 1, 1): half 0, half uniform up to `most`."""
+    """Random amounts (count, 1, 1, 1), half of them 0 and the others uniform up to `most`."""
     amounts = most * rng.random(count) * (rng.random(count) < 0.5)
     return amounts.astype("float32")[:, None, None, None]
 
 
 def _shifted(images: np.ndarray, axis: int, by: int) -> np.ndarray:
-    """Images moved by one pixel, the edge repeated."""
+    """Images moved by one pixel, with the edge repeated."""
     size = images.shape[axis]
     return images.take(np.clip(np.arange(size) + by, 0, size - 1), axis=axis)

@@ -1,4 +1,4 @@
-"""From images to features: judges fitted on real images once, then kept beside the data.
+"""Judges that are trained on real images once and then kept in a folder, to be loaded by the next evaluation.
 
 The networks are in `tfdisent.downstream.classifier`.
 """
@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tfdisent import files
 from tfdisent.downstream.classifier import ImageClassifier, PositionRegressor
 
-_FINGERPRINT = "fit.json"
+FINGERPRINT = "fit.json"  # settings and checksum of the data that a kept judge was trained on
 
 
 def fit_classifier(
@@ -26,17 +27,17 @@ def fit_classifier(
     directory=None,
     verbose: int = 0,
 ) -> ImageClassifier:
-    """The classifier behind FID, KID, IS and CGAcc (DRAI Sec. III-C.2), fitted on real images.
+    """Returns the classifier behind FID, KID, IS and CGAcc (DRAI, Sec. III-C.2), trained on real images.
 
     Args:
         images: (N, H, W, C) floats in [-1, 1].
         labels: (N,) integers in [0, num_classes).
-        num_classes: K.
-        kind: "inception" (the paper's) or "convnet" (two CPU cores, small images).
+        num_classes: number of classes.
+        kind: "inception" (the paper's) or "convnet" (for two CPU cores and small images).
         epochs: passes over the images.
-        seed: of weights, order and augmentation.
-        directory: where to keep it. A judge that was fitted there with the same images, labels and
-            settings is loaded instead; another one is replaced.
+        seed: seed of weights, order and augmentation.
+        directory: where to keep the classifier. One that was trained with the same images, labels and settings and kept
+            there is loaded instead; any other is replaced.
         verbose: as in Keras's `fit`.
     """
     settings = {"num_classes": num_classes, "kind": kind, "epochs": epochs, "seed": seed}
@@ -58,7 +59,7 @@ def fit_position_regressor(
     directory=None,
     verbose: int = 0,
 ) -> PositionRegressor:
-    """A regressor of factors, fitted on images whose factors are known.
+    """Returns a regressor of factors, trained on images whose factors are known.
 
     Args:
         images: (N, H, W, C) floats in [-1, 1].
@@ -76,19 +77,21 @@ def fit_position_regressor(
 
 
 def _kept(judge_class: type, directory, fingerprint: dict, fit: Callable):
+    """The judge that is kept in a folder, if it was trained on the same; otherwise a new one, which replaces it."""
     if directory is None:
         return fit()
-    path = pathlib.Path(directory) / _FINGERPRINT
+    path = pathlib.Path(directory) / FINGERPRINT
     if path.is_file() and json.loads(path.read_text()) == fingerprint:
         return judge_class.load(directory)
     judge = fit()
-    path.unlink(missing_ok=True)  # written last: a killed save leaves no fingerprint
+    path.unlink(missing_ok=True)  # it is written last, so that a killed save leaves none
     judge.save(directory)
-    path.write_text(json.dumps(fingerprint) + "\n")
+    files.write_json(path, fingerprint)
     return judge
 
 
 def _fingerprint(settings: dict, *arrays) -> dict:
+    """The settings and a checksum of the arrays."""
     digest = hashlib.sha256()
     for array in map(np.ascontiguousarray, arrays):
         digest.update(f"{array.dtype}{array.shape}".encode())

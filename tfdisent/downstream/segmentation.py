@@ -1,12 +1,12 @@
-"""Segmentor of 2-D slices: a judge of what synthesised contrasts are good for.
+"""Segmentor of 2-D slices, which judges how well synthesised contrasts show a lesion.
 
 Xin et al. (TC-MGAN, ISBI 2020, https://arxiv.org/abs/2005.00925), whose segmentor Liu et al. (ISBI 2021), Table 2, use
 too: four contrasts of a slice as channels, the whole tumour as mask. The network is
 `tfdisent.networks.strided_unet`, trained with the Dice loss, smooth 1, Adam 1e-3, 30 epochs of batches of 64.
 
-Different from the public code: each channel of each slice is standardised (mean 0, variance 1) in the network itself.
-There, real contrasts come in [0, 1] and synthesised ones in [-1, 1], and what is trained on the first is not fair to
-the second; here both, and any other linear scale, are the same.
+Unlike in the public code, the network itself standardises each channel of each slice (mean 0, variance 1). There, real
+contrasts lie in [0, 1] and synthesised ones in [-1, 1], so that a network trained on the former is at a disadvantage
+with the latter; here both, and any other linear scale, give the same result.
 """
 
 import json
@@ -17,7 +17,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfdisent.downstream.classifier import _float32_from
+from tfdisent import files
+from tfdisent.downstream.classifier import float32_from
 from tfdisent.losses import dice_loss, soft_dice
 from tfdisent.networks import strided_unet
 
@@ -31,7 +32,7 @@ class Segmentor:
         filters: channels of the first stage, doubled from one to the next; 64 in the paper. 16 takes a quarter of the
             width and a sixteenth of the parameters, for two CPU cores.
         num_levels: how often the slice is halved, 4 in the paper.
-        seed: of the random weights.
+        seed: seed of the random weights.
 
     Attributes:
         network: the `keras.Model`, (B, H, W, C) to probabilities (B, H, W, 1), or (B, H, W, 1 + K) with the background
@@ -49,19 +50,19 @@ class Segmentor:
     ):
         self.image_shape = tuple(int(size) for size in image_shape)
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
-            raise ValueError(f"image_shape must be (H, W, C); got {tuple(image_shape)}.")
+            raise ValueError(f"Expected image_shape to be (H, W, C), received {tuple(image_shape)}.")
         if not 1 <= num_labels <= 255:
-            raise ValueError(f"num_labels must lie in [1, 255]; got {num_labels}.")
+            raise ValueError(f"Expected num_labels to lie in [1, 255], received {num_labels}.")
         if filters < 1 or num_levels < 1:
-            raise ValueError(f"filters and num_levels must be 1 or more; got {filters} and {num_levels}.")
+            raise ValueError(f"Expected filters and num_levels to be 1 or more, received {filters} and {num_levels}.")
         if any(size % 2**num_levels for size in self.image_shape[:2]):
             raise ValueError(
-                f"With num_levels={num_levels}, height and width must be multiples of {2**num_levels}; got image_shape "
-                f"{self.image_shape}. Crop or pad the slices, or take fewer levels."
+                f"With num_levels={num_levels}, expected height and width to be multiples of {2**num_levels}, received "
+                f"image_shape {self.image_shape}. Crop or pad the slices, or take fewer levels."
             )
         self.num_labels = int(num_labels)
         self.filters, self.num_levels = int(filters), int(num_levels)
-        with _float32_from(seed):
+        with float32_from(seed):
             self.network = strided_unet(
                 self.image_shape,
                 num_outputs=1 if num_labels == 1 else 1 + self.num_labels,
@@ -81,7 +82,7 @@ class Segmentor:
         smooth: float = 1.0,
         seed: int = 0,
     ) -> dict[str, float]:
-        """Trains with the Dice loss and Adam, from the weights that there are.
+        """Trains with the Dice loss and Adam, from the present weights.
 
         The loss of a slice is 1 - (2 I + smooth) / (A + B + smooth), mean over labels.
 
@@ -90,20 +91,20 @@ class Segmentor:
             masks: (N, H, W) or (N, H, W, 1), booleans or integers 0 to K; slices without any label may be among them.
             epochs: times that each slice is seen.
             batch_size: slices per step.
-            learning_rate: of Adam, constant.
-            smooth: more than 0; what an empty slice costs depends on it.
-            seed: of the order.
+            learning_rate: Adam's learning rate, constant.
+            smooth: above 0; the loss of an empty slice depends on it.
+            seed: seed of the order of slices.
 
         Returns:
             `{"loss": mean training loss of the last epoch, "steps": steps taken}`.
 
         Raises:
-            ValueError: on images or masks of another shape, type or range, masks without any label, or settings that
-                are no training.
+            ValueError: images or masks have another shape, type or range, no mask has a label, or a setting is out of
+                range.
         """
         if min(epochs, batch_size) < 1 or not learning_rate > 0 or not smooth > 0:
             raise ValueError(
-                f"epochs and batch_size must be 1 or more, learning_rate and smooth above 0; got {epochs}, "
+                f"Expected epochs and batch_size to be 1 or more, learning_rate and smooth above 0, received {epochs}, "
                 f"{batch_size}, {learning_rate} and {smooth}."
             )
         images = self._images(images)
@@ -111,7 +112,7 @@ class Segmentor:
         if not masks.any():
             raise ValueError(
                 f"The {len(masks)} masks are all empty: nothing to learn. Expected labels 1 to {self.num_labels} in "
-                f"some."
+                "some."
             )
 
         def loss(targets, outputs):
@@ -128,33 +129,33 @@ class Segmentor:
         return {"loss": float(mean_loss), "steps": epochs * len(batches)}
 
     def probabilities(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
-        """Of each label, float32 (N, H, W, K) in [0, 1], in images (N, H, W, C)."""
+        """Probability of each label, float32 (N, H, W, K) in [0, 1], in images (N, H, W, C)."""
         return self._foreground(self._outputs(images, batch_size))
 
     def predict(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
-        """The likeliest label, uint8 (N, H, W), 0 to K, in images (N, H, W, C); a single one above 0.5."""
+        """The likeliest label, uint8 (N, H, W), 0 to K, in images (N, H, W, C); a single label where it exceeds 0.5."""
         outputs = self._outputs(images, batch_size)
         labels = outputs[..., 0] > 0.5 if self.num_labels == 1 else outputs.argmax(axis=-1)
         return labels.astype("uint8")
 
     def score(self, images: np.ndarray, masks: np.ndarray, *, smooth: float = 1.0, batch_size: int = 64) -> np.ndarray:
-        """Dice of `predict` against masks, per slice and label, as the paper: (2 I + 1) / (A + B + 1).
+        """Dice of `predict` against masks, per slice and label, as in the paper: (2 I + 1) / (A + B + 1).
 
-        A slice without the label that is predicted without it scores 1. `tfdisent.metrics.dice` of the prediction has
-        other conventions.
+        A slice that has none of a label and is predicted to have none scores 1. `tfdisent.metrics.dice` follows other
+        conventions.
 
         Args:
             images, masks: as for `fit`.
-            smooth: more than 0, the 1 in the formula.
+            smooth: above 0, the 1 in the formula.
 
         Returns:
             float64 (N, K).
 
         Raises:
-            ValueError: on images or masks of another shape, type or range.
+            ValueError: images or masks have another shape, type or range.
         """
         if not smooth > 0:
-            raise ValueError(f"smooth must be above 0; got {smooth}.")
+            raise ValueError(f"Expected smooth to be above 0, received {smooth}.")
         predicted = self.predict(images, batch_size)
         masks = self._masks(masks, len(predicted))
         scores = soft_dice(self._one_hot(predicted), self._one_hot(masks), smooth=smooth)
@@ -167,22 +168,24 @@ class Segmentor:
         self.network.save_weights(directory / "segmentor.weights.h5")
         names = ("image_shape", "num_labels", "filters", "num_levels")
         config = {"segmentor": type(self).__name__} | {name: getattr(self, name) for name in names}
-        (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        files.write_json(directory / "config.json", config)
 
     @classmethod
     def load(cls, directory) -> "Segmentor":
-        """A segmentor as it was saved.
+        """Returns a segmentor as it was saved.
 
         Raises:
-            FileNotFoundError: the folder holds none.
-            ValueError: it holds something else.
+            FileNotFoundError: the folder holds no segmentor.
+            ValueError: the folder holds something else.
         """
         path = pathlib.Path(directory) / "config.json"
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: no segmentor is saved here (config.json is missing).")
+            raise FileNotFoundError(
+                f"Expected a saved segmentor in {path.parent}, but no segmentor is saved here: config.json is missing."
+            )
         config = json.loads(path.read_text())
         if config.pop("segmentor", None) != cls.__name__:
-            raise ValueError(f"{path}: this is not a saved {cls.__name__}.")
+            raise ValueError(f"Expected a saved {cls.__name__}, received {path}, which is not a saved {cls.__name__}.")
         segmentor = cls(**config)
         segmentor.network.load_weights(path.parent / "segmentor.weights.h5")
         return segmentor
@@ -196,24 +199,24 @@ class Segmentor:
         return np.concatenate([np.zeros((0, *self.network.output_shape[1:]), "float32"), *parts])
 
     def _foreground(self, outputs):
-        """Probabilities without the background's, where they have it."""
+        """Probabilities of the labels alone, without the background's."""
         return outputs[..., -self.num_labels :]
 
     def _one_hot(self, masks: np.ndarray) -> np.ndarray:
-        """(B, H, W) -> (B, H, W, K)."""
+        """Label maps (B, H, W) as masks of the labels 1 to K, (B, H, W, K)."""
         return (masks[..., None] == np.arange(1, 1 + self.num_labels)).astype("float32")
 
     def _images(self, images) -> np.ndarray:
         images = np.asarray(images)
         if images.ndim != 4 or images.shape[1:] != self.image_shape:
             raise ValueError(
-                f"Images must have shape (N, {', '.join(map(str, self.image_shape))}), which this segmentor was made "
-                f"for; got {images.shape}."
+                f"Expected images to have shape (N, {', '.join(map(str, self.image_shape))}), which this segmentor was "
+                f"made for, received {images.shape}."
             )
         images = images.astype("float32")
         if not np.isfinite(images).all():
             raise ValueError(
-                f"Images must be finite; got {np.count_nonzero(~np.isfinite(images))} values that are not."
+                f"Expected images to be finite, received {np.count_nonzero(~np.isfinite(images))} values that are not."
             )
         return images
 
@@ -224,12 +227,12 @@ class Segmentor:
             masks = masks[..., 0]
         if masks.shape != expected or masks.dtype.kind not in "bui":
             raise ValueError(
-                f"Masks must be {expected}, one per image, of integers or booleans; got shape {masks.shape} of "
-                f"{masks.dtype}."
+                f"Expected masks to be {expected}, one per image, of integers or booleans, received shape "
+                f"{masks.shape} of {masks.dtype}."
             )
         if masks.size and not 0 <= masks.min() <= masks.max() <= self.num_labels:
             raise ValueError(
-                f"Masks must hold labels 0 to {self.num_labels}; got {masks.min()} to {masks.max()}. For one "
-                f"foreground: masks > 0."
+                f"Expected masks to hold labels 0 to {self.num_labels}, received {masks.min()} to {masks.max()}. For "
+                "one foreground: masks > 0."
             )
         return masks

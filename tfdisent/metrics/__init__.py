@@ -1,8 +1,7 @@
 """Metrics: functions of arrays and features, never of models, computed in float64.
 
-Importing this module imports no TensorFlow and no Keras: what TF-GAN computes (Frechet and kernel
-distance, Inception score) loads TensorFlow at the first call. Networks that judge images are in
-`tfdisent.downstream.judge`.
+Importing this module imports neither TensorFlow nor Keras: what TF-GAN computes (Fréchet and kernel distance, Inception
+score) loads TensorFlow at the first call. Networks that judge images are in `tfdisent.downstream.judge`.
 """
 
 from tfdisent.metrics.disentanglement import (

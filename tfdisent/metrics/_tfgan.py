@@ -1,9 +1,9 @@
-"""TF-GAN's `eval/classifier_metrics.py`, loaded alone.
+"""TF-GAN's `eval/classifier_metrics.py`, loaded without the rest of TF-GAN.
 
-`import tensorflow_gan` fails on TensorFlow >= 2.16 (its training code wants `tf.estimator`) and on
-Python >= 3.12 (`distutils`, `pkg_resources`). The module that computes FID, KID and IS needs none
-of that, only TensorFlow and TensorFlow Probability. It is imported here below empty stand-ins of
-its parent packages, so that their `__init__` do not run.
+`import tensorflow_gan` fails on TensorFlow >= 2.16 (its training code needs `tf.estimator`) and on Python >= 3.12
+(`distutils`, `pkg_resources`). The module that computes Fréchet distance (FID), kernel distance (KID) and Inception
+score (IS) needs only TensorFlow and TensorFlow Probability. It is imported here under empty stand-ins of its parent
+packages, so that their `__init__` do not run.
 """
 
 import contextlib
@@ -23,16 +23,16 @@ _PIP = "pip install tensorflow tensorflow-gan tensorflow-probability tf-keras"
 
 @functools.cache
 def classifier_metrics() -> types.ModuleType:
-    """TF-GAN's module `classifier_metrics`.
+    """Returns TF-GAN's module `classifier_metrics`.
 
     Raises:
-        ImportError: TensorFlow, TF-GAN or TensorFlow Probability is missing; names the pip command.
+        ImportError: TensorFlow, TF-GAN or TensorFlow Probability is missing; the message has the pip command.
     """
     for package in ("tensorflow", "tensorflow_gan", "tensorflow_probability"):
         if package not in sys.modules and importlib.util.find_spec(package) is None:
             raise ImportError(
-                f"FID, KID and IS are computed by TF-GAN, and the package {package!r} is not "
-                f"installed. Install what is missing with `{_PIP}`."
+                f"FID, KID and IS are computed by TF-GAN, and the package {package!r} is not installed. Install what "
+                f"is missing with `{_PIP}`."
             )
     with _stand_ins(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorFlow Probability: distutils is deprecated
@@ -40,17 +40,17 @@ def classifier_metrics() -> types.ModuleType:
             return importlib.import_module("tensorflow_gan.python.eval.classifier_metrics")
         except ImportError as error:
             raise ImportError(
-                f"TF-GAN's classifier_metrics does not load: {error}. Bring its parts up to date "
-                f"with `{_PIP} setuptools --upgrade`."
+                f"TF-GAN's classifier_metrics does not load: {error}. Bring its parts up to date with `{_PIP} "
+                "setuptools --upgrade`."
             ) from error
 
 
 @contextlib.contextmanager
 def _stand_ins() -> Iterator[None]:
-    """Puts empty packages in `sys.modules` and takes out all of TF-GAN afterwards.
+    """Puts empty packages into `sys.modules` and removes all of TF-GAN from it afterwards.
 
-    A later `import tensorflow_gan` then runs (or fails) as if nothing had been here. Where TF-GAN
-    has been imported in full already, that import is used.
+    A later `import tensorflow_gan` then runs (or fails) as if this had not happened. If TF-GAN has been imported in
+    full already, that import is used.
     """
     if "tensorflow_gan" in sys.modules:
         yield
@@ -69,9 +69,9 @@ def _stand_ins() -> Iterator[None]:
 
 @contextlib.contextmanager
 def on_cpu() -> Iterator[types.ModuleType]:
-    """The module, to be used inside: on the CPU, as the float64 of GPUs differs from card to card.
+    """Gives TF-GAN's module for use inside the block, on the CPU, as float64 results of GPUs differ between cards.
 
-    TensorFlow's log of its own deprecations, which TF-GAN's code causes, is silent meanwhile.
+    TensorFlow's warnings of deprecations, which TF-GAN's code causes, are silent meanwhile.
     """
     module = classifier_metrics()
     logger = logging.getLogger("tensorflow")

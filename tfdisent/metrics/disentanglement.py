@@ -1,7 +1,7 @@
-"""How well content and style are kept apart, told from codes, factors and predictions alone.
+"""How well content and style are kept apart, measured from codes, factors and predictions alone.
 
-DRAI is Havaei et al., Conditional generation of medical images via disentangled adversarial
-inference, https://arxiv.org/abs/2012.04764.
+DRAI is Havaei et al., Conditional generation of medical images via disentangled adversarial inference,
+https://arxiv.org/abs/2012.04764.
 """
 
 import numpy as np
@@ -17,31 +17,31 @@ def cross_image_feature_consistency(
     style_b: np.ndarray,
     style_bb: np.ndarray,
 ) -> dict[str, float]:
-    """CIFC error of pairs of images (I_a, I_b); 0 is perfect.
+    """Cross-image feature consistency (CIFC), an error of pairs of images (I_a, I_b); 0 is perfect.
 
     Hybrids `I_ab = G(c_a, z_b)` and `I_ba = G(c_b, z_a)` are encoded again and swapped back,
     `I_aa = G(c(I_ab), z(I_ba))` and `I_bb = G(c(I_ba), z(I_ab))`; then (DRAI, Eq. 19)
 
         CIFC = E_(a,b) |z_a - z_aa| + |c_a - c_aa| + |z_b - z_bb| + |c_b - c_bb|
 
-    where c and z are the inferred codes. The paper does not name its norm: here |.| is the mean
-    absolute difference over a code's entries. As it scales with the codes (codes that collapse to a
-    point score 0), the relative value goes beside it.
+    where c and z are the inferred codes. The paper does not name its norm: here |.| is the mean absolute difference
+    over a code's entries. It scales with the codes (codes that collapse to a point score 0), so report the relative
+    value beside it.
 
     Args:
         content_a, content_b: (N, C), codes of the originals; pairs drawn at random.
         content_aa, content_bb: (N, C), codes of the reconstructions.
-        style_a, style_b, style_aa, style_bb: (N, S), likewise.
+        style_a, style_b, style_aa, style_bb: (N, S), the style codes of the same images.
 
     Returns:
         value: CIFC.
         std: its standard deviation over pairs.
-        relative: CIFC divided by what it would be if I_aa were I_b and I_bb were I_a, so 1 is as
-            bad as another image's codes; nan when all codes are one point.
+        relative: CIFC divided by what it would be if I_aa were I_b and I_bb were I_a, so 1 is as bad as another image's
+            codes; nan when all codes are one point.
         content, style: the two codes' shares of `value`.
 
     Raises:
-        ValueError: shapes do not fit or values are not finite.
+        ValueError: shapes do not match or values are not finite.
     """
     content_a, content_aa, content_b, content_bb = _same_shape(
         content_a=content_a, content_aa=content_aa, content_b=content_b, content_bb=content_bb
@@ -50,7 +50,9 @@ def cross_image_feature_consistency(
         style_a=style_a, style_aa=style_aa, style_b=style_b, style_bb=style_bb
     )
     if len(content_a) != len(style_a):
-        raise ValueError(f"Expected as many content codes as style codes; got {len(content_a)} and {len(style_a)}.")
+        raise ValueError(
+            f"Expected as many content codes as style codes, received {len(content_a)} and {len(style_a)}."
+        )
     content = _distance(content_a, content_aa) + _distance(content_b, content_bb)
     style = _distance(style_a, style_aa) + _distance(style_b, style_bb)
     pairs = content + style
@@ -67,10 +69,10 @@ def cross_image_feature_consistency(
 def distance_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Distance correlation of two sets of codes, in [0, 1].
 
-    0 for independent, 1 for equal up to a shift, a rotation and a scale; sees dependence that is
-    not linear, between codes of different widths (Szekely, Rizzo and Bakirov 2007, Def. 3-5,
-    https://arxiv.org/abs/0803.4101). This is the V-statistic: at finite N it is above 0 for
-    independent codes too, the more the wider they are. Takes N x N memory (200 MB at N = 5000).
+    It is 0 for independent codes and 1 for codes that are equal up to a shift, a rotation and a scale. It detects
+    nonlinear dependence, also between codes of different widths (Szekely, Rizzo and Bakirov 2007, Def. 3-5,
+    https://arxiv.org/abs/0803.4101). This is the V-statistic: at finite N it is above 0 for independent codes too, the
+    more so the wider they are. Takes N x N memory (200 MB at N = 5000).
 
     Args:
         a: (N, A) or (N,).
@@ -84,7 +86,7 @@ def distance_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """
     a, b = _columns("a", a), _columns("b", b)
     if len(a) != len(b) or len(a) < 2:
-        raise ValueError(f"a and b must have the same length, 2 or more; got {len(a)} and {len(b)}.")
+        raise ValueError(f"Expected a and b to have the same length, 2 or more, received {len(a)} and {len(b)}.")
     a, b = _centred_distances(a), _centred_distances(b)
     variances = np.mean(a * a) * np.mean(b * b)
     if variances <= 0:
@@ -93,7 +95,7 @@ def distance_correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def coefficient_of_determination(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, float]:
-    """R^2 per column, and its mean over columns.
+    """Returns R^2, the coefficient of determination, per column, and its mean over columns.
 
     `1 - sum (true - predicted)^2 / sum (true - mean)^2`: 1 is perfect, 0 is as good as the mean,
     negative is worse.
@@ -103,8 +105,7 @@ def coefficient_of_determination(true: np.ndarray, predicted: np.ndarray) -> tup
         predicted: the same shape.
 
     Raises:
-        ValueError: shapes differ, values are not finite, or a column of `true` is constant (R^2 is
-            undefined there).
+        ValueError: shapes differ, values are not finite, or a column of `true` is constant, where R^2 is undefined.
     """
     true, predicted = _regression_pair(true, predicted)
     residual = np.sum((true - predicted) ** 2, axis=0)
@@ -113,9 +114,9 @@ def coefficient_of_determination(true: np.ndarray, predicted: np.ndarray) -> tup
 
 
 def squared_correlation(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, float]:
-    """Squared Pearson correlation per column, in [0, 1], and its mean over columns.
+    """Returns the squared Pearson correlation per column, in [0, 1], and its mean over columns.
 
-    Blind to offset, scale and sign. A constant column of `predicted` scores 0.
+    It is insensitive to offset, scale and sign. A constant column of `predicted` scores 0.
 
     Args:
         true: (N, F) or (N,).
@@ -133,15 +134,15 @@ def squared_correlation(true: np.ndarray, predicted: np.ndarray) -> tuple[np.nda
 
 
 def linear_probe_accuracy(codes: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> float:
-    """Accuracy with which logistic regression tells the label from a code, in [0, 1].
+    """Returns the accuracy with which logistic regression predicts the label from a code, in [0, 1].
 
-    Fitted on one half, scored on the other; halves are stratified by label. Chance is the share of
-    the most frequent label.
+    It is fitted on one half and scored on the other; the halves are stratified by label. Chance is the share of the
+    most frequent label.
 
     Args:
         codes: (N, D).
         labels: (N,) integers, 2 or more of each label that occurs.
-        seed: of the split.
+        seed: seed of the split.
 
     Raises:
         ValueError: lengths differ, values are not finite, or a label occurs once.
@@ -151,11 +152,11 @@ def linear_probe_accuracy(codes: np.ndarray, labels: np.ndarray, *, seed: int = 
 
     codes, labels = _columns("codes", codes), np.asarray(labels)
     if labels.shape != (len(codes),):
-        raise ValueError(f"labels must have shape ({len(codes)},), one per code; got {labels.shape}.")
+        raise ValueError(f"Expected labels to have shape ({len(codes)},), one per code, received {labels.shape}.")
     values, counts = np.unique(labels, return_counts=True)
     if len(values) < 2 or counts.min() < 2:
         raise ValueError(
-            f"A probe needs two labels or more, each twice or more; got labels {values.tolist()}, "
+            f"Expected two labels or more for a probe, each twice or more, received labels {values.tolist()}, "
             f"{counts.tolist()} times."
         )
     train, test = train_test_split(np.arange(len(codes)), test_size=0.5, stratify=labels, random_state=seed)
@@ -165,25 +166,24 @@ def linear_probe_accuracy(codes: np.ndarray, labels: np.ndarray, *, seed: int = 
 
 
 def linear_probe_r2(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, float]:
-    """R^2 with which ridge regression tells each factor from a code, per factor and mean.
+    """Returns R^2 of ridge regression of each factor from a code, per factor, and the mean.
 
-    Fitted on one half, scored on the other; the ridge is chosen in the first half by leave-one-out.
+    It is fitted on one half and scored on the other; the ridge is chosen in the first half by leave-one-out.
 
     Args:
         codes: (N, D), N >= 4.
         factors: (N, F) or (N,).
-        seed: of the split.
+        seed: seed of the split.
 
     Raises:
-        ValueError: lengths differ, values are not finite, or a factor is constant in the second
-            half.
+        ValueError: lengths differ, values are not finite, or a factor is constant in the second half.
     """
     from sklearn.linear_model import RidgeCV
 
     codes, factors = _columns("codes", codes), _columns("factors", factors)
     if len(codes) != len(factors) or len(codes) < 4:
         raise ValueError(
-            f"codes and factors must have the same length, 4 or more; got {len(codes)} and {len(factors)}."
+            f"Expected codes and factors to have the same length, 4 or more, received {len(codes)} and {len(factors)}."
         )
     train, test = np.array_split(np.random.default_rng(seed).permutation(len(codes)), 2)
     codes = _standardised(codes, train)
@@ -196,7 +196,7 @@ def _columns(name: str, values) -> np.ndarray:
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or values.size == 0 or not np.isfinite(values).all():
         raise ValueError(
-            f"{name} must be finite and (N, D) or (N,); got shape {values.shape}, "
+            f"Expected {name} to be finite and (N, D) or (N,), received shape {values.shape}, "
             f"{np.count_nonzero(~np.isfinite(values))} values not finite."
         )
     return values
@@ -206,7 +206,7 @@ def _same_shape(**codes) -> list[np.ndarray]:
     arrays = {name: _columns(name, values) for name, values in codes.items()}
     shapes = {name: array.shape for name, array in arrays.items()}
     if len(set(shapes.values())) > 1:
-        raise ValueError(f"Codes of one kind must have one shape; got {shapes}.")
+        raise ValueError(f"Expected codes of one kind to have one shape, received {shapes}.")
     return list(arrays.values())
 
 
@@ -215,8 +215,8 @@ def _regression_pair(true, predicted) -> tuple[np.ndarray, np.ndarray]:
     constant = np.flatnonzero(np.ptp(true, axis=0) == 0)
     if len(constant):
         raise ValueError(
-            f"Column {constant[0]} of the true values is constant over {len(true)} rows: "
-            f"nothing to explain. Leave it out."
+            f"Column {constant[0]} of the true values is constant over {len(true)} rows: there is nothing to explain. "
+            "Leave it out."
         )
     return true, predicted
 

@@ -1,7 +1,7 @@
 """Likeness of images to their truth: mean absolute error, PSNR and SSIM, one value per image.
 
-What a value means hangs on the range, the window and the region: say them beside it. Take the mean over images, and
-leave out those that are NaN (an empty mask), with `np.nanmean`.
+What a value means depends on the range, the window and the region: report them beside it. Take the mean over images
+with `np.nanmean`, which leaves out images whose mask is empty.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,14 +13,14 @@ K1, K2 = 0.01, 0.03
 
 
 def mean_absolute_error(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """Mean of |a - b| over an image's pixels and channels, in the images' units; 0 for equal images.
+    """Returns the mean of |a - b| over each image's pixels and channels, in the images' units; 0 for equal images.
 
     Papers also report the sum: the "L1" of Liu et al. (ISBI 2021), Table 1, fits the mean for images in [0, 1] times
     H x W.
 
     Args:
         a, b: finite numbers (N, H, W) or (N, H, W, C).
-        mask: booleans, or 0 and 1, (N, H, W): the pixels that count.
+        mask: booleans, or 0 and 1, (N, H, W): the pixels that count; by default all of them.
 
     Returns:
         (N,) float64; NaN where a mask is empty.
@@ -37,14 +37,14 @@ def psnr(
     data_range: float | np.ndarray,
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Peak signal-to-noise ratio, 10 log10(data_range^2 / mean squared error), in dB; infinite for equal images.
+    """Returns the peak signal-to-noise ratio, 10 log10(data_range^2 / mean squared error), in dB; infinite if equal.
 
     Equals scikit-image's `peak_signal_noise_ratio` of each image.
 
     Args:
         a, b: finite numbers (N, H, W) or (N, H, W, C).
-        data_range: the range that values can have, 2 for images in [-1, 1], and not the range that they happen to have,
-            with which values of different images do not compare; one number or one per image (N,).
+        data_range: the range that values can have, 2 for images in [-1, 1]; one number or one per image (N,). With the
+            range that an image happens to have, values of different images cannot be compared.
         mask: booleans, or 0 and 1, (N, H, W): the pixels that the mean is taken over.
 
     Returns:
@@ -70,7 +70,7 @@ def ssim(
     sigma: float | None = None,
     sample_covariance: bool = True,
 ) -> np.ndarray:
-    """Structural similarity, mean over an image's pixels and channels, in [-1, 1]; 1 for equal images.
+    """Returns the structural similarity, mean over each image's pixels and channels, in [-1, 1]; 1 for equal images.
 
     Source: Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE TIP 13, 600
     (2004), Eq. 13, https://doi.org/10.1109/TIP.2003.819861; K1 = 0.01, K2 = 0.03. A pixel counts when its whole window
@@ -101,8 +101,8 @@ def ssim(
     weights = _window(window_size, sigma)
     if min(a.shape[1:3]) < len(weights):
         raise ValueError(
-            f"SSIM's window of {len(weights)} x {len(weights)} does not fit into images of shape {a.shape}. Choose a "
-            f"smaller window_size or sigma, and name it beside the value."
+            f"Expected a window within the images: SSIM's window of {len(weights)} x {len(weights)} does not fit into "
+            f"images of shape {a.shape}. Choose a smaller window_size or sigma, and name it beside the value."
         )
     num_pixels = len(weights) ** 2
     correction = num_pixels / (num_pixels - 1) if sample_covariance else 1.0
@@ -116,7 +116,7 @@ def ssim(
 
 
 def _similarity(x, y, data_range: float, weights, correction: float) -> np.ndarray:
-    """SSIM of every window that lies in the images."""
+    """SSIM of every window that lies within two images."""
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     mean_x, mean_y = _windowed(x, weights), _windowed(y, weights)
     product, squares = mean_x * mean_y, mean_x**2 + mean_y**2
@@ -142,23 +142,24 @@ def _window(window_size: int | None, sigma: float | None) -> np.ndarray:
     if sigma is None:
         window_size = 7 if window_size is None else window_size
         if window_size < 3 or window_size % 2 != 1:
-            raise ValueError(f"window_size must be odd, 3 or more; got {window_size}.")
+            raise ValueError(f"Expected window_size to be odd, 3 or more, received {window_size}.")
         return np.full(int(window_size), 1 / window_size)
     if window_size is not None:
         raise ValueError(
-            f"Give either window_size (uniform) or sigma (Gaussian); got window_size={window_size} and sigma={sigma}."
+            f"Expected either window_size (uniform) or sigma (Gaussian), received window_size={window_size} and "
+            f"sigma={sigma}."
         )
     if not 0 < sigma < np.inf or int(3.5 * sigma + 0.5) < 1:
-        raise ValueError(f"sigma must be finite and 0.15 pixels or more; got {sigma}.")
+        raise ValueError(f"Expected sigma to be finite and 0.15 pixels or more, received {sigma}.")
     reach = int(3.5 * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     return weights / weights.sum()
 
 
 def _per_image(function: Callable, a, b, masks, *arguments) -> np.ndarray:
-    """Means of `function(x, y, ...)` over pixels inside and channels, NaN of none: (N,).
+    """Means (N,) of `function(x, y, ...)` over channels and the pixels inside the mask; NaN where there are none.
 
-    x and y are one pair of images in float64, and with them comes one entry of each further argument.
+    x and y are one pair of images in float64; one entry of each further argument is passed with them.
     """
     means = np.full(len(a), np.nan)
     for k, (x, y, inside, *own) in enumerate(zip(a, b, masks, *arguments, strict=True)):
@@ -170,10 +171,10 @@ def _per_image(function: Callable, a, b, masks, *arguments) -> np.ndarray:
 
 
 def _checked(a, b, mask) -> tuple[np.ndarray, np.ndarray, Sequence]:
-    """Images, and for each its mask (H, W) or None."""
+    """The two sets of images as arrays, and for each pair its mask (H, W) or None."""
     a, b = _images("a", a), _images("b", b)
     if a.shape != b.shape:
-        raise ValueError(f"a and b must have the same shape; got {a.shape} and {b.shape}.")
+        raise ValueError(f"Expected a and b to have the same shape, received {a.shape} and {b.shape}.")
     return a, b, [None] * len(a) if mask is None else _mask(mask, a.shape[:3])
 
 
@@ -181,13 +182,15 @@ def _images(name: str, images) -> np.ndarray:
     images = np.asarray(images)
     if images.ndim not in (3, 4) or 0 in images.shape[1:] or images.dtype.kind not in "biuf":
         raise ValueError(
-            f"{name} must be real numbers (N, H, W) or (N, H, W, C); got {images.dtype} of shape {images.shape}."
+            f"Expected {name} to be real numbers (N, H, W) or (N, H, W, C), received {images.dtype} of shape "
+            f"{images.shape}."
         )
     finite = np.isfinite(images)
     if not finite.all():
         bad = np.flatnonzero(~finite.all(axis=tuple(range(1, images.ndim))))
         raise ValueError(
-            f"{name} must be finite; got {np.count_nonzero(~finite)} values that are not, the first in image {bad[0]}."
+            f"Expected {name} to be finite, received {np.count_nonzero(~finite)} values that are not, the first in "
+            f"image {bad[0]}."
         )
     return images
 
@@ -195,22 +198,24 @@ def _images(name: str, images) -> np.ndarray:
 def _mask(mask, shape: tuple[int, ...]) -> np.ndarray:
     mask = np.asarray(mask)
     if mask.shape != shape:
-        raise ValueError(f"mask must be {shape}, one per image; got shape {mask.shape}.")
+        raise ValueError(f"Expected mask to be {shape}, one per image, received shape {mask.shape}.")
     if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
         raise ValueError(
-            f"mask must hold booleans, or 0 and 1; got {mask.dtype} from {mask.min()} to {mask.max()}. Of labels: "
-            f"mask == label."
+            f"Expected mask to hold booleans, or 0 and 1, received {mask.dtype} from {mask.min()} to {mask.max()}. Of "
+            "label maps: mask == label."
         )
     return mask.astype(bool)
 
 
 def _data_range(data_range, num_images: int) -> np.ndarray:
-    """(N,) float64."""
+    """The range of each image, (N,) float64."""
     data_range = np.asarray(data_range, dtype=np.float64)
     if data_range.shape not in ((), (num_images,)):
         raise ValueError(
-            f"data_range must be one number or one per image ({num_images},); got shape {data_range.shape}."
+            f"Expected data_range to be one number or one per image ({num_images},), received shape {data_range.shape}."
         )
     if not (np.isfinite(data_range) & (data_range > 0)).all():
-        raise ValueError(f"data_range must be positive and finite; got {data_range.min()} to {data_range.max()}.")
+        raise ValueError(
+            f"Expected data_range to be positive and finite, received {data_range.min()} to {data_range.max()}."
+        )
     return np.broadcast_to(data_range, (num_images,))

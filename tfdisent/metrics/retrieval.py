@@ -5,61 +5,58 @@ from scipy.spatial.distance import cdist
 
 
 def nearest(query_codes: np.ndarray, database_codes: np.ndarray, top: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """The `top` nearest database entries of each query by mean absolute error between codes.
+    """Finds the `top` nearest database entries of each query by mean absolute error between codes.
 
     Args:
         query_codes: (Q, D).
         database_codes: (N, D) with N >= top.
-        top: how many to return.
+        top: number of entries to return for each query.
 
     Returns:
-        indices (Q, top) into the database, nearest first, ties by lower index; and distances (Q,
-        top), float64.
+        indices (Q, top) into the database, nearest first, ties by lower index; and distances (Q, top), float64.
 
     Raises:
-        ValueError: shapes do not fit, values are not finite, or top is not in [1, N].
+        ValueError: shapes do not match, values are not finite, or top is not in [1, N].
     """
     query_codes = _codes("query_codes", query_codes)
     database_codes = _codes("database_codes", database_codes)
     if query_codes.shape[1] != database_codes.shape[1]:
         raise ValueError(
-            f"query_codes and database_codes must have the same width; got shapes "
-            f"{query_codes.shape} and {database_codes.shape}."
+            f"Expected query_codes and database_codes to have the same width, received shapes {query_codes.shape} and "
+            f"{database_codes.shape}."
         )
     if not 1 <= top <= len(database_codes):
-        raise ValueError(f"top must lie in [1, {len(database_codes)}], the database's size; got {top}.")
+        raise ValueError(f"Expected top to lie in [1, {len(database_codes)}], the database's size, received {top}.")
     distances = cdist(query_codes, database_codes, "cityblock") / query_codes.shape[1]
     indices = np.argsort(distances, axis=1, kind="stable")[:, :top]
     return indices, np.take_along_axis(distances, indices, axis=1)
 
 
 def disagreement_divergence(query_labels: np.ndarray, retrieved_labels: np.ndarray) -> float:
-    """Mean squared error between the attributes of a query and of what was retrieved for it.
+    """Returns the mean squared error between the attributes of queries and of the images retrieved for them.
 
-    Mean over attributes, retrieved images and queries, so it is in squared units of the attributes.
-    (The paper's values, 1.4 to 3, exceed 1: its vectors hold more than zeros and ones, or it sums
-    over attributes; it does not say which.)
+    The mean is over attributes, retrieved images and queries, so it is in squared units of the attributes. (The paper's
+    values, 1.4 to 3, exceed 1: its vectors hold more than zeros and ones, or it sums over attributes; it does not say
+    which.)
 
     Args:
-        query_labels: (Q, A) attribute vectors: the condition, and what else is known (nodule size).
+        query_labels: (Q, A) attribute vectors: the condition, and other attributes that are known (nodule size).
         retrieved_labels: (Q, top, A), `database_labels[indices]` with the indices of `nearest`.
 
     Raises:
-        ValueError: shapes do not fit.
+        ValueError: shapes do not match.
     """
     query_labels, retrieved_labels = _labels(query_labels, retrieved_labels)
     return float(np.mean((retrieved_labels - query_labels[:, None]) ** 2))
 
 
 def label_overlap(query_labels: np.ndarray, retrieved_labels: np.ndarray, database_labels: np.ndarray) -> float:
-    """Percentage of queries whose ground truth label is found among the labels of the retrieved
-    images, in [0, 100].
+    """Returns the percentage, 0 to 100, of queries whose ground truth label is among those of the retrieved images.
 
-    The ground truth of a query is the database image with the smallest disagreement divergence from
-    it; its label is found when a retrieved image has an attribute vector at that same smallest
-    divergence (which counts ties as found). The paper's one sentence could also mean a share of
-    attributes, but binary attributes would then agree by chance far more often than its 35 % for
-    pixel matching.
+    The ground truth of a query is the database image with the smallest disagreement divergence from it. Its label is
+    found when a retrieved image has an attribute vector at that same smallest divergence, so that ties count as found.
+    The paper's one sentence could also mean a share of attributes, but binary attributes would then agree by chance far
+    more often than its 35 % for pixel matching.
 
     Args:
         query_labels: (Q, A) attribute vectors.
@@ -67,14 +64,14 @@ def label_overlap(query_labels: np.ndarray, retrieved_labels: np.ndarray, databa
         database_labels: (N, A), of all images that could have been retrieved.
 
     Raises:
-        ValueError: shapes do not fit.
+        ValueError: shapes do not match.
     """
     query_labels, retrieved_labels = _labels(query_labels, retrieved_labels)
     database_labels = np.asarray(database_labels, dtype=np.float64)
     if database_labels.ndim != 2 or database_labels.shape[1] != query_labels.shape[1]:
         raise ValueError(
-            f"database_labels must be (N, {query_labels.shape[1]}), as wide as query_labels; got "
-            f"shape {database_labels.shape}."
+            f"Expected database_labels to be (N, {query_labels.shape[1]}), as wide as query_labels, received shape "
+            f"{database_labels.shape}."
         )
     best = cdist(query_labels, database_labels, "sqeuclidean").min(axis=1)
     found = ((retrieved_labels - query_labels[:, None]) ** 2).sum(axis=-1).min(axis=1)
@@ -85,7 +82,7 @@ def _codes(name: str, codes) -> np.ndarray:
     codes = np.asarray(codes, dtype=np.float64)
     if codes.ndim != 2 or codes.size == 0 or not np.isfinite(codes).all():
         raise ValueError(
-            f"{name} must be finite and (N, D), one code per row; got shape {codes.shape}, "
+            f"Expected {name} to be finite and (N, D), one code per row, received shape {codes.shape}, "
             f"{np.count_nonzero(~np.isfinite(codes))} values not finite."
         )
     return codes
@@ -97,7 +94,7 @@ def _labels(query_labels, retrieved_labels) -> tuple[np.ndarray, np.ndarray]:
     shape = retrieved_labels.shape
     if query_labels.ndim != 2 or len(shape) != 3 or (shape[0], shape[2]) != query_labels.shape:
         raise ValueError(
-            f"Expected query_labels (Q, A) and retrieved_labels (Q, top, A); got shapes "
-            f"{query_labels.shape} and {shape}."
+            f"Expected query_labels (Q, A) and retrieved_labels (Q, top, A), received shapes {query_labels.shape} and "
+            f"{shape}."
         )
     return query_labels, retrieved_labels

@@ -1,13 +1,13 @@
 """Overlap of segmentations: Dice and intersection over union, per case and per label.
 
-A case is one entry along the first axis, whatever follows: slices (N, H, W) give values per slice, volumes
-(N, D, H, W) values per volume. The two differ, as do labels taken one by one or pooled, and what a case without any
-foreground counts. What the papers do:
+A case is one entry along the first axis: slices (N, H, W) give values per slice, volumes (N, D, H, W) values per
+volume. The two differ; so do labels scored one by one or pooled, and the values of a case without any foreground. What
+the papers do:
 
     unified     per slice, `smooth=1`, mean over slices: a slice without tumour that is predicted empty scores 1
     mmsdnet     organs pooled (`pooled=True`) and one by one, per slice, mean over slices, then over volumes; `empty=1`
-    margin      mean over the three tumour labels; nothing said of empty ones
-    harmonize   Dice and IoU per label; nothing said of empty ones
+    margin      mean over the three tumour labels; the paper does not say what empty ones count
+    harmonize   Dice and IoU per label; the paper does not say what empty ones count
 """
 
 from collections.abc import Sequence
@@ -24,16 +24,15 @@ def dice(
     smooth: float = 0.0,
     empty: float = np.nan,
 ) -> np.ndarray:
-    """Dice coefficient, (2 |A and B| + smooth) / (|A| + |B| + smooth), in [0, 1]; the F1 score of pixels.
+    """Returns the Dice coefficient, (2 |A and B| + smooth) / (|A| + |B| + smooth), in [0, 1]; the F1 score of pixels.
 
     Args:
         a, b: label maps or binary masks, integers or booleans (N, ...).
-        labels: which labels to score one by one; others count as background. None: all that is not 0 is one
-            foreground.
-        pooled: sum intersections and sizes over the labels before the ratio. A pixel of label 1 that is called 2 is
+        labels: the labels to score one by one; others count as background. None: everything but 0 is one foreground.
+        pooled: sum intersections and sizes over the labels before the division. A pixel of label 1 that is called 2 is
             wrong here, and right for `labels=None`.
-        smooth: pixels that are added above and below, 0 or more. Above 0 it draws small structures' values towards 1,
-            and two empty masks give 1.
+        smooth: pixels that are added to numerator and denominator, 0 or more. Above 0, values of small structures are
+            drawn towards 1, and two empty masks give 1.
         empty: the value where both are empty and `smooth` is 0: NaN (undefined, to be left out of means by
             `np.nanmean`), 1 (nothing was there and nothing was found) or 0.
 
@@ -57,7 +56,7 @@ def iou(
     smooth: float = 0.0,
     empty: float = np.nan,
 ) -> np.ndarray:
-    """Intersection over union (Jaccard index), (|A and B| + smooth) / (|A or B| + smooth), in [0, 1].
+    """Returns the intersection over union (Jaccard index), (|A and B| + smooth) / (|A or B| + smooth), in [0, 1].
 
     Arguments, result and errors as `dice`; for each value Dice = 2 IoU / (1 + IoU) where smooth is 0.
     """
@@ -66,10 +65,10 @@ def iou(
 
 
 def _counts(a, b, labels, pooled: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels of A and B, of A, and of B: (N,) or (N, L) float64."""
+    """Numbers of pixels in both A and B, in A, and in B: (N,) or (N, L) float64."""
     a, b = _label_map("a", a), _label_map("b", b)
     if a.shape != b.shape:
-        raise ValueError(f"a and b must have the same shape; got {a.shape} and {b.shape}.")
+        raise ValueError(f"Expected a and b to have the same shape, received {a.shape} and {b.shape}.")
     if labels is None:
         if pooled:
             raise ValueError("pooled=True sums over labels: name them, labels=(1, 2, ...).")
@@ -87,9 +86,9 @@ def _counts(a, b, labels, pooled: bool) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 def _ratio(above: np.ndarray, below: np.ndarray, smooth: float, empty: float) -> np.ndarray:
     if not 0 <= smooth < np.inf:
-        raise ValueError(f"smooth must be 0 or more, and finite; got {smooth}.")
+        raise ValueError(f"Expected smooth to be 0 or more, and finite, received {smooth}.")
     if not (np.isnan(empty) or empty in (0, 1)):
-        raise ValueError(f"empty must be NaN, 1 or 0; got {empty}.")
+        raise ValueError(f"Expected empty to be NaN, 1 or 0, received {empty}.")
     undefined = np.full(below.shape, empty, np.float64)
     return np.divide(above + smooth, below + smooth, out=undefined, where=below + smooth > 0)
 
@@ -97,10 +96,11 @@ def _ratio(above: np.ndarray, below: np.ndarray, smooth: float, empty: float) ->
 def _label_map(name: str, labels) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim < 2:
-        raise ValueError(f"{name} must be (N, ...), cases first; got shape {labels.shape}.")
+        raise ValueError(f"Expected {name} to be (N, ...), cases first, received shape {labels.shape}.")
     if labels.dtype != bool and not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
-            f"{name} must be integer labels or booleans; got {labels.dtype}. Of probabilities: values > 0.5, or argmax."
+            f"Expected {name} to be integer labels or booleans, received {labels.dtype}. Of probabilities: values > "
+            "0.5, or argmax."
         )
     return labels
 
@@ -108,5 +108,5 @@ def _label_map(name: str, labels) -> np.ndarray:
 def _labels(labels) -> list[int]:
     labels = np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or not 0 < len(labels) == len(np.unique(labels)):
-        raise ValueError(f"labels must be a sequence of different integers, one or more; got {labels!r}.")
+        raise ValueError(f"Expected labels to be a sequence of different integers, one or more, received {labels!r}.")
     return labels.tolist()

@@ -1,4 +1,4 @@
-"""Disentanglement against known factors, as phantoms tell them: MIG, DCI, SAP and the block gap.
+"""Disentanglement against known factors, such as those of phantoms: MIG, DCI, SAP and the block gap.
 
 Where the definitions come from:
 
@@ -13,13 +13,13 @@ with the estimation of Locatello et al. 2019, Challenging common assumptions in 
 learning of disentangled representations, https://arxiv.org/abs/1811.12359 (histograms of 20 bins,
 trees fitted on one part of the data and scored on the other), except where a docstring says so.
 
-These three ask for one *entry* of a code per factor. A content and a style vector may be kept apart
-perfectly and yet be turned within themselves, which lowers all three; `block_gap` is blind to such
-turns and asks for one *vector* per factor.
+These three ask for one *entry* of a code per factor. A content and a style vector may be kept apart perfectly and yet
+be rotated within themselves, which lowers all three; `block_gap` is insensitive to such rotations and asks for one
+*vector* per factor.
 
-A factor counts as discrete when it has at most 20 distinct values (MIG: at most `num_bins`), and as
-continuous otherwise. All of these numbers are biased at finite N, each in its own way: compare
-models at equal N and equal widths of their codes.
+A factor counts as discrete when it has at most 20 distinct values (MIG: at most `num_bins`), and as continuous
+otherwise. All of these numbers are biased at finite N, each in its own way: compare models at equal N and equal widths
+of their codes.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ from tfdisent.metrics.disentanglement import (
 )
 
 MOST_VALUES = 20  # distinct values of a discrete factor, and no more than a quarter of the rows
-FEWEST_ROWS = 20  # below, half of the rows tell nothing about a factor of several values
+FEWEST_ROWS = 20  # with fewer, half of the rows are too few to estimate anything of a factor with several values
 
 
 class DCI(NamedTuple):
@@ -44,9 +44,8 @@ class DCI(NamedTuple):
 
     disentanglement: 1 where each code entry serves one factor, 0 where it serves all alike.
     completeness: 1 where each factor is served by one entry, 0 where by all alike.
-    informativeness: how well the factors are told on the second half, mean of `scores`.
-    importance: (D, F), of code entry d for factor f; columns sum to 1, or are 0 where nothing was
-        learned.
+    informativeness: how well the factors are predicted on the second half, mean of `scores`.
+    importance: (D, F), of code entry d for factor f; columns sum to 1, or are 0 where nothing was learned.
     scores: (F,), accuracy of discrete and R^2 of continuous factors on the second half.
     """
 
@@ -60,9 +59,9 @@ class DCI(NamedTuple):
 class BlockGap(NamedTuple):
     """What `block_gap` returns.
 
-    per_factor: (F,), the score of the best block less that of the second, in [0, 1].
-    mean: its mean over factors.
-    best: F names, the best block of each factor; None where no block tells anything of it.
+    per_factor: (F,), the score of the best block less that of the second best, in [0, 1].
+    mean: mean of `per_factor`.
+    best: F names, the best block of each factor; None where no block predicts anything of it.
     scores: {block: (F,)} in [0, 1].
     """
 
@@ -73,17 +72,17 @@ class BlockGap(NamedTuple):
 
 
 def mutual_information_gap(codes: np.ndarray, factors: np.ndarray, num_bins: int = 20) -> tuple[np.ndarray, float]:
-    """MIG: the gap between the two entries of the code that tell most of a factor, in [0, 1].
+    """Mutual information gap (MIG) between the two entries of the code that tell most about a factor, in [0, 1].
 
         MIG_f = (I(z_j1; v_f) - I(z_j2; v_f)) / H(v_f),  I(z_j1; v_f) >= I(z_j2; v_f) >= all others
 
-    1: one entry tells the factor fully and no other tells anything of it; 0: two entries tell the
-    same. Codes and factors with more than `num_bins` distinct values are cut into that many bins of
-    equal width between their extremes; others are taken as they are. A histogram's information is
-    too high by about (bins - 1)^2 / 2 N nats whatever the code, which the gap mostly cancels.
+    1: one entry determines the factor and no other tells anything about it; 0: two entries tell the same. Codes and
+    factors with more than `num_bins` distinct values are cut into that many bins of equal width between their extremes;
+    others are taken as they are. A histogram overestimates the information by about (bins - 1)^2 / 2 N nats whatever
+    the code, which mostly cancels in the gap.
 
     Args:
-        codes: (N, D), D >= 2, N >= 20; hundreds of rows or more for an estimate worth having.
+        codes: (N, D), D >= 2, N >= 20; a useful estimate takes hundreds of rows or more.
         factors: (N, F) or (N,).
         num_bins: 2 or more.
 
@@ -91,11 +90,11 @@ def mutual_information_gap(codes: np.ndarray, factors: np.ndarray, num_bins: int
         (F,) gaps and their mean.
 
     Raises:
-        ValueError: lengths differ, values are not finite, a factor is constant, fewer than 20 rows,
-            2 entries or 2 bins.
+        ValueError: lengths differ, values are not finite, a factor is constant, or there are fewer than 20 rows, 2
+            entries or 2 bins.
     """
     if num_bins < 2:
-        raise ValueError(f"num_bins must be 2 or more; got {num_bins}.")
+        raise ValueError(f"Expected num_bins to be 2 or more, received {num_bins}.")
     codes, factors = _codes_and_factors(codes, factors, least_width=2)
     codes = [_binned(column, num_bins) for column in codes.T]
     factors = [_binned(column, num_bins) for column in factors.T]
@@ -105,32 +104,34 @@ def mutual_information_gap(codes: np.ndarray, factors: np.ndarray, num_bins: int
 
 
 def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> DCI:
-    """DCI: which entries of a code serve which factor, by the importances of random forests.
+    """Disentanglement, completeness and informativeness (DCI), by the importances of random forests.
 
-    With P[d] the importances of entry d over the factors scaled to sum 1, entry d is disentangled
-    by `1 - H(P[d]) / log F`; the entries are weighted by their share of all importance. A factor is
-    complete by `1 - H / log D` of its column, likewise; factors count alike.
+    With P[d] the importances of entry d over the factors, scaled to sum 1, the disentanglement of entry d is
+    `1 - H(P[d]) / log F`; the entries are weighted by their share of all importance. The completeness of a factor is
+    `1 - H / log D` of its column, scaled to sum 1; all factors have equal weight.
 
-    One forest per factor is fitted on a random half and scored on the other: 30 trees of depth 8,
-    all entries tried at each cut, each tree on half of the rows. Random forests are one of the
-    paper's two choices; Locatello et al. boost trees, which takes as many times longer as a
-    discrete factor has values. One core takes at most 1 s per factor at N = 5000, D = 48.
+    One forest per factor is fitted on a random half and scored on the other: 30 trees of depth 8, all entries tried at
+    each split, each tree on half of the rows. Random forests are one of the paper's two choices; Locatello et al. boost
+    trees, which takes as many times longer as a discrete factor has values. One core takes at most 1 s per factor at
+    N = 5000, D = 48.
 
-    Importances sum to 1 even where a forest learned noise: read `importance` together with
-    `scores`.
+    Importances sum to 1 even where a forest learned noise: read `importance` together with `scores`.
 
     Args:
         codes: (N, D), D >= 2, N >= 20.
-        factors: (N, F), F >= 2: with a single factor disentanglement is not defined.
-        seed: of the halves and the forests.
+        factors: (N, F), F >= 2: with a single factor, disentanglement is not defined.
+        seed: seed of the halves and the forests.
 
     Raises:
-        ValueError: lengths differ, values are not finite, a factor is constant (a continuous one
-            also in the second half), fewer than 20 rows, 2 entries or 2 factors.
+        ValueError: lengths differ, values are not finite, a factor is constant (a continuous one also in the second
+            half), or there are fewer than 20 rows, 2 entries or 2 factors.
     """
     codes, factors = _codes_and_factors(codes, factors, least_width=2)
     if factors.shape[1] < 2:
-        raise ValueError(f"DCI needs 2 factors or more to tell whom an entry serves; got shape {factors.shape}.")
+        raise ValueError(
+            f"Expected 2 factors or more, received shape {factors.shape}: DCI needs 2 factors to tell which an entry "
+            "serves."
+        )
     train, test = np.array_split(np.random.default_rng(seed).permutation(len(codes)), 2)
     forests = [_forest(codes[train], column[train], codes[test], column[test], seed) for column in factors.T]
     importance = np.stack([weights for weights, _ in forests], axis=1)
@@ -145,14 +146,13 @@ def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> DCI:
 
 
 def separated_attribute_predictability(codes: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, float]:
-    """SAP: the gap between the two entries of the code that predict a factor best, in [0, 1].
+    """Separated attribute predictability (SAP): the gap between the two entries that predict a factor best, in [0, 1].
 
-    An entry's score is its squared correlation with a continuous factor; for a discrete one with K
-    values it is the balanced accuracy of the nearest class mean, which is a linear classifier with
-    K - 1 thresholds. (The paper fits thresholds too; Locatello et al. take a linear support vector
-    machine, one value against the rest, which on one entry cannot single out the middle one of
-    three ordered values.) All rows serve to fit and to score: one entry leaves K numbers to fit. As
-    chance scores 1 / K, a discrete factor's gap is 1 - 1 / K at best.
+    An entry's score is its squared correlation with a continuous factor; for a discrete factor with K values it is the
+    balanced accuracy of the nearest class mean, which is a linear classifier with K - 1 thresholds. (The paper fits
+    thresholds too; Locatello et al. use a linear support vector machine, one value against the rest, which on one entry
+    cannot single out the middle one of three ordered values.) All rows are used both to fit and to score, as only K
+    numbers are fitted. As chance scores 1 / K, the gap of a discrete factor is at most 1 - 1 / K.
 
     Args:
         codes: (N, D), D >= 2, N >= 20.
@@ -162,8 +162,8 @@ def separated_attribute_predictability(codes: np.ndarray, factors: np.ndarray) -
         (F,) gaps and their mean.
 
     Raises:
-        ValueError: lengths differ, values are not finite, a factor is constant, fewer than 20 rows
-            or 2 entries.
+        ValueError: lengths differ, values are not finite, a factor is constant, or there are fewer than 20 rows or 2
+            entries.
     """
     codes, factors = _codes_and_factors(codes, factors, least_width=2)
     gaps = np.array([_gap(_entry_scores(codes, column)) for column in factors.T])
@@ -171,28 +171,26 @@ def separated_attribute_predictability(codes: np.ndarray, factors: np.ndarray) -
 
 
 def block_gap(blocks: Mapping[str, np.ndarray], factors: np.ndarray, seed: int = 0) -> BlockGap:
-    """How much better the best of several vector codes tells each factor than the second best.
+    """How much better the best of several vector codes predicts each factor than the second best.
 
-    A block's score for a factor is that of a linear probe, fitted on one half and scored on the
-    other: R^2 (`linear_probe_r2`) of a continuous factor; of a discrete one the accuracy
-    (`linear_probe_accuracy`) scaled to be 0 at chance, the share of the most frequent value, and 1
-    when always right. Both are clipped at 0. 1: one block tells the factor fully and no other
-    anything linearly; 0: two blocks tell the same, or none anything, which `scores` distinguishes.
+    A block's score for a factor is that of a linear probe, fitted on one half and scored on the other: R^2
+    (`linear_probe_r2`) for a continuous factor; for a discrete one the accuracy (`linear_probe_accuracy`), scaled to be
+    0 at chance, the share of the most frequent value, and 1 when always right. Both are clipped at 0. A gap of 1: one
+    block determines the factor and no other tells anything linearly; 0: two blocks tell the same, or none tells
+    anything, which `scores` distinguishes.
 
     Args:
         blocks: {name: (N, D)}, two or more, of any widths; here {"content": ..., "style": ...}.
-        factors: (N, F) or (N,), N >= 20. Rows whose value of a discrete factor occurs once are left
-            out for this factor: they cannot be in both halves.
-        seed: of the halves.
+        factors: (N, F) or (N,), N >= 20. Rows whose value of a discrete factor occurs once are left out for this
+            factor: they cannot be in both halves.
+        seed: seed of the halves.
 
     Raises:
-        ValueError: fewer than two blocks, lengths differ, values are not finite, a factor is
-            constant (a continuous one also in the second half), or fewer than 20 rows.
+        ValueError: there are fewer than two blocks or 20 rows, lengths differ, values are not finite, or a factor is
+            constant (a continuous one also in the second half).
     """
     if len(blocks) < 2:
-        raise ValueError(
-            f"A gap between blocks needs two blocks or more, such as content and style; got {list(blocks)}."
-        )
+        raise ValueError(f"Expected two blocks or more, such as content and style, received {list(blocks)}.")
     for name, codes in blocks.items():
         _codes_and_factors(codes, factors, name=name)
     factors = _columns("factors", factors)
@@ -212,16 +210,17 @@ def _codes_and_factors(codes, factors, *, least_width: int = 1, name: str = "cod
     codes, factors = _columns(name, codes), _columns("factors", factors)
     if len(codes) != len(factors) or len(codes) < FEWEST_ROWS:
         raise ValueError(
-            f"{name} and factors must have the same length, {FEWEST_ROWS} or more; got {len(codes)} and {len(factors)}."
+            f"Expected {name} and factors to have the same length, {FEWEST_ROWS} or more, received {len(codes)} and "
+            f"{len(factors)}."
         )
     if codes.shape[1] < least_width:
         raise ValueError(
-            f"{name} must have {least_width} entries or more, between which there can be a gap; "
-            f"got shape {codes.shape}."
+            f"Expected {name} to have {least_width} entries or more, between which there can be a gap, received shape "
+            f"{codes.shape}."
         )
     constant = np.flatnonzero(np.ptp(factors, axis=0) == 0)
     if len(constant):
-        raise ValueError(f"Factor {constant[0]} is constant over {len(factors)} rows: nothing to tell. Leave it out.")
+        raise ValueError(f"Factor {constant[0]} is constant over {len(factors)} rows: it tells nothing. Leave it out.")
     return codes, factors
 
 
@@ -236,7 +235,7 @@ def _discrete(factor: np.ndarray) -> bool:
 
 
 def _binned(values: np.ndarray, num_bins: int) -> np.ndarray:
-    """Bins (N,) as integers from 0."""
+    """Indices (N,) of the bins that the values fall into, from 0."""
     distinct, index = np.unique(values, return_inverse=True)
     if len(distinct) <= num_bins:
         return index
@@ -245,7 +244,7 @@ def _binned(values: np.ndarray, num_bins: int) -> np.ndarray:
 
 
 def _entropy(bins: np.ndarray) -> float:
-    """In nats."""
+    """Entropy of a distribution over bins, in nats."""
     counts = np.bincount(bins)
     share = counts[counts > 0] / len(bins)
     return float(-np.sum(share * np.log(share)))
@@ -278,7 +277,7 @@ def _forest(codes, factor, test_codes, test_factor, seed) -> tuple[np.ndarray, f
 
 
 def _concentration(importance: np.ndarray, axis: int) -> np.ndarray:
-    """1 - entropy along an axis over its largest value; 0 where all is 0."""
+    """1 minus the entropy along an axis divided by its largest possible value; 0 where all importances are 0."""
     from scipy.special import entr
 
     total = importance.sum(axis=axis, keepdims=True)
@@ -313,7 +312,7 @@ def _entry_scores(codes: np.ndarray, factor: np.ndarray) -> np.ndarray:
 
 
 def _probe_score(codes: np.ndarray, factor: np.ndarray, seed: int) -> float:
-    """How well a linear probe tells a factor from a code: 0 no better than chance, 1 always."""
+    """How well a linear probe predicts a factor from a code: 0 is no better than chance, 1 is always right."""
     if not _discrete(factor):
         return max(linear_probe_r2(codes, factor, seed=seed)[1], 0.0)
     _, labels, counts = np.unique(factor, return_inverse=True, return_counts=True)
