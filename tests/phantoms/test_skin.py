@@ -51,6 +51,16 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(phantom):
     assert not np.array_equal(again.images, other.images)
 
 
+def test_images_of_a_seed_stay_what_they_were():
+    """To within a rounding: libraries of linear algebra differ in the last digit."""
+    phantom = skin.make(6, size=32, seed=1)
+    middle = [[122, 76, 65], [184, 145, 149], [194, 147, 108], [216, 152, 156], [70, 48, 47], [217, 155, 158]]
+    assert np.abs(phantom.images[:, 16, 16].astype(int) - middle).max() <= 1
+    greens = [134.88, 145.64, 173.05, 143.98, 160.36, 148.33]
+    np.testing.assert_allclose(phantom.images[..., 1].mean((1, 2)), greens, atol=0.05)
+    assert np.abs(phantom.masks.sum((1, 2), dtype=int) - [126, 66, 116, 43, 135, 93]).max() <= 1
+
+
 def test_image_depends_on_its_index_and_label_not_on_the_number_of_images(phantom):
     labels = phantom.labels[:9].copy()
     labels[:8] = 0

@@ -23,6 +23,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfdisent.phantoms.fields import Waves, check_integer, halved, mix, smoothstep, stream
+
 LABELS = ("bkl", "mel", "nv")
 
 FACTORS = (
@@ -118,9 +120,9 @@ def make(num_images: int, *, size: int = 64, seed: int = 0, labels: np.ndarray |
     Returns:
         A `SkinPhantom`.
     """
-    _check_count("num_images", num_images, 0)
-    _check_count("size", size, 16)
-    _check_count("seed", seed, 0)
+    check_integer("skin", "num_images", num_images, 0)
+    check_integer("skin", "size", size, 16)
+    check_integer("skin", "seed", seed, 0)
     labels = _balanced_labels(num_images, seed) if labels is None else np.asarray(labels)
     if labels.shape != (num_images,):
         raise ValueError(
@@ -138,12 +140,12 @@ def make(num_images: int, *, size: int = 64, seed: int = 0, labels: np.ndarray |
 def draw_factors(label: int, *, seed: int = 0, index: int = 0) -> np.ndarray:
     """Draws the factors of image `index`: float32 (len(FACTORS),), in the units of `FACTORS`."""
     look = _LOOKS[_label_name(label)]
-    style = _stream(seed, index, _STYLE)
+    style = stream(seed, index, _STYLE)
     angle = style.uniform(0, np.pi)
     tone = style.dirichlet(np.full(len(_SKIN_TONES), 0.25)) @ _SKIN_TONES
     tone = np.clip(tone * style.uniform(0.94, 1.04) + style.normal(0, 0.01, 3), 0, 1)
     lit = style.uniform(0, 0.18), style.uniform(0, 2 * np.pi)
-    content = _stream(seed, index, _CONTENT)
+    content = stream(seed, index, _CONTENT)
     values = {
         "position_x": style.uniform(-0.36, 0.36),
         "position_y": style.uniform(-0.36, 0.36),
@@ -180,7 +182,7 @@ def render(
         The image, uint8 (size, size, 3), and the lesion's mask, uint8 (size, size), 1 inside.
     """
     name = _label_name(label)
-    _check_count("size", size, 16)
+    check_integer("skin", "size", size, 16)
     if np.shape(factors) != (len(FACTORS),):
         raise ValueError(
             f"skin.render: expected factors of shape ({len(FACTORS)},), one per name in "
@@ -188,12 +190,12 @@ def render(
         )
     f = dict(zip(FACTORS, np.asarray(factors, np.float64).tolist(), strict=True))
     axis = ((np.arange(2 * size) + 0.5) / size - 1).astype(np.float32)  # rendered at twice the size
-    image = _skin(f, axis, _stream(seed, index, _SKIN))
-    image, depth = _with_lesion(image, name, f, axis, _stream(seed, index, _LESION))
-    image = _with_hairs(image, f, axis, _stream(seed, index, _HAIR))
-    image = _halved(image * _illumination(f, axis))
+    image = _skin(f, axis, stream(seed, index, _SKIN))
+    image, depth = _with_lesion(image, name, f, axis, stream(seed, index, _LESION))
+    image = _with_hairs(image, f, axis, stream(seed, index, _HAIR))
+    image = halved(image * _illumination(f, axis))
     image = np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8).transpose(1, 2, 0)
-    mask = _halved((depth > 0).astype(np.float32)) >= 0.5
+    mask = halved((depth > 0).astype(np.float32)) >= 0.5
     return image, mask.astype(np.uint8)
 
 
@@ -202,7 +204,7 @@ def render(
 
 def _skin(f: dict, axis: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Skin of the given tone, faintly mottled: (3, S, S)."""
-    coarse, fine = _waves(random, 24, 3, 9).field(axis), _waves(random, 32, 14, 24).field(axis)
+    coarse, fine = (_field(_waves(random, *wave), axis) for wave in ((24, 3, 9), (32, 14, 24)))
     mottle = 0.6 * coarse + 0.4 * fine
     # Blood and melanin absorb green and blue more than red.
     return _tone(f) * (1 + _colour((0.013, 0.024, 0.022)) * mottle)
@@ -220,7 +222,7 @@ def _with_lesion(
     to_disc = np.diag([1 / stretch, stretch]) @ turn / f["size"]  # image to the lesion's unit disc
 
     def texture(slow: float, fast: float) -> np.ndarray:
-        return _waves(random, 28, slow, fast).moved(turn, position).field(axis)
+        return _field(_moved(_waves(random, 28, slow, fast), turn, position), axis)
 
     inside = _Shape(name, f["border"], random).depth(axis, to_disc, position)
     depth = inside * np.float32(f["size"])
@@ -230,55 +232,43 @@ def _with_lesion(
     light, dark = (_colour(c) + shade + warmth * _colour((1, 0, -1)) for c in (look.light, look.dark))
 
     if name == "nv":
-        pigment = _mix(light, dark, 0.1 + 0.9 * np.sqrt(inside) + 0.14 * blotches + 0.12 * grain)
+        pigment = mix(light, dark, 0.1 + 0.9 * np.sqrt(inside) + 0.14 * blotches + 0.12 * grain)
     elif name == "mel":
         lean = turn.T @ random.uniform(-1.1, 1.1, 2)  # one side darker than the other
         offset = axis[None, :] * lean[0] + axis[:, None] * lean[1] - lean @ position
-        pigment = _mix(light, dark, 0.6 + 0.26 * blotches + 0.13 * grain + offset.astype(np.float32))
-        veil = _smoothstep(0.4, 1.2, texture(4, 8)) * _smoothstep(0.1, 0.4, inside)
-        pigment = _mix(pigment, _colour(_BLUE_GREY), (0.6 + 0.12 * grain) * veil)
+        pigment = mix(light, dark, 0.6 + 0.26 * blotches + 0.13 * grain + offset.astype(np.float32))
+        veil = smoothstep(0.4, 1.2, texture(4, 8)) * smoothstep(0.1, 0.4, inside)
+        pigment = mix(pigment, _colour(_BLUE_GREY), (0.6 + 0.12 * grain) * veil)
     else:
-        rim = _smoothstep(0.07, 0.0, depth)
-        pigment = _mix(light, dark, 0.25 + 0.2 * blotches + 0.12 * grain + 0.4 * rim)
+        rim = smoothstep(0.07, 0.0, depth)
+        pigment = mix(light, dark, 0.25 + 0.2 * blotches + 0.12 * grain + 0.4 * rim)
         for colour, most in ((_PORE, 3), (_CYST, 6)):
-            pigment = _mix(pigment, _colour(colour), _dots(most, f, to_disc, position, axis, random))
+            pigment = mix(pigment, _colour(colour), _dots(most, f, to_disc, position, axis, random))
     pigment = pigment * (0.4 + 0.6 * _tone(f) / _colour(_SKIN_TONES.mean(0)))
 
     # Reddened, faintly pigmented skin around the lesion.
     halo = np.exp(np.minimum(depth, 0) / np.float32(0.07))
     image = image * (1 - _colour((0.05, 0.11, 0.10)) * halo)
     fringe = depth + look.edge * (0.10 * blotches + 0.08 * grain)  # pigment fades unevenly
-    return _mix(image, pigment, 0.95 * _smoothstep(-0.5 * look.edge, 0.7 * look.edge, fringe)), depth
+    return mix(image, pigment, 0.95 * smoothstep(-0.5 * look.edge, 0.7 * look.edge, fringe)), depth
 
 
-class _Waves(NamedTuple):
-    """A smooth random field, the sum of plane waves; an affine map turns waves into waves."""
-
-    vectors: np.ndarray  # (K, 2), radians per half width
-    phases: np.ndarray  # (K,)
-
-    def moved(self, matrix: np.ndarray, origin: np.ndarray) -> "_Waves":
-        """The field at matrix @ (x - origin) as a field of x."""
-        vectors = self.vectors @ matrix
-        return _Waves(vectors, self.phases - vectors @ origin)
-
-    def field(self, axis: np.ndarray) -> np.ndarray:
-        """Values on the grid axis x axis, (S, S), mean 0 and variance 1.
-
-        cos(a + b) = cos(a) cos(b) - sin(a) sin(b) makes all waves one matrix product.
-        """
-        along_x = (np.outer(self.vectors[:, 0], axis) + self.phases[:, None]).astype(np.float32)
-        along_y = np.outer(self.vectors[:, 1], axis).astype(np.float32)
-        left = np.concatenate([np.cos(along_y), -np.sin(along_y)])
-        right = np.concatenate([np.cos(along_x), np.sin(along_x)])
-        return np.float32(np.sqrt(2 / len(self.phases))) * (left.T @ right)
-
-
-def _waves(random: np.random.Generator, count: int, slow: float, fast: float) -> _Waves:
-    """`count` waves in random directions, `slow` to `fast` radians per unit."""
+def _waves(random: np.random.Generator, count: int, slow: float, fast: float) -> Waves:
+    """`count` waves over the plane (x, y) in random directions, `slow` to `fast` radians per half width."""
     angle = random.uniform(0, 2 * np.pi, count)
     speed = random.uniform(slow, fast, count)[:, None]
-    return _Waves(speed * np.stack([np.cos(angle), np.sin(angle)], 1), random.uniform(0, 2 * np.pi, count))
+    return Waves(speed * np.stack([np.cos(angle), np.sin(angle)], 1), random.uniform(0, 2 * np.pi, count))
+
+
+def _moved(waves: Waves, matrix: np.ndarray, origin: np.ndarray) -> Waves:
+    """The field at matrix @ (x - origin) as a field of x: an affine map turns waves into waves."""
+    vectors = waves.vectors @ matrix
+    return Waves(vectors, waves.phases - vectors @ origin)
+
+
+def _field(waves: Waves, axis: np.ndarray) -> np.ndarray:
+    """Values on the grid axis x axis: (S, S), rows along y."""
+    return np.ascontiguousarray(waves.on(axis, axis).T)
 
 
 class _Shape:
@@ -300,7 +290,7 @@ class _Shape:
         """Depth below the border in radii, (S, S), on the grid axis x axis; > 0 inside."""
         matrix = self.frame @ to_disc
         origin = position - np.linalg.solve(matrix, self.centre)
-        push = self.waves.moved(matrix, origin).field(axis)
+        push = _field(_moved(self.waves, matrix, origin), axis)
         if self.scalloped:  # bulges that meet in notches
             push = 1.6 * (np.abs(push) - 0.8)
         x, y = axis[None, :] - np.float32(origin[0]), axis[:, None] - np.float32(origin[1])
@@ -353,18 +343,18 @@ def _with_hairs(image: np.ndarray, f: dict, axis: np.ndarray, random: np.random.
         along = np.cos(angle) * axis[None, :] + np.sin(angle) * axis[:, None]
         across = np.cos(angle) * axis[:, None] - np.sin(angle) * axis[None, :]
         distance = np.abs(across - shift - bend * along**2) / np.hypot(1, 2 * bend * along)
-        hair = _smoothstep(2 * width, 0.5 * width, distance) * _smoothstep(reach, reach - 0.3, along)
+        hair = smoothstep(2 * width, 0.5 * width, distance) * smoothstep(reach, reach - 0.3, along)
         cover = np.maximum(cover, hair)
     lightness = np.float32(f["hair_lightness"])
-    colour = _mix(_colour((0.10, 0.07, 0.06)), _colour((0.93, 0.83, 0.72)), lightness)
-    return _mix(image, colour, np.float32(0.8) * cover)
+    colour = mix(_colour((0.10, 0.07, 0.06)), _colour((0.93, 0.83, 0.72)), lightness)
+    return mix(image, colour, np.float32(0.8) * cover)
 
 
 def _illumination(f: dict, axis: np.ndarray) -> np.ndarray:
     """Relative brightness, (S, S), about 1."""
     slope = 1 + f["illumination_x"] * axis[None, :] + f["illumination_y"] * axis[:, None]
     radius = np.hypot(axis[None, :], axis[:, None])
-    return (slope * (1 - f["vignette"] * _smoothstep(0.7, 1.4, radius))).astype(np.float32)
+    return (slope * (1 - f["vignette"] * smoothstep(0.7, 1.4, radius))).astype(np.float32)
 
 
 def _tone(f: dict) -> np.ndarray:
@@ -376,30 +366,9 @@ def _colour(values: tuple | np.ndarray) -> np.ndarray:
     return np.asarray(values, np.float32)[:, None, None]
 
 
-def _smoothstep(start: float, stop: float, x: np.ndarray) -> np.ndarray:
-    """0 before start, 1 after stop, smooth between; start may lie above stop."""
-    t = np.clip((x - start) / (stop - start), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def _mix(image: np.ndarray, colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
-    """Lays colour over the image: unseen where cover is 0, opaque where it is 1."""
-    return image + np.clip(cover, 0, 1) * (colour - image)
-
-
-def _halved(image: np.ndarray) -> np.ndarray:
-    """Means over 2 x 2 pixels: (..., 2 S, 2 S) to (..., S, S)."""
-    rows = image[..., ::2, :] + image[..., 1::2, :]
-    return 0.25 * (rows[..., ::2] + rows[..., 1::2])
-
-
 def _balanced_labels(num_images: int, seed: int) -> np.ndarray:
-    trios = [_stream(seed, trio, _LABEL).permutation(len(LABELS)) for trio in range(-(-num_images // len(LABELS)))]
+    trios = [stream(seed, trio, _LABEL).permutation(len(LABELS)) for trio in range(-(-num_images // len(LABELS)))]
     return np.concatenate([np.empty(0, np.int64), *trios])[:num_images]
-
-
-def _stream(seed: int, index: int, purpose: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, index, purpose))))
 
 
 def _label_name(label: int) -> str:
@@ -408,8 +377,3 @@ def _label_name(label: int) -> str:
             f"skin: expected a label in 0 ... {len(LABELS) - 1}, an index into {LABELS}, received {label!r}."
         )
     return LABELS[label]
-
-
-def _check_count(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"skin: expected {name} to be an integer >= {least}, received {value!r}.")
