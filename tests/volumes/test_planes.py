@@ -271,6 +271,58 @@ def test_of_planes_that_do_not_reach_a_voxel_the_others_answer():
         fail = only_in("sagittal", PLANES, lambda x: x + 0.3)
 
 
+# --- stacks ---
+
+
+def test_each_channel_of_a_stack_goes_through_as_it_does_alone():
+    volumes = [smooth((13, 20, 17), seed) for seed in range(3)]
+    options = {"spacing": (0.9, 1.1, 3.0), "pixel_spacing": 1.2}
+    for fusion in ("mean", "median"):
+        for constants in ((-1, 0, 5), (2, 2, 2)):
+            together = through_planes(
+                np.stack(volumes, -1), np.sin, (24, 16), fusion=fusion, constant=constants, **options
+            )
+            for volume, constant, result in zip(volumes, constants, np.moveaxis(together, -1, 0), strict=True):
+                alone = through_planes(volume, np.sin, (24, 16), fusion=fusion, constant=constant, **options)
+                np.testing.assert_array_equal(result, alone)
+
+
+def test_a_function_of_two_channels_may_make_three_and_sees_the_same_voxels_in_both():
+    one, other = noise((9, 12, 10)), noise((9, 12, 10), 1)
+    images = []
+
+    def function(stack):
+        images.append(stack)
+        a, b = stack[..., 0], stack[..., 1]
+        return np.stack([a + b, a - b, a * b], axis=-1)
+
+    result = through_planes(np.stack([one, other], -1), function, (12, 12), pixel_spacing=1)
+    assert result.shape == (9, 12, 10, 3) and result.dtype == np.float32
+    np.testing.assert_allclose(result, np.stack([one + other, one - other, one * other], -1), atol=1e-6)
+    assert {stack.shape[1:] for stack in images} == {(12, 12, 2)}
+
+
+def test_probabilities_of_three_planes_are_averaged_and_still_sum_to_one():
+    """Sure of the second class in axial slices, of the first in the others: 2/3 to 1/3."""
+    stack = np.zeros((8, 8, 8, 2), np.float32)
+
+    def of_class(number):
+        return lambda images: np.broadcast_to(np.eye(3)[number], (*images.shape[:3], 3))
+
+    function = only_in("axial", PLANES, of_class(1), of_class(0))
+    result = through_planes(stack, function, (8, 8), pixel_spacing=1)
+    np.testing.assert_allclose(result, np.broadcast_to([2 / 3, 1 / 3, 0], result.shape), atol=1e-6)
+
+
+def test_of_a_stack_too_slices_without_mask_are_not_computed():
+    stack, mask, calls = noise((4, 40, 40, 2)), np.zeros((4, 40, 40), bool), []
+    mask[1:3, 2:12, 29:39] = True
+    options = {"pixel_spacing": 1, "mask": mask, "planes": ("axial",)}
+    result = through_planes(stack, lambda x: calls.append(len(x)) or x[..., ::-1], (16, 16), **options)
+    np.testing.assert_array_equal(result[mask], stack[mask][..., ::-1])
+    assert calls == [2] and np.isnan(result[[0, 3]]).all()
+
+
 # --- the measure ---
 
 
@@ -312,6 +364,10 @@ def test_without_neighbours_there_is_no_inconsistency():
         ({"mask": np.ones((4, 4, 5), bool)}, "mask of bool on the volume's grid"),
         ({"function": lambda x: x[:, 1:]}, "images of shape .*, as it was given; received"),
         ({"function": lambda x: x * np.nan}, "finite values"),
+        ({"constant": (0, 1)}, "constant to be one number, received"),
+        ({"volume": np.zeros((4, 4, 4, 2), np.float32), "constant": (0, 1, 2)}, "one number or 2, received"),
+        ({"volume": np.zeros((4, 4, 4, 2), np.float32), "function": lambda x: x[..., 0]}, "8, 8, K.; received"),
+        ({"volume": np.zeros((4, 4, 4, 2), np.float32), "mask": np.zeros((4, 4, 4), bool)}, "received an empty one"),
     ],
 )
 def test_wrong_arguments_are_told(change, message):
