@@ -1,0 +1,310 @@
+"""A SavedModel that turns slices into slices, and what its card says of it."""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfdisent.intensity import NORMALIZATIONS
+
+# TensorFlow is imported where it is used, since it takes seconds.
+
+KINDS = ("image", "labels")
+
+
+class Output(NamedTuple):
+    """What a model makes.
+
+    Attributes:
+        kind: "image", or "labels" for probabilities of classes.
+        names: of the classes, of which the first is the background; of an image the modalities that it may be in.
+    """
+
+    kind: str
+    names: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """Number of its channels: one for an image, one a class for labels."""
+        return len(self.names) if self.kind == "labels" else 1
+
+
+class SliceModel(NamedTuple):
+    """A signature of a SavedModel, and what its card says of it.
+
+    Attributes:
+        run: (stack (B, h, w, C), target=None, available=None) -> {output: (B, h, w, K)}; target is one of `targets`,
+            or None; available says of each of the C inputs whether it is there, by default all are. Images are
+            normalised by their volume; where training normalised by "slice", `run` does.
+        signature: its name.
+        image_size: h and w.
+        inputs: names of the channels of a stack.
+        outputs: {name: what it is}.
+        targets: what it translates to; empty if it takes no target.
+        takes_missing: whether inputs may be missing.
+        normalize: one of `NORMALIZATIONS`.
+        foreground: "nonzero" or "otsu": where volumes' intensity statistics are taken.
+        is_uint8: whether images were stored as uint8, with the range 0 to 255.
+        pixel_spacing: millimetres of its pixels along rows and columns, or None if not known.
+        planes: the planes whose slices it was trained on.
+        background: the value outside of brain masks in training.
+    """
+
+    run: Callable[..., dict[str, np.ndarray]]
+    signature: str
+    image_size: tuple[int, int]
+    inputs: tuple[str, ...]
+    outputs: dict[str, Output]
+    targets: tuple[str, ...]
+    takes_missing: bool
+    normalize: str
+    foreground: str = "nonzero"
+    is_uint8: bool = False
+    pixel_spacing: tuple[float, float] | None = None
+    planes: tuple[str, ...] = ("axial",)
+    background: float = 0.0
+
+
+def load_model(
+    path: str | os.PathLike,
+    *,
+    modalities: Sequence[str] = (),
+    normalize: str | None = None,
+    foreground: str | None = None,
+    pixel_spacing: float | None = None,
+) -> SliceModel:
+    """The default signature of an export, with what its `card.json` says; arguments take precedence over the card.
+
+    A SavedModel is a program, and loading and running it may do anything that a program can: load only those whose
+    origin you trust.
+
+    Of the card it reads `signatures` (the first is taken), `inputs` and `outputs` (by default one image each), of
+    `config` (or else `data`) `modalities` and `normalize`, and of `data` `pixel_spacing` (millimetres of the model's
+    pixels, one number or two), `foreground`, `background`, `planes` (whose slices it was trained on) and
+    `image_dtype`.
+
+    The signature takes `image` (B, h, w, C), with a channel for each of the card's inputs; optionally `target`, one-hot
+    codes (B, T); and optionally `available` (B, C), 1 for each input that is there and 0 for one that is missing. It
+    returns the card's outputs: images (B, h, w, 1), and probabilities of the classes (B, h, w, K).
+
+    Args:
+        path: folder of the SavedModel, or of its versions, of which the highest is taken.
+        modalities: names of the targets.
+        normalize: one of `NORMALIZATIONS`.
+        foreground: "nonzero" or "otsu".
+        pixel_spacing: millimetres, 0 to scale slices to fit.
+
+    Raises:
+        OSError: not a SavedModel, or damaged.
+        ValueError: its default signature does not fit the card's inputs and outputs, or the card lacks something that
+            was not given either.
+    """
+    path = _version_folder(pathlib.Path(path))
+    card = _card(path)
+    config, data = card.get("config", {}), card.get("data", {})
+    normalize = normalize or config.get("normalize") or data.get("normalize")
+    if normalize not in NORMALIZATIONS:
+        problem = (
+            f"In the card of {path} the normalisation of training (config.normalize) is {normalize!r}: it is unknown."
+            if normalize
+            else f"The card of {path} does not say how intensities were normalised in training (config.normalize)."
+        )
+        raise ValueError(f"{problem} Give --normalize={'|'.join(NORMALIZATIONS)}.")
+    inputs, outputs = _inputs_and_outputs(path, card)
+    import tensorflow as tf
+
+    try:
+        saved = tf.saved_model.load(str(path))
+    except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
+        raise OSError(f"{path} is a damaged SavedModel ({reason}). Export it again.") from error
+    name = next(iter(card.get("signatures", {})), "serving_default")
+    function = _function(path, saved, name, outputs)
+    taken = _tensors(function)
+    image_size = _image_size(path, name, function, inputs, outputs)
+    declared = next((output.names for output in outputs.values() if output.kind == "image" and output.names), ())
+    names = modalities or declared or config.get("modalities") or data.get("modalities") or ()
+    targets = _targets(path, names, taken["target"].shape[-1] if "target" in taken else 0)
+
+    def run(stack, target=None, available=None):
+        if normalize == "slice":
+            low, high = (f(stack, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
+            stack = 2 * (stack - low) / np.maximum(high - low, 1e-6) - 1
+        given = {"image": tf.constant(stack, tf.float32)}
+        if targets:
+            given["target"] = tf.one_hot([targets.index(target)] * len(stack), len(targets))
+        if "available" in taken:
+            available = np.ones(len(inputs)) if available is None else available
+            given["available"] = tf.constant(np.tile(available, (len(stack), 1)), tf.float32)
+        try:
+            made = function(**given)
+            return {key: made[key].numpy() for key in outputs}
+        except tf.errors.ResourceExhaustedError as error:
+            raise OSError(f"There is not enough memory for {len(stack)} slices. Lower --batch_size.") from error
+        except tf.errors.OpError as error:
+            raise OSError(f"{path} stopped: {error.message.partition(chr(10))[0]}") from error
+
+    if pixel_spacing is None:
+        pixel_spacing = data.get("pixel_spacing")
+    return SliceModel(
+        run=run,
+        signature=name,
+        image_size=image_size,
+        inputs=inputs,
+        outputs=outputs,
+        targets=targets,
+        takes_missing="available" in taken,
+        normalize=normalize,
+        foreground=foreground or data.get("foreground", "nonzero"),
+        is_uint8=data.get("image_dtype") == "uint8",
+        pixel_spacing=_pair(path, pixel_spacing) if pixel_spacing else None,
+        planes=tuple(data.get("planes", ("axial",))),
+        background=float(data.get("background", 0.0)),
+    )
+
+
+def chosen_targets(model: SliceModel, names: Sequence[str]) -> tuple[str | None, ...]:
+    """The targets of these names, each once; (None,) for a model that takes no target."""
+    if not model.targets:
+        if names:
+            raise ValueError(f"Leave out --target={names[0]}: the model's {model.signature} has no targets.")
+        return (None,)
+    known = ", ".join(model.targets)
+    if not names:
+        raise ValueError(f"Give --target, once or more often, of {known}; or --target=all.")
+    if "all" in names and "all" not in model.targets:
+        names = model.targets
+    if unknown := [name for name in names if name not in model.targets]:
+        raise ValueError(f"Unknown --target={unknown[0]}. The model was trained on {known}.")
+    return tuple(dict.fromkeys(names))
+
+
+# --- the card ---
+
+
+def _version_folder(path: pathlib.Path) -> pathlib.Path:
+    if (path / "saved_model.pb").is_file():
+        return path
+    versions = [p for p in path.glob("*/saved_model.pb") if p.parent.name.isdecimal()]
+    if not versions:
+        raise FileNotFoundError(
+            f"{path} is not a SavedModel: it has no saved_model.pb, nor has a version in it. "
+            "Give --model a folder of saved_models/, to which every training command writes."
+        )
+    return max(versions, key=lambda p: int(p.parent.name)).parent
+
+
+def _card(path: pathlib.Path) -> dict:
+    """What card.json says; {} if there is none, as for models from elsewhere."""
+    try:
+        card = json.loads((path / "card.json").read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ValueError(f"{path / 'card.json'} is damaged ({error}). Export it again.") from error
+    parts = ("data", "config", "signatures")
+    if not isinstance(card, dict) or not all(isinstance(card.get(p, {}), dict) for p in parts):
+        raise ValueError(f"{path / 'card.json'} is not a model's card. Export the model again.")
+    return card
+
+
+def _inputs_and_outputs(path: pathlib.Path, card: dict) -> tuple[tuple[str, ...], dict[str, Output]]:
+    """What the card says of inputs and outputs; older cards say nothing, of models from one image to one image."""
+    inputs = card.get("inputs", ["image"])
+    outputs = card.get("outputs", {"image": {"kind": "image"}})
+    if not _are_names(inputs) or not inputs:
+        raise ValueError(
+            f"The card of {path} has inputs {inputs!r}, expected a list of different names. Export the model again."
+        )
+    if not isinstance(outputs, Mapping) or not outputs or not all(map(_is_output, outputs.values())):
+        raise ValueError(
+            f"The card of {path} has outputs {outputs!r}, expected {{name: {{'kind': 'image' or 'labels', 'names': "
+            "[...]}}, with two names or more for labels. Export the model again."
+        )
+    return tuple(inputs), {
+        name: Output(output["kind"], tuple(output.get("names", ()))) for name, output in outputs.items()
+    }
+
+
+def _is_output(output: Any) -> bool:
+    if not isinstance(output, Mapping) or output.get("kind") not in KINDS or not _are_names(output.get("names", [])):
+        return False
+    return output["kind"] == "image" or len(output.get("names", [])) > 1
+
+
+def _are_names(names: Any) -> bool:
+    return isinstance(names, list) and all(isinstance(n, str) and n for n in names) and len(set(names)) == len(names)
+
+
+def _targets(path: pathlib.Path, names: Sequence[str], count: int) -> tuple[str, ...]:
+    if count and len(names) != count:
+        said = ", ".join(map(str, names)) or "none"
+        raise ValueError(
+            f"{path} translates to {count} modalities, and the names given for them are: {said}. "
+            "Give --modalities=NAME,NAME,... in the order of training."
+        )
+    return tuple(map(str, names[:count]))
+
+
+def _pair(path: pathlib.Path, pixel_spacing) -> tuple[float, float]:
+    numbers = pixel_spacing if isinstance(pixel_spacing, list | tuple) else [pixel_spacing] * 2
+    valid = all(isinstance(n, int | float) and 0 < n < 1000 for n in numbers)
+    if len(numbers) != 2 or not valid:
+        raise ValueError(
+            f"The card of {path} has data.pixel_spacing {pixel_spacing!r}, expected millimetres. Give --pixel_spacing."
+        )
+    return float(numbers[0]), float(numbers[1])
+
+
+# --- the signature ---
+
+
+def _function(path: pathlib.Path, saved: Any, name: str, outputs: Mapping[str, Output]) -> Any:
+    """The signature of this name, which turns images into the outputs."""
+    signatures = getattr(saved, "signatures", {})
+    offers = "; ".join(
+        f"{key}({', '.join(sorted(_tensors(function)))}) -> {', '.join(sorted(function.structured_outputs))}"
+        for key, function in signatures.items()
+        if key != "serving_default" or len(signatures) == 1
+    )
+    if name not in signatures:
+        raise ValueError(f"{path} has no signature {name!r}. It offers: {offers or 'none'}.")
+    function = signatures[name]
+    fits = {"image"} <= set(_tensors(function)) <= {"image", "target", "available"}
+    if not fits or not set(outputs) <= set(function.structured_outputs):
+        raise ValueError(
+            f"The default signature of {path} does not turn images into images: expected image, with target and "
+            f"available at most, to {', '.join(outputs)}. It offers: {offers}."
+        )
+    return function
+
+
+def _tensors(function: Any) -> dict:
+    """The named inputs of a signature."""
+    return function.structured_input_signature[1]
+
+
+def _image_size(
+    path: pathlib.Path, name: str, function: Any, inputs: Sequence[str], outputs: Mapping[str, Output]
+) -> tuple[int, int]:
+    """Height and width of the signature's images, whose shapes are as the card says."""
+    shape = tuple(_tensors(function)["image"].shape[1:])
+    made = {key: tuple(function.structured_outputs[key].shape[1:]) for key in outputs}
+    size = shape[:2]
+    fits = len(shape) == 3 and None not in shape and shape[2] == len(inputs)
+    if not fits or any(made[key] != (*size, output.channels) for key, output in outputs.items()):
+        raise ValueError(
+            f"{name} of {path} turns images of shape {shape} into {', '.join(map(str, made.values()))}, expected one "
+            f"size, and one channel for each input ({', '.join(inputs)}), image and class that its card names. "
+            "Export the model with its inputs and outputs in the card."
+        )
+    vector = _tensors(function).get("available")
+    if vector is not None and tuple(vector.shape[1:]) != (len(inputs),):
+        raise ValueError(
+            f"{name} of {path} takes available of shape {tuple(vector.shape[1:])}, expected ({len(inputs)},): "
+            "one number for each input. Export the model again."
+        )
+    return size
