@@ -409,6 +409,7 @@ def test_the_card_says_what_it_is_given_and_what_was_exported(exported):
     assert card["config"]["style_dim"] == 4
     assert card["metrics"]["inception_score"] == {"value": None, "std": 0.5, "n": 300}
     assert card["data"]["splits"]["train"] == {"subjects": 2, "num_examples": 240}
+    assert not {"inputs", "outputs"} & set(card)  # it is no model of volumes
 
     readme = (exported / "README.md").read_text()
     for text in (
@@ -426,6 +427,7 @@ def test_the_card_says_what_it_is_given_and_what_was_exported(exported):
         f"| keras | {keras.__version__} |",
     ):
         assert text in readme
+    assert "Use on volumes" not in readme
 
 
 def test_the_python_of_the_card_runs(exported, monkeypatch):

@@ -5,9 +5,8 @@
         assets.extra/tf_serving_warmup_requests      what TF Serving runs before its first answer
         README.md  card.json                         the model card, for people and for programs
 
-The model is always written by TensorFlow, from a new float32 model that takes over the weights, so
-that neither the backend nor the precision of training is seen in the result. Under another backend
-a process of its own does it.
+The model is always written by TensorFlow, from a new float32 model that takes over the weights, so that the result does
+not depend on the backend nor on the precision of training. Under another backend a separate process writes it.
 """
 
 import contextlib
@@ -32,7 +31,7 @@ WARMUP = "assets.extra/tf_serving_warmup_requests"
 WARMUP_BATCHES = (1, 8)
 CARD_TEXTS = ("title", "summary", "limits", "licence", "citation")
 CARD_TABLES = ("values", "data", "training", "metrics")
-# What tensors hold; systems share these names, and a card's "values" adds to them or says more.
+# What tensors hold, by the names that all systems use; a card's "values" adds to them or replaces them.
 VALUES = {
     "image": "intensity in [-1, 1]",
     "content_image": "intensity in [-1, 1]; the content is taken from it",
@@ -48,28 +47,27 @@ VALUES = {
 def export(model, directory: str | os.PathLike, *, card: dict, version: int | None = None) -> pathlib.Path:
     """Writes `<directory>/<version>/`, whole or not at all.
 
-    Averaged weights are written where the model keeps them (`model.averaged()`). The networks are
-    built anew under the float32 policy and given the same weights: a model trained in mixed
-    precision is exported, and served, in float32. Noise is an input of the signatures, so that the
-    same request always has the same answer.
+    Averaged weights are written where the model keeps them (`model.averaged()`). The networks are built anew under the
+    float32 policy and given the same weights: a model trained in mixed precision is exported, and served, in float32.
+    Noise is an input of the signatures, so that the same request always has the same answer.
 
     Args:
-        model: a system, built; `model.signatures()` says what is exported, the first also as
-            `serving_default`.
-        directory: of all versions of this model, named as it will be served, such as
+        model: a built system. `model.signatures()` says what is exported, the first also as `serving_default`. A model
+            of volumes' slices has a method `volume_io()` too, whose `inputs` and `outputs` go into the card: {"inputs":
+            [names], "outputs": {name: {"kind": "image" or "labels", "names": [...]}}}, as `tfdisent.apply` reads them.
+        directory: folder of all versions of this model, named as it will be served, such as
             `saved_models/drai-skin_phantom`.
-        card: what the model card says; any of `title`, `summary`, `limits`, `licence` and
-            `citation` (text), `values` ({tensor: what it holds}), `data` and `training` (plain
-            dicts, may be nested) and `metrics` ({name: {value, std, n, extractor, protocol}}, as in
-            `metrics.json`). Absolute paths and lists of subjects are left out of it.
+        card: what the model card says; any of `title`, `summary`, `limits`, `licence` and `citation` (text), `values`
+            ({tensor: what it holds}), `data` and `training` (plain dicts, may be nested) and `metrics` ({name: {value,
+            std, n, extractor, protocol}}, as in `metrics.json`). Absolute paths and lists of subjects are left out.
         version: of the export; by default one more than the highest there.
 
     Returns:
         The folder of the version.
 
     Raises:
-        ValueError: if the card has an unknown key, or the version is there already.
-        OSError: if it cannot be written; nothing is left behind then.
+        ValueError: the card has an unknown key, or the version exists already.
+        OSError: it cannot be written; nothing is left behind.
     """
     import keras
     import numpy as np
@@ -103,20 +101,20 @@ def export(model, directory: str | os.PathLike, *, card: dict, version: int | No
             if hasattr(model, "jax_state_sync"):
                 model.jax_state_sync()
             with model.averaged():
-                # numpy's file, as HDF5 takes the process down when the disk is full.
+                # NumPy's format, as HDF5 crashes the process when the disk is full.
                 np.savez(folder / WEIGHTS, *(_float32(weight) for weight in model.weights))
             if keras.backend.backend() == "tensorflow":
                 _write(type(model), folder)
             else:
                 _write_in_tensorflow_process(type(model), folder)
-            # Its owner alone may read the temporary folder; the one inside has the usual mode.
+            # Only its owner may read the temporary folder; the one inside has the usual mode.
             (folder / "model").rename(target)
     except OSError as error:
         raise OSError(f"Could not export version {version} to {directory}: {error}. Nothing was left there.") from error
     finally:
         if not existed:
             with contextlib.suppress(OSError):
-                directory.rmdir()  # succeeds where it stayed empty
+                directory.rmdir()  # succeeds where it is still empty
     return target
 
 
@@ -179,7 +177,7 @@ def _write(system: type, folder: pathlib.Path) -> None:
     try:
         archive.write_out(folder / "model", verbose=False)
         _write_warmup(folder / "model" / WARMUP, request["name"], signatures)
-    except tf.errors.OpError as error:  # TensorFlow's own errors of the file system are no OSError
+    except tf.errors.OpError as error:  # TensorFlow's errors of the file system are not OSErrors
         raise OSError(error.message) from error
 
     card = {
@@ -188,6 +186,7 @@ def _write(system: type, folder: pathlib.Path) -> None:
         "version": request["version"],
         "system": system.__module__.rpartition(".")[2],
         "signatures": signatures,
+        **(model.volume_io() if hasattr(model, "volume_io") else {}),
         "config": request["config"].get("config", request["config"]),
         "versions": {
             "tfdisent": __version__,
@@ -210,7 +209,7 @@ def _write(system: type, folder: pathlib.Path) -> None:
 
 
 def _write_warmup(path: pathlib.Path, model_name: str, signatures: dict) -> None:
-    """A TFRecord of PredictionLog messages, of zeros: one per signature and batch size."""
+    """Writes a TFRecord of PredictionLog messages with inputs of zeros: one for each signature and batch size."""
     import tensorflow as tf
 
     path.parent.mkdir()
@@ -228,9 +227,8 @@ def _write_warmup(path: pathlib.Path, model_name: str, signatures: dict) -> None
 def _prediction_log(model_name: str, signature: str, inputs: dict[str, bytes]) -> bytes:
     """PredictionLog{predict_log{request{model_spec{name, signature_name}, inputs}}} as bytes.
 
-    The messages are those of tensorflow_serving/apis/{prediction_log,predict,model}.proto. Their
-    package pins one version of TensorFlow; all fields used here are texts or messages, which
-    protobuf writes as key, length, content.
+    The messages are defined in tensorflow_serving/apis/{prediction_log,predict,model}.proto. Their package requires one
+    version of TensorFlow; all fields used here are texts or messages, which protobuf writes as key, length, content.
     """
     model_spec = _field(1, model_name.encode()) + _field(3, signature.encode())
     entries = (_field(1, key.encode()) + _field(2, tensor) for key, tensor in inputs.items())
@@ -243,7 +241,7 @@ def _field(number: int, payload: bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits a byte, lowest first; the top bit says that more follow."""
+    """A number as protobuf writes it: seven bits a byte, lowest first; the top bit says that more follow."""
     head = b""
     while value > 127:
         head += bytes([value & 127 | 128])
@@ -262,8 +260,8 @@ def _readme(card: dict) -> str:
     sections = {
         "Intended use and limits": f"""
 For research. Not a medical device: its images and codes must not be used for diagnosis, treatment
-or any decision about a patient. It knows no more than its training data show (below), and nothing
-is known of how it does on other data.
+or any decision about a patient. It knows no more than its training data show (below), and how it
+performs on other data is not known.
 
 {card.get("limits", "")}""",
         "Signatures": f"""
@@ -275,7 +273,7 @@ is drawn at random inside: the same inputs give the same outputs.
         "Training": _table(("", ""), _flat(card.get("training", {}))),
         "Metrics": _table(("metric", "value", "std", "n", "features", "protocol"), _metric_rows(card)),
         "Use in Python": f"""
-Needs TensorFlow and nothing else; run it beside the folder `{name}`.
+Needs TensorFlow and nothing else; run it in the folder that holds `{name}`.
 
 ```python
 import numpy as np
@@ -286,6 +284,15 @@ shapes = {json.dumps({key: shape[1:] for key, shape in shapes.items()})}
 inputs = {{key: np.zeros([1, *shape], "float32") for key, shape in shapes.items()}}
 outputs = model.signatures["{default}"](**{{key: tf.constant(x) for key, x in inputs.items()}})
 ```""",
+        "Use on volumes": f"""
+```sh
+tfdisent apply --model={path} --input=FILE --output=results
+```
+
+runs `{default}` over NIfTI volumes, slice by slice; `tfdisent apply --help` says more. A model of
+several inputs is given each as `--input=NAME=FILE`.
+
+{_table(("", "name", "kind", "names"), _volume_rows(card))}""",
         "Use with TF Serving": f"""
 ```sh
 docker run -p 8501:8501 -v "$PWD/{name}:/models/{name}" -e MODEL_NAME={name} tensorflow/serving
@@ -303,9 +310,9 @@ answer = urllib.request.urlopen("http://localhost:8501/v1/models/{name}:predict"
 outputs = json.load(answer)["outputs"]
 ```""",
         "Use with OpenVINO": f"""
-`openvino.convert_model("{path}")` reads `{default}`, and needs no TensorFlow. The
-other signatures go through it, with `model` as above. Where the processor has bfloat16, OpenVINO
-computes in it unless it is told not to.
+`openvino.convert_model("{path}")` reads `{default}` and needs no TensorFlow. The
+other signatures are converted from `model`, loaded as above. Where the processor has bfloat16,
+OpenVINO computes in it unless it is told not to.
 
 ```py
 import openvino
@@ -315,9 +322,11 @@ import openvino
 ```""",
         "Config": f"```json\n{json.dumps(card['config'], indent=1)}\n```",
         "Versions": _table(("", ""), _flat(card["versions"])),
-        "Licence": card.get("licence", "Not stated. That of the training data may bind the weights."),
+        "Licence": card.get("licence", "Not stated. The licence of the training data may apply to the weights."),
         "Citation": card.get("citation", "Not stated."),
     }
+    if "inputs" not in card:
+        del sections["Use on volumes"]
     texts = [f"# {card['title']}", card["summary"]]
     texts += [f"## {heading}\n\n{text.strip()}" for heading, text in sections.items()]
     return "\n\n".join(texts) + "\n"
@@ -329,6 +338,13 @@ def _signature_rows(card: dict) -> Iterator[tuple]:
             for key, shape in tensors[direction].items():
                 shape = "(" + ", ".join(["B", *map(str, shape[1:])]) + ")"
                 yield f"`{name}` {direction[:-1]}", f"`{key}`", shape, card["values"].get(key, "")
+
+
+def _volume_rows(card: dict) -> Iterator[tuple]:
+    for name in card.get("inputs", ()):
+        yield "input", f"`{name}`", "image", ""
+    for name, output in card.get("outputs", {}).items():
+        yield "output", f"`{name}`", output["kind"], ", ".join(output["names"])
 
 
 def _metric_rows(card: dict) -> Iterator[tuple]:

@@ -87,6 +87,10 @@ def test_an_exported_system_translates(tmp_path):
     system = Unified(UnifiedConfig(image_size=32, filters=4, discriminator_filters=4, modalities=("T1", "T2")))
     card = {"data": {"normalize": "volume", "pixel_spacing": [1.0, 1.0]}}
     path = export(system, tmp_path / "models", card=card)
+    written = json.loads((path / "card.json").read_text())
+    assert written["inputs"] == ["image"]
+    assert written["outputs"] == {"image": {"kind": "image", "names": ["T1", "T2"]}}
+    assert "| output | `image` | image | T1, T2 |" in (path / "README.md").read_text()
     model = load_model(tmp_path / "models")  # the highest version
     assert model.targets == ("T1", "T2") and model.signature == "translate"
     assert model.image_size == (32, 32) and model.pixel_spacing == (1.0, 1.0)

@@ -371,6 +371,10 @@ class Unified(System):
             "encode": (self.encode, {"image": image}),
         }
 
+    def volume_io(self) -> dict:
+        """What the default signature takes and gives when it is applied to volumes, as a model's card says it."""
+        return {"inputs": ["image"], "outputs": {"image": {"kind": "image", "names": list(self.config.modalities)}}}
+
     def _target_code(self, target, size):
         """One-hot codes (B, M) of what `translate` takes for a target."""
         names = self.config.modalities
