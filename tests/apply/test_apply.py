@@ -1,5 +1,6 @@
 """Models with known effects on volumes with known answers: the grid, the planes, images and labels, the command."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -12,11 +13,13 @@ import nibabel
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 from scipy import ndimage
 
 from tests.apply.scans import KNOWN, brain, expected, save, save_model, values
 from tfdisent.apply import Options, apply
 from tfdisent.apply.model import load_model
+from tfdisent.commands import apply as command
 from tfdisent.volumes import read_nifti
 from tfdisent.volumes.planes import slice_inconsistency
 
@@ -345,6 +348,51 @@ def test_help_is_quick():
     out, _ = start("-m", "tfdisent.apply", "--help").communicate(timeout=60)
     assert seconds() - started < 2
     assert "--target" in out and "--planes" in out and "python -m tfdisent.apply" in out
+
+
+def test_every_option_is_a_flag_with_its_default_and_its_choices():
+    values = flags.FlagValues()
+    command.define(values)
+    values(["apply"])
+    fields = {field.name: field for field in dataclasses.fields(Options)}
+    assert set(values) == {*fields, *command.REQUIRED}
+    for name, field in fields.items():
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        assert values[name].value == default and field.metadata["help"] in values[name].help
+    values(["apply", "--target=T1", "--target=T2", "--modalities=a,b", "--nooverwrite", "--pixel_spacing=0.5"])
+    assert (values.target, values.modalities) == (["T1", "T2"], ["a", "b"])
+    assert (values.overwrite, values.pixel_spacing) == (False, 0.5)
+    for wrong in ("--planes=coronal", "--batch_size=0", "--pixel_spacing=-1"):
+        with pytest.raises(flags.IllegalFlagValueError):
+            values(["apply", wrong])
+
+
+def test_an_input_is_a_path_or_several_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command.sources(["scans/T1.nii"]) == "scans/T1.nii"
+    assert command.sources(["T1=a.nii", "T2=b=c.nii"]) == {"T1": "a.nii", "T2": "b=c.nii"}
+    assert command.sources(["T1=a.nii"]) == {"T1": "a.nii"}
+    (tmp_path / "T1=a.nii").touch()
+    assert command.sources(["T1=a.nii"]) == "T1=a.nii"  # a file of that name
+    with pytest.raises(ValueError, match="--input=NAME=PATH for each of several inputs, received --input=b.nii"):
+        command.sources(["T1=a.nii", "b.nii"])
+    with pytest.raises(ValueError, match="--input=T1=PATH once, received a.nii and b.nii"):
+        command.sources(["T1=a.nii", "T1=b.nii"])
+
+
+def test_help_says_that_a_model_is_a_program_that_must_be_trusted():
+    assert "Run\nonly models whose origin you trust" in command.__doc__
+
+
+def test_the_command_takes_several_inputs_by_name(segmenter, tmp_path):
+    for name, seed in (("T1", 0), ("T2", 1)):
+        save(tmp_path / f"s1_{name}.nii", brain(seed))
+    inputs = [f"--input={name}={tmp_path}" for name in ("T1", "T2")]
+    with pytest.raises(SystemExit) as stop:
+        command.run([f"--model={segmenter}", *inputs, f"--output={tmp_path / 'out'}"])
+    assert stop.value.code == 0
+    t1, t2 = (values(tmp_path / f"s1_{name}.nii") for name in ("T1", "T2"))
+    np.testing.assert_array_equal(values(tmp_path / "out/s1_tissue.nii.gz"), tissue(t1, t2))
 
 
 def test_a_mistake_ends_in_one_message(tmp_path):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfdisent.intensity import NORMALIZATIONS
+from tfdisent.messages import without_startup_noise
 
 # TensorFlow is imported where it is used, since it takes seconds.
 
@@ -114,7 +115,8 @@ def load_model(
         )
         raise ValueError(f"{problem} Give --normalize={'|'.join(NORMALIZATIONS)}.")
     inputs, outputs = _inputs_and_outputs(path, card)
-    import tensorflow as tf
+    with without_startup_noise():
+        import tensorflow as tf
 
     try:
         saved = tf.saved_model.load(str(path))
