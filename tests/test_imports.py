@@ -61,6 +61,7 @@ ALLOWED = {
     ),
     "tfdisent.export": (),
     "tfdisent.apply": ("tfdisent.volumes",),
+    "tfdisent.apply.__main__": ("tfdisent.commands",),
     "tfdisent.experiment": (
         "tfdisent.baselines",
         "tfdisent.data",
