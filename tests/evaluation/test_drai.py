@@ -8,6 +8,7 @@ from tfdisent.baselines.drai import CInfoGAN
 from tfdisent.evaluation import drai
 from tfdisent.papers import paper_of
 from tfdisent.phantoms import skin
+from tfdisent.report.tables import METRICS
 from tfdisent.systems.drai import DRAI, DRAIConfig
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TF-GAN's metrics are computed once")
@@ -225,3 +226,7 @@ def test_every_metric_of_the_papers_tables_is_measured_and_every_figure_has_its_
                 ending = paper.rows[row].ending
                 assert all(metric + ending in measured for metric in table.metrics), (number, row)
     assert {figure.heading for figure in paper.figures.values()} <= {f.name for f in evaluated[1]}
+
+
+def test_every_metric_has_a_name_in_print(evaluated):
+    assert evaluated[0].keys() <= METRICS.keys()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tfdisent.evaluation import slices, unified
+from tfdisent.report.tables import METRICS
 from tfdisent.systems.unified import Unified, UnifiedConfig
 
 pytestmark = pytest.mark.skipif(
@@ -230,3 +231,7 @@ def test_metrics_are_json_and_the_headline_has_their_numbers(of_grey):
     metrics, _ = of_grey
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
     assert f"SSIM {metrics['ssim_brain']['value']:.3f}" in unified.headline(metrics)
+
+
+def test_every_metric_has_a_name_in_print(of_oracle):
+    assert of_oracle[0].keys() <= METRICS.keys()

@@ -1,4 +1,4 @@
-"""Methods beside one another: bars with error bars, as `figures` draws, uint8 (height, width, 3) on white."""
+"""Pictures that compare methods: bars with error bars, in the style of `figures`, uint8 (height, width, 3) on white."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from tfdisent.report.figures import FAINT, INK, PALETTE
 
-MAX_NUMBERS = 32  # bars; of more, the numbers over them would run into one another
+MAX_NUMBERS = 32  # bars that get their number written over them; with more, the numbers would overlap
 
 
 def bars(
@@ -21,20 +21,19 @@ def bars(
     reference_name: str = "paper",
     axis: str = "",
 ) -> np.ndarray:
-    """Returns one bar for each method, or one in each group, with its number and error bar.
+    """Returns one bar for each method, or one for each method in each group, with its number and error bar.
 
     Args:
         names: M names of methods.
-        values: (M,), or (M, G) with groups; NaN leaves the bar out and says so.
-        stds: the same shape, half the length of the error bars; NaN, or none, draws none.
-        reference: the same shape, values to compare with, drawn as diamonds; NaN draws none.
-        groups: G names of what the methods are compared in, along the horizontal axis, where
-            otherwise the methods are.
+        values: (M,), or (M, G) with groups; for NaN the word "none" is written in the place of the bar.
+        stds: half the lengths of the error bars, of the same shape; NaN draws no error bar.
+        reference: values to compare with, of the same shape, drawn as diamonds; NaN draws none.
+        groups: G names of what the methods are compared in, written along the horizontal axis in place of the methods.
         reference_name: what the diamonds are, for the legend.
         axis: what the values are, for the vertical axis, which begins at 0.
 
     Raises:
-        ValueError: there is no bar, shapes differ, or a std is negative.
+        ValueError: there is no bar, shapes differ, or a standard deviation is negative.
     """
     values, stds, reference = _checked(names, values, stds, reference, groups)
     num_methods, num_groups = values.shape
@@ -53,7 +52,7 @@ def bars(
             0.92 * width,
             yerr=stds[m][drawn],
             color=PALETTE[m % len(PALETTE)],
-            # A colour that comes again is told by its hatching.
+            # Hatching distinguishes bars of the same colour.
             hatch=("", "//", "..")[m // len(PALETTE) % 3],
             edgecolor="white",
             linewidth=0,
@@ -91,7 +90,7 @@ def bars(
 
 
 def _checked(names, values, stds, reference, groups) -> list[np.ndarray]:
-    """Values, stds and references as (M, G) floats, NaN where there is none."""
+    """Values, standard deviations and references as (M, G) floats, NaN where there are none."""
     shape = (len(names),) if groups is None else (len(names), len(groups))
     if 0 in shape:
         raise ValueError(f"Expected at least one bar, received names {list(names)} and {groups=}.")
@@ -107,7 +106,7 @@ def _checked(names, values, stds, reference, groups) -> list[np.ndarray]:
 
 
 def _write_numbers(axes, x, values, stds, reference, count: int) -> None:
-    """Each bar's number over its error bar and diamond, or below them where the bar hangs down."""
+    """Writes each bar's number above its error bar and diamond, or below them where the bar points down."""
     if count > MAX_NUMBERS:
         return
     for at, value, std, other in zip(x, values, stds, reference, strict=True):

@@ -1,9 +1,9 @@
-"""The pictures of the papers, from arrays: grids of images, maps of codes, curves of losses.
+"""The pictures of the papers, drawn from arrays: grids of images, maps of codes, curves of losses.
 
-Every function takes arrays and gives one picture, uint8 (height, width, 3) on white. Images are
-(..., H, W, C) with C = 1 or 3, float in [-1, 1] or uint8, drawn upright as stored. Grids enlarge
-them by whole numbers only, each pixel becoming a square of pixels, so that what is seen is what the
-model made. `upscale=None` picks the factor that brings an image to about 128 pixels.
+Every function takes arrays and returns one picture, uint8 (height, width, 3) on white. Images are (..., H, W, C) with
+C = 1 or 3, float in [-1, 1] or uint8, drawn upright as stored. Grids enlarge them by whole numbers only, each pixel
+becoming a square of pixels, so that a reader sees exactly what the model made. `upscale=None` chooses the factor that
+brings an image to about 128 pixels.
 """
 
 import csv
@@ -23,16 +23,18 @@ from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw, ImageFont
 
 CONTENT = "#1f5fa8"  # the colour of whatever comes from the content code, in every figure
-STYLE = "#b3500b"  # likewise of the style code
+STYLE = "#b3500b"  # the colour of whatever comes from the style code
 INK = "#333333"
 FAINT = "#8a8a8a"
 BROKEN_PIXEL = (255, 0, 255)  # NaN or infinite: magenta, so that it cannot pass for an image
-# Okabe and Ito's palette, told apart by colour-blind readers too; markers serve print in grey.
+# Okabe and Ito's palette, which colour-blind readers can tell apart; the markers are for print in grey.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
 MARKERS = "o^sDvPX*"
 
 
 class _Words(NamedTuple):
+    """A text that spans columns, above a grid, or rows, beside it."""
+
     first: int  # column (headings) or row (sides) where the span begins
     last: int
     text: str
@@ -42,7 +44,7 @@ class _Words(NamedTuple):
 def to_uint8(images: np.ndarray) -> np.ndarray:
     """Returns images in [-1, 1] as uint8 in 0..255 of the same shape, the inverse of x / 127.5 - 1.
 
-    Values outside are clipped, NaN becomes 0, uint8 images are returned as they are.
+    Values outside of the range are clipped, NaN becomes 0, and uint8 images are returned as they are.
     """
     images = np.asarray(images)
     if images.dtype == np.uint8:
@@ -109,7 +111,7 @@ def hybrid_grid(
     pad: int = 2,
     upscale: int | None = None,
 ) -> np.ndarray:
-    """Returns hybrids between their sources (Figs. 12 and 13): content at the left, style on top.
+    """Returns hybrids beside their sources (Figs. 12 and 13): content images at the left, style images on top.
 
     Args:
         content_images: (N, H, W, C), the first column.
@@ -123,8 +125,8 @@ def hybrid_grid(
     hybrids = _rgb(hybrids, 5, "hybrids")
     if hybrids.shape[:2] != (len(content), len(style)):
         raise ValueError(
-            f"Expected hybrids for {len(content)} content and {len(style)} style images, "
-            f"received shape {hybrids.shape}."
+            f"Expected hybrids for {len(content)} content and {len(style)} style images, received shape "
+            f"{hybrids.shape}."
         )
     cells = {(n + 1, 0): image for n, image in enumerate(content)}
     cells |= {(0, m + 1): image for m, image in enumerate(style)}
@@ -152,11 +154,11 @@ def interpolation_grid(
     """Returns interpolations between pairs of images (Fig. 18), three rows for each pair.
 
     Args:
-        content: (P, T, H, W, C), T steps of the content code under the style of the source.
-        style: the same, of the style code under the content of the source.
-        both: the same, of both codes.
-        source: (P, H, W, C), the true images at the beginning, for a column before the steps.
-        target: (P, H, W, C), the true images at the end, for a column after them.
+        content: (P, T, H, W, C), T steps of the content code with the style of the source.
+        style: (P, T, H, W, C), T steps of the style code with the content of the source.
+        both: (P, T, H, W, C), T steps of both codes.
+        source: (P, H, W, C), the real images at the beginning, for a column before the steps.
+        target: (P, H, W, C), the real images at the end, for a column after the steps.
     """
     walks = [_rgb(content, 5, "content"), _rgb(style, 5, "style"), _rgb(both, 5, "both")]
     for name, walk in zip(("style", "both"), walks[1:], strict=True):
@@ -192,7 +194,7 @@ def retrieval_grid(
     pad: int = 2,
     upscale: int | None = None,
 ) -> np.ndarray:
-    """Returns queries, nearest by style to the right, by content below them (Figs. 14 and 15).
+    """Returns queries with their nearest images by style to the right and by content below (Figs. 14 and 15).
 
     Args:
         query: (Q, H, W, C).
@@ -229,7 +231,7 @@ def pairs_grid(
     Args:
         left: (N, H, W, C).
         right: (N, H, W, C), `right[n]` is drawn to the right of `left[n]`.
-        captions: N short texts, such as distances, written over the pairs; folded at 18 letters.
+        captions: N short texts, such as distances, written above the pairs; lines break at 18 letters.
         columns: number of pairs side by side.
     """
     left = _rgb(left, 4, "left")
@@ -246,14 +248,14 @@ def pairs_grid(
         )
         for one, other, text in zip(left, right, captions, strict=True)
     ]
-    height = max(len(block) for block in blocks)  # captions differ in height, with their letters
+    height = max(len(block) for block in blocks)  # the height of a caption depends on its letters
     above = [((height - len(block), 0), (0, 0), (0, 0)) for block in blocks]
     blocks = [np.pad(block, room, constant_values=255) for block, room in zip(blocks, above, strict=True)]
     return image_grid(np.stack(blocks), columns, pad=4 * pad, upscale=1)
 
 
 def columns_grid(groups: Mapping[str, np.ndarray], *, pad: int = 2, upscale: int | None = None) -> np.ndarray:
-    """Returns rows of images under headings, the first group apart: a source, and what was found or made for it.
+    """Returns rows of images under headings: a source in the first group, then what was found or made for it.
 
     Args:
         groups: {heading: (N, H, W, C) or (N, K, H, W, C)}, one row for each of N, K columns under the heading.
@@ -290,28 +292,27 @@ def tsne_figure(
         style_codes: (N, z).
         labels: (N,) integers, indices into `names`.
         names: names of the classes.
-        images: (N, H, W, C), for a second row of maps: one image in each cell of a lattice, framed
-            in the colour of its class.
-        seed: of the map and of the choice of points; the same seed gives the same picture.
-        perplexity: lowered to (N - 1) / 3 for few codes.
-        max_points: that many codes are drawn, chosen at random, when there are more.
+        images: (N, H, W, C), for a second row of maps: one image in each cell of a lattice, framed in the colour of its
+            class.
+        seed: seed of the map and of the choice of points; the same seed gives the same picture.
+        perplexity: perplexity of t-SNE, lowered to (N - 1) / 3 for few codes.
+        max_points: the most codes to draw; of more, some are chosen at random.
 
     Raises:
-        ValueError: fewer than 4 codes, numbers of codes, labels and images that differ, or codes
-            that are not finite.
+        ValueError: there are fewer than 4 codes, numbers of codes, labels and images differ, or codes are not finite.
     """
     labels = np.asarray(labels)
     counts = [len(content_codes), len(style_codes), len(labels)]
     counts += [] if images is None else [len(images)]
     if len(set(counts)) != 1 or counts[0] < 4:
         raise ValueError(
-            "Expected the same number, at least 4, of content codes, style codes, labels and "
-            f"images, received {counts}."
+            "Expected the same number, at least 4, of content codes, style codes, labels and images, received "
+            f"{counts}."
         )
     if labels.min() < 0 or labels.max() >= len(names):
         raise ValueError(
-            f"Expected labels from 0 to {len(names) - 1}, the names being {list(names)}, "
-            f"received {labels.min()} to {labels.max()}."
+            f"Expected labels from 0 to {len(names) - 1}, the names being {list(names)}, received {labels.min()} to "
+            f"{labels.max()}."
         )
     chosen = np.arange(len(labels))
     if len(labels) > max_points:
@@ -356,14 +357,14 @@ def tsne_figure(
 
 
 def matrix(values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> np.ndarray:
-    """Returns a table of numbers in [0, 1] with cells shaded by value; lower ones are shaded as 0.
+    """Returns a table of numbers in [0, 1] with cells shaded by value; numbers below 0 are shaded as 0.
 
     Args:
-        values: (R, C); NaN is left empty.
-        rows, columns: their R and C names.
+        values: (R, C); NaN leaves a cell empty.
+        rows, columns: the R names of the rows and the C names of the columns.
 
     Raises:
-        ValueError: numbers of names and of values differ.
+        ValueError: the numbers of names and of values differ.
     """
     values = np.asarray(values, float)
     if values.shape != (len(rows), len(columns)):
@@ -384,11 +385,11 @@ def matrix(values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> n
 
 
 def read_curves(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Returns (steps, {term: values}) of a metrics.csv: a column `step`, one for each loss term.
+    """Returns (steps, {term: values}) of a metrics.csv, which has a column `step` and one for each loss term.
 
-    Rows come back in order of steps. Of a step written twice, as after a run that was killed and
-    went on from its last checkpoint, the later row counts. A cell that is empty, cut off or no
-    number is NaN; a row without a step is left out.
+    Rows are returned in order of steps. If a step is there twice, as after a run that was killed and resumed from its
+    last checkpoint, the later row counts. A cell that is empty, cut off or no number is NaN; a row without a step is
+    left out.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -413,12 +414,12 @@ def loss_curves(metrics_csv: str | os.PathLike, groups: Mapping[str, Sequence[st
     """Returns one panel for each loss term over the steps: a moving average over faint raw values.
 
     Args:
-        metrics_csv: see `read_curves`. Terms without any finite value are left out.
-        groups: {heading: terms}, in order. By default terms whose name begins with `d_` or
-            `discriminator` are the discriminators' and all others the generator's.
+        metrics_csv: path of the file, see `read_curves`. Terms without any finite value are left out.
+        groups: {heading: terms}, in order. By default terms whose name begins with `d_` or `discriminator` are the
+            discriminators' and all others the generator's.
 
     Raises:
-        ValueError: no finite value to draw, or a group names a term that the file does not have.
+        ValueError: there is no finite value to draw, or a group names a term that the file does not have.
     """
     steps, curves = read_curves(metrics_csv)
     curves = {name: values for name, values in curves.items() if np.isfinite(values).any()}
@@ -438,8 +439,8 @@ def loss_curves(metrics_csv: str | os.PathLike, groups: Mapping[str, Sequence[st
     axes = iter(figure.subplots(sum(heights), columns, squeeze=False).ravel())
     for (heading, names), height in zip(groups.items(), heights, strict=True):
         panels = [next(axes) for _ in range(height * columns)]
-        # The layout leaves room for the height of a title but not for its width; the line break
-        # leaves the place for the term's name.
+        # The layout leaves room for the height of a title but not for its width; the line break leaves room for the
+        # term's name.
         panels[0].set_title(heading + "\n", x=0, ha="left", fontsize=14, fontweight="bold", color=INK)
         for ax, name in zip(panels, names, strict=False):
             _curve(ax, steps, curves[name], name)
@@ -491,14 +492,14 @@ def _tsne(codes: np.ndarray, seed: int, perplexity: float, name: str) -> np.ndar
     codes = codes.reshape(len(codes), -1).astype(np.float64)
     if not np.isfinite(codes).all():
         raise ValueError(f"Expected finite {name}, received NaN or infinite values.")
-    # Principal components start the map in the same way each time, but need two of them.
+    # From the principal components the map starts in the same way each time, but it needs two of them.
     spread = np.linalg.matrix_rank(codes - codes.mean(axis=0)) >= 2
     tsne = TSNE(
         perplexity=min(perplexity, (len(codes) - 1) / 3),
         init="pca" if spread else "random",
         random_state=seed,
     )
-    with threadpool_limits(1):  # sums over threads come in any order, and t-SNE magnifies that
+    with threadpool_limits(1):  # threads sum in any order, and t-SNE magnifies the rounding
         points = tsne.fit_transform(codes)
     low, high = points.min(axis=0), points.max(axis=0)
     return 0.5 + (points - (low + high) / 2) / max((high - low).max(), 1e-12)
@@ -573,9 +574,9 @@ def _sheet(
     sides: Sequence[_Words] = (),
     apart: tuple[int, int] = (0, 0),
 ) -> np.ndarray:
-    """Lays equal images out by (row, column), with words above the columns and beside the rows.
+    """Lays out images of one size by (row, column), with texts above the columns and beside the rows.
 
-    `apart` says whether the first row and the first column, which hold the sources, stand apart.
+    `apart` says whether there is a gap after the first row and after the first column, which hold the sources.
     """
     height, width = next(iter(cells.values())).shape[:2]
     upscale = upscale or max(1, round(128 / max(height, width)))
@@ -584,7 +585,7 @@ def _sheet(
     sides = [word._replace(text=textwrap.fill(word.text, 18)) for word in sides]
     ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     size = {word: ruler.multiline_textbbox((0, 0), word.text, font=font)[2:] for word in (*headings, *sides)}
-    # A word that spans rows is turned to run along them; a word for one row stays level.
+    # A text that spans rows is turned to run along them; a text for one row is horizontal.
     turned = {word for word in sides if word.first != word.last}
     margin = round(0.5 * font.size)
     top = max((size[word][1] + margin for word in headings), default=0)

@@ -1,4 +1,4 @@
-"""The numbers of a run beside those of the paper, and tables as Markdown and plain text."""
+"""The numbers of a run beside those of a paper, and tables as Markdown and plain text."""
 
 import math
 import re
@@ -11,33 +11,59 @@ import numpy as np
 
 from tfdisent.papers import Paper, Table, Value
 
-# Metric: how the papers call it, and whether less or more is better.
+# {metric: (what it is called in print, whether lower or higher is better)}
 METRICS = {
     "frechet_distance": ("Fréchet distance (FID)", "lower"),
+    "frechet_distance_untrained": ("Fréchet distance of the untrained model", ""),
     "kernel_distance": ("Kernel distance (KID)", "lower"),
     "inception_score": ("Inception score (IS)", "higher"),
     "conditional_generation_accuracy": ("Conditional generation accuracy (CGAcc)", "higher"),
+    "memorisation_ratio": ("Memorisation: distance to training images over that of test images", ""),
+    "memorisation_share_closer": ("Memorisation: share of images very near to a training image", "lower"),
     "cross_image_feature_consistency": ("Cross-image feature consistency (CIFC)", "lower"),
     "cross_image_feature_consistency_relative": (
         "Cross-image feature consistency over the distance between codes",
         "lower",
     ),
-    "block_gap": ("Gap between content and style in telling a factor", "higher"),
-    "mutual_information_gap": ("Mutual information gap (MIG)", "higher"),
-    "separated_attribute_predictability": (
-        "Separated attribute predictability (SAP)",
+    "hybrid_class_accuracy": ("Hybrids with the class of their content image", "higher"),
+    "hybrid_class_accuracy_other_class": (
+        "Hybrids with the class of their content image, of images of two classes",
         "higher",
     ),
+    "reconstruction_class_accuracy": ("Reconstructions with the class of their image", "higher"),
+    "reconstruction_mean_absolute_error": ("Mean absolute error of reconstructions", "lower"),
+    "hybrid_position_r2_style": ("Position of a hybrid's lesion follows the style image, R2", "higher"),
+    "hybrid_position_r2_content": ("Position of a hybrid's lesion follows the content image, r2", "lower"),
+    "class_from_content": ("Class read from content", "higher"),
+    "class_from_style": ("Class read from style", "lower"),
+    "factors_from_content": ("Factors read from content, R2", ""),
+    "factors_from_style": ("Factors read from style, R2", ""),
+    "block_gap": ("Gap between content and style in telling a factor", "higher"),
+    "mutual_information_gap": ("Mutual information gap (MIG)", "higher"),
+    "separated_attribute_predictability": ("Separated attribute predictability (SAP)", "higher"),
     "dci_disentanglement": ("Disentanglement (of DCI)", "higher"),
     "dci_completeness": ("Completeness (of DCI)", "higher"),
     "dci_informativeness": ("Informativeness (of DCI)", "higher"),
     "disagreement_divergence": ("Disagreement divergence", "lower"),
+    "disagreement_divergence_style": ("Disagreement divergence by style", ""),
+    "disagreement_divergence_pixels": ("Disagreement divergence by pixels", ""),
     "label_overlap": ("Label overlap", "higher"),
+    "label_overlap_style": ("Label overlap by style", ""),
+    "label_overlap_pixels": ("Label overlap by pixels", ""),
     "psnr": ("PSNR", "higher"),
+    "psnr_brain": ("PSNR inside the brain", "higher"),
     "ssim": ("SSIM", "higher"),
+    "ssim_brain": ("SSIM inside the brain", "higher"),
+    "ssim_brain_affine": ("SSIM inside the brain of the best affine map", ""),
     "mean_absolute_error": ("Mean absolute error", "lower"),
+    "mean_absolute_error_brain": ("Mean absolute error inside the brain", "lower"),
+    "mean_absolute_error_lesion": ("Mean absolute error inside lesions", "lower"),
+    "mean_absolute_error_elsewhere": ("Mean absolute error in the rest of the brain", "lower"),
     "absolute_error_sum": ("Sum of absolute errors (L1)", "lower"),
+    "anatomy_distance_ratio": ("Distance of anatomy codes: two modalities over two subjects", "lower"),
     "dice": ("Dice", "higher"),
+    "dice_real": ("Dice from real slices alone", ""),
+    "dice_alone": ("Dice from one real slice alone", ""),
     "iou": ("Intersection over union", "higher"),
     "distance_correlation": ("Distance correlation", ""),
 }
@@ -48,7 +74,7 @@ class Column(NamedTuple):
     """One method's numbers of a paper on one dataset, to stand beside a run.
 
     Attributes:
-        heading: of the column, e.g. "DRAI on HAM10000, paper".
+        heading: heading of the column, e.g. "DRAI on HAM10000, paper".
         values: {metric: Value}.
         protocols: {metric: how the paper measured it}.
         notes: what a reader has to know before comparing.
