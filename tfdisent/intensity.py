@@ -37,8 +37,8 @@ def volume_statistics(array: np.ndarray, mask: np.ndarray | None = None) -> np.n
     Integers of up to 16 bits are counted by value, which is exact and much faster than sorting.
 
     Returns:
-        (8,) float32: minimum, maximum, mean, standard deviation (of the population), percentiles
-        (interpolated linearly).
+        (8,) float32: minimum, maximum, mean, standard deviation (of the population), percentiles (interpolated
+        linearly).
 
     Raises:
         ValueError: the mask is empty.

@@ -1,6 +1,4 @@
-"""Prepared data sets: what a record holds, and how a folder of shards becomes batches. Needs
-TensorFlow.
-"""
+"""Prepared data sets: what a record holds, and how a folder of shards becomes batches. Needs TensorFlow."""
 
 from tfdisent.data.pipeline import as_arrays, load
 from tfdisent.data.records import Feature, Manifest

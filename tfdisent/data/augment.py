@@ -1,7 +1,7 @@
 """Random changes of a batch, the draw apart from the act: `draw_*` is a pure function of a seed.
 
-A seed is an integer tensor (2,). Batches are dicts with `image` (B, H, W, C) and, where there are
-masks, `mask` (B, H, W, M); both get the same change. Known factors stay those of the stored image.
+A seed is an integer tensor (2,). Batches are dicts with `image` (B, H, W, C) and, where there are masks, `mask` (B, H,
+W, M); both get the same change. Known factors stay those of the stored image.
 """
 
 from collections.abc import Callable
@@ -13,16 +13,12 @@ Batch = dict[str, tf.Tensor]
 
 
 def draw_symmetry(seed: tf.Tensor, num: int | tf.Tensor) -> tf.Tensor:
-    """For each of `num` images one of the 8 symmetries of the square, uniformly: (num,) int32 in
-    [0, 8).
-    """
+    """For each of `num` images one of the 8 symmetries of the square, uniformly: (num,) int32 in [0, 8)."""
     return tf.random.stateless_uniform((num,), seed, 0, 8, tf.int32)
 
 
 def draw_flip(seed: tf.Tensor, num: int | tf.Tensor) -> tf.Tensor:
-    """As `draw_symmetry`, but only the identity, the two flips and the half turn: (num,) int32 in
-    [0, 4).
-    """
+    """As `draw_symmetry`, but only the identity, the two flips and the half turn: (num,) int32 in [0, 4)."""
     return tf.random.stateless_uniform((num,), seed, 0, 4, tf.int32)
 
 
@@ -31,8 +27,7 @@ def apply_symmetry(images: tf.Tensor, symmetry: tf.Tensor) -> tf.Tensor:
 
     Args:
         images: (B, H, W, C). Must be square if a symmetry is 4 or more.
-        symmetry: (B,) int32 in [0, 8). 0 is the identity, 3 the half turn, 5 and 6 the quarter
-            turns.
+        symmetry: (B,) int32 in [0, 8). 0 is the identity, 3 the half turn, 5 and 6 the quarter turns.
     """
     height, width, channels = images.shape[1:]
     pixels = np.arange(height * width).reshape(height, width)
@@ -74,7 +69,7 @@ def symmetry(batch: Batch, seed: tf.Tensor) -> Batch:
     """A random symmetry of the square for each image."""
     if batch["image"].shape[1] != batch["image"].shape[2]:
         raise ValueError(
-            f"augment='symmetry' turns images by 90 degrees and needs square ones, these are "
+            "augment='symmetry' turns images by 90 degrees and needs square ones, these are "
             f"{tuple(batch['image'].shape[1:3])}. Use augment='flip'."
         )
     return _moved(batch, draw_symmetry(seed, tf.shape(batch["image"])[0]))

@@ -3,14 +3,13 @@
     shards -> parallel interleave -> blocks of records, shuffled -> batch
            -> parse -> normalise -> augment -> prefetch
 
-Order and augmentation come from stateless draws, so that they depend on nothing but the arguments
-of `load`: not on TensorFlow's global seed, nor on what was read before. A run that stopped after
-step k goes on with `load(..., start_step=k)`. What lies before is skipped as unparsed records of
-at most one epoch.
+Order and augmentation come from stateless draws, so that they depend on nothing but the arguments of `load`: not on
+TensorFlow's global seed, nor on what was read before. A run that stopped after step k goes on with
+`load(..., start_step=k)`. What lies before is skipped as unparsed records of at most one epoch.
 
-A split of up to 256 MiB is one block: it is shuffled as a whole and, with `cache`, held in memory
-as records. Of a larger one each epoch reads the shards in another order and shuffles blocks of 256
-MiB; the writer of the shards has shuffled the subjects before.
+A split of up to 256 MiB is one block: it is shuffled as a whole and, with `cache`, held in memory as records. Of a
+larger one each epoch reads the shards in another order and shuffles blocks of 256 MiB; the writer of the shards has
+shuffled the subjects before.
 """
 
 import collections
@@ -66,26 +65,21 @@ def load(
         directory: the folder with `manifest.json`.
         split: name of the split.
         batch_size: examples in a batch, over all replicas.
-        shuffle: another order in each epoch; if not, the stored order. Default: for the split
-            "train".
+        shuffle: another order in each epoch; if not, the stored order. Default: for the split "train".
         augment: name or names of `augment.AUGMENTATIONS`, applied in turn, drawn from (seed, step).
-        balance: how often an epoch holds each example, by label ({"mel": 3, "bkl": 3} is the DRAI
-            paper's; labels left out count once). True: as often as brings its class nearest to the
-            largest.
+        balance: how often an epoch holds each example, by label ({"mel": 3, "bkl": 3} is the DRAI paper's; labels left
+            out count once). True: as often as brings its class nearest to the largest.
         seed: of order and augmentation.
-        repeat: an endless stream, whose batches cross the ends of epochs, for
-            `fit(steps_per_epoch=...)`. If not, one epoch, the same each time it is iterated.
-        drop_remainder: leave out the last, smaller batch. Default: for the split "train", and with
-            `repeat`.
+        repeat: an endless stream, whose batches cross the ends of epochs, for `fit(steps_per_epoch=...)`. If not, one
+            epoch, the same each time it is iterated.
+        drop_remainder: leave out the last, smaller batch. Default: for the split "train", and with `repeat`.
         start_step: number of batches to leave out at the start.
-        normalize: name from `NORMALIZATIONS`, of each channel: "volume" and "percentile" bring the
-            volume's minimum to maximum, or its percentiles 0.5 to 99.5, to [-1, 1]; "slice" the
-            image's own; "zscore" gives mean 0 and standard deviation 1 in the volume's foreground.
-            For uint8, "volume" is [0, 255].
+        normalize: name from `NORMALIZATIONS`, of each channel: "volume" and "percentile" bring the volume's minimum to
+            maximum, or its percentiles 0.5 to 99.5, to [-1, 1]; "slice" the image's own; "zscore" gives mean 0 and
+            standard deviation 1 in the volume's foreground. For uint8, "volume" is [0, 255].
         image_size: resize images (antialiased) and masks (nearest) to this height and width, or to both as a pair.
         cache: hold a split of up to 256 MiB in memory. The batches are the same either way.
-        metadata: add what else is in the records: key, subject, spacing, intensity, slice_index,
-            ...
+        metadata: add what else is in the records: key, subject, spacing, intensity, slice_index, ...
 
     Returns:
         Dataset of dicts: `image` (B, H, W, C) float32, clipped to [-1, 1] unless `normalize` is
@@ -95,8 +89,8 @@ def load(
 
     Raises:
         FileNotFoundError: the folder is not prepared or lacks a shard.
-        OSError: a shard is damaged. Splits of more than 256 MiB are checked by size alone; `python
-            -m datasets.build --verify` checks all.
+        OSError: a shard is damaged. Splits of more than 256 MiB are checked by size alone;
+            `python -m datasets.build --verify` checks all.
         ValueError: an argument is out of range.
     """
     directory = pathlib.Path(directory)
@@ -114,9 +108,8 @@ def load(
         raise ValueError(f"Expected batch_size >= 1 and start_step >= 0, received {batch_size} and {start_step}.")
     if drop_remainder and batch_size > num_examples:
         raise ValueError(
-            f"batch_size={batch_size} is larger than split {split!r} of {directory} "
-            f"({num_examples} examples), which leaves "
-            "no whole batch. Use a smaller batch_size" + ("." if repeat else " or drop_remainder=False.")
+            f"batch_size={batch_size} is larger than split {split!r} of {directory} ({num_examples} examples), which "
+            "leaves no whole batch. Use a smaller batch_size" + ("." if repeat else " or drop_remainder=False.")
         )
     num_bytes = sum(shard["bytes"] for shard in entry["shards"])
     _check_shards(directory, entry["shards"], checksums=num_bytes <= BLOCK_BYTES)
@@ -163,8 +156,8 @@ def as_arrays(
     metadata: bool = False,
     normalize: str = "volume",
 ) -> dict[str, np.ndarray]:
-    """The first `limit` examples of a split, or all, in the stored order: the keys of `load`, each
-    one array. `image_size`, `metadata` and `normalize` as in `load`.
+    """The first `limit` examples of a split, or all, in the stored order: the keys of `load`, each one array.
+    `image_size`, `metadata` and `normalize` as in `load`.
     """
     batches = load(
         directory,
@@ -279,9 +272,8 @@ def _check_shards(directory: pathlib.Path, shards: list[dict], checksums: bool) 
         stat = path.stat()
         if stat.st_size != shard["bytes"] or (checksums and _sha256(path, stat.st_mtime_ns) != shard["sha256"]):
             raise OSError(
-                f"{path} is damaged: its {stat.st_size} bytes are not the {shard['bytes']} that "
-                "were written. "
-                f"Delete {directory} and prepare the data set again."
+                f"{path} is damaged: its {stat.st_size} bytes are not the {shard['bytes']} that were written. Delete "
+                f"{directory} and prepare the data set again."
             )
 
 

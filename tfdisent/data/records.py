@@ -1,8 +1,7 @@
 """What one record holds, and the manifest that describes a prepared folder.
 
-A record is a standard `tf.train.Example`: one slice, or one set of aligned slices, with all that
-is needed to put it back into its volume. The manifest, `manifest.json`, fixes which features there
-are and of which shape:
+A record is a standard `tf.train.Example`: one slice, or one set of aligned slices, with all that is needed to put it
+back into its volume. The manifest, `manifest.json`, fixes which features there are and of which shape:
 
     image         (H, W, C) raw bytes in the manifest's dtype: uint8, int16 or float16
     available     (M,) uint8, 1 where the modality was measured
@@ -38,9 +37,7 @@ _LISTS = {"float32": "float_list", "int64": "int64_list", "string": "bytes_list"
 
 
 class Feature(NamedTuple):
-    """Shape and dtype (uint8, int16, float16, float32, int64 or string) of one feature of a
-    record.
-    """
+    """Shape and dtype (uint8, int16, float16, float32, int64 or string) of one feature of a record."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -55,10 +52,9 @@ class Feature(NamedTuple):
 class Manifest:
     """Everything about a prepared folder that is not in its shards.
 
-    `splits` maps a split's name to {"subjects": [...], "num_examples": int, "label_counts":
-    {label: int}, "shards": [{"name", "num_examples", "bytes", "sha256"}, ...]}. `skipped` lists
-    what was left out, each as {"split", "key", "reason"}. `source` is the fingerprint of the raw
-    data.
+    `splits` maps a split's name to {"subjects": [...], "num_examples": int, "label_counts": {label: int}, "shards":
+    [{"name", "num_examples", "bytes", "sha256"}, ...]}. `skipped` lists what was left out, each as {"split", "key",
+    "reason"}. `source` is the fingerprint of the raw data.
     """
 
     dataset: str
@@ -87,8 +83,8 @@ class Manifest:
         if self.image_dtype not in IMAGE_DTYPES:
             raise ValueError(
                 f"{self.dataset}: images are stored as one of {', '.join(IMAGE_DTYPES)}, received "
-                f"image_dtype={self.image_dtype!r}. Convert them: float16 holds three digits in "
-                "half of float32's space."
+                f"image_dtype={self.image_dtype!r}. Convert them: float16 holds three digits in half of float32's "
+                "space."
             )
         if len(self.image_shape) != 3:
             raise ValueError(f"{self.dataset}: image_shape must be (H, W, C), received {self.image_shape}.")
@@ -144,8 +140,7 @@ class Manifest:
         path = pathlib.Path(directory) / "manifest.json"
         if not path.is_file():
             raise FileNotFoundError(
-                f"No manifest.json in {path.parent}: it is not a prepared data set, or its "
-                "preparation did not end. "
+                f"No manifest.json in {path.parent}: it is not a prepared data set, or its preparation did not end. "
                 "Prepare it with `python -m datasets.build`."
             )
         try:
@@ -167,17 +162,15 @@ def complete(example: Mapping[str, Any], manifest: Manifest) -> dict[str, np.nda
     """Fills in defaults, turns names into indices, and checks shapes, dtypes and values.
 
     Args:
-        example: features by name. Needs `image`, `key`, `subject`; `label` and `domain` when the
-            manifest has any, as a name or an index. `condition` may be left out where it is the
-            one-hot label.
+        example: features by name. Needs `image`, `key`, `subject`; `label` and `domain` when the manifest has any, as a
+            name or an index. `condition` may be left out where it is the one-hot label.
         manifest: what the record must look like.
 
     Returns:
         Every feature of the manifest as an array of its dtype, strings as bytes.
 
     Raises:
-        ValueError: a feature is missing, unknown, of another shape or dtype, not finite, or out of
-            range.
+        ValueError: a feature is missing, unknown, of another shape or dtype, not finite, or out of range.
     """
     example = dict(example)
     for name, names in (

@@ -14,10 +14,9 @@ Get it: e.g. https://openneuro.org, or convert one's own. The folder:
     derivatives/lesions/sub-01/anat/sub-01_label-lesion_mask.nii.gz      --mask=label-lesion_mask
     derivatives/brain/sub-01/anat/sub-01_desc-brain_mask.nii.gz          --brain_mask=desc-brain_mask
 
-Modalities of a session must lie on one grid, which raw data seldom do: point --raw_dir at the folder
-of a pipeline that registered them (derivatives/<pipeline>, laid out alike). Where a session has
-several images of one modality, --select=acq-highres,space-MNI says which; of several runs the first
-is taken.
+Modalities of a session must lie on one grid, which raw data seldom do: point --raw_dir at the folder of a pipeline that
+registered them (derivatives/<pipeline>, laid out alike). Where a session has several images of one modality,
+--select=acq-highres,space-MNI says which; of several runs the first is taken.
 """
 
 import csv
@@ -38,8 +37,8 @@ _FILE = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class BIDS(VolumeBuilder):
-    """A data set in BIDS; the other options are those of `VolumeBuilder`. `modalities` are some of
-    T1w, T1w_ce, T2w, FLAIR, pet; by default those that occur.
+    """A data set in BIDS; the other options are those of `VolumeBuilder`. `modalities` are some of T1w, T1w_ce, T2w,
+    FLAIR, pet; by default those that occur.
 
     Args:
         mask: end of the names of label maps, e.g. "label-lesion_mask"; empty: none.

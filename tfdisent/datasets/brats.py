@@ -1,7 +1,7 @@
 """BraTS: MR images of gliomas (T1, contrast-enhanced T1, T2, FLAIR) with the tumour's parts drawn.
 
-All scans are skull-stripped, registered to one another and resampled to 240 x 240 x 155 voxels of
-1 mm; the background is 0.
+All scans are skull-stripped, registered to one another and resampled to 240 x 240 x 155 voxels of 1 mm; the background
+is 0.
 
 Cite: Menze et al., "The Multimodal Brain Tumor Image Segmentation Benchmark (BRATS)", IEEE TMI 34,
 1993 (2015), https://doi.org/10.1109/TMI.2014.2377694; Bakas et al., Scientific Data 4, 170117
@@ -19,10 +19,9 @@ folder. All editions from 2017 on are read, .nii and .nii.gz, however the folder
     BraTS2021_00000/BraTS2021_00000_t1.nii.gz ...
     BraTS-GLI-00000-000/BraTS-GLI-00000-000-t1n.nii.gz ...       -t1c, -t2w, -t2f, -seg
 
-Masks hold 0 background, 1 necrosis (with non-enhancing tumour up to 2020), 2 oedema, 3 enhancing
-tumour, whose code in the files was 4 up to 2021 and is 3 since. A file with both codes is of
-another scheme (2013, 2024) and an error. The segmentation of case 355 of 2020 has another name; the
-one file of a case that is no modality is taken for it.
+Masks hold 0 background, 1 necrosis (with non-enhancing tumour up to 2020), 2 oedema, 3 enhancing tumour, whose code in
+the files was 4 up to 2021 and is 3 since. A file with both codes is of another scheme (2013, 2024) and an error. The
+segmentation of case 355 of 2020 has another name; the one file of a case that is no modality is taken for it.
 
 Protocols:
 
@@ -76,8 +75,7 @@ class BraTS(VolumeBuilder):
     """BraTS; the other options are those of `VolumeBuilder`.
 
     Args:
-        protocol: "unified", "margin" or "plain"; see the module's text. Options that are given
-            beside it stay as given.
+        protocol: "unified", "margin" or "plain"; see the module's text. Options that are given beside it stay as given.
         fold: which fold tests, of protocol "margin".
         unlabelled: add the official validation cases, which have no masks, as split "unlabelled".
     """
@@ -85,9 +83,9 @@ class BraTS(VolumeBuilder):
     name = "brats"
     num_shards: ClassVar[int] = 32
     raw_help = (
-        "Get it from https://www.synapse.org/brats (registration), or a copy on Kaggle. The folder "
-        "must hold one folder a case, e.g. Brats18_2013_10_1 with Brats18_2013_10_1_t1.nii.gz, "
-        "_t1ce, _t2, _flair and _seg; tfdisent/datasets/brats.py says what else is read."
+        "Get it from https://www.synapse.org/brats (registration), or a copy on Kaggle. The folder must hold one "
+        "folder a case, e.g. Brats18_2013_10_1 with Brats18_2013_10_1_t1.nii.gz, _t1ce, _t2, _flair and _seg; "
+        "tfdisent/datasets/brats.py says what else is read."
     )
 
     protocol: str = "unified"
@@ -169,8 +167,8 @@ class BraTS(VolumeBuilder):
     def mask_ids(self, path: str, codes: np.ndarray) -> np.ndarray:
         if self.mask_codes == type(self).mask_codes and (codes == 3).any() and (codes == 4).any():
             raise ValueError(
-                f"{path} holds both codes 3 and 4, as in the editions of 2013 and 2024, where they "
-                "mean other parts. Name them in mask_labels and mask_codes."
+                f"{path} holds both codes 3 and 4, as in the editions of 2013 and 2024, where they mean other parts. "
+                "Name them in mask_labels and mask_codes."
             )
         return super().mask_ids(path, codes)
 

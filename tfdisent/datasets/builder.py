@@ -1,7 +1,7 @@
 """What the author of a data set writes: a `Builder`, and its `Unit`s.
 
-A data set is one file with a frozen dataclass derived from `Builder`. Its fields are its options, all with defaults;
-it has three methods and nothing else is needed but a line in `tfdisent.datasets.DATASETS`:
+A data set is one file with a frozen dataclass derived from `Builder`. Its fields are its options, all with defaults; it
+has three methods and nothing else is needed but a line in `tfdisent.datasets.DATASETS`:
 
     @dataclasses.dataclass(frozen=True)
     class Example(Builder):

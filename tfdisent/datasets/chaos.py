@@ -12,26 +12,24 @@ Get it: CHAOS_Train_Sets.zip, and CHAOS_Test_Sets.zip if wanted, from Zenodo. Be
     Test_Sets/MR/<id>/...                                       the same without Ground
     Train_Sets/CT/...                                           is not read
 
-Masks belong to images by file name: that of the in-phase file, whose number is one above that of
-the out-phase file. Which phase is which is told by EchoTime (out 2.3 ms, in 4.6 ms), and where that
-is missing by even (in) and odd file numbers, or else by the folder's name. Files of one folder are
-one series, since anonymisation gave each a series of its own. Greys of masks are those of the
-organisers (63, 126, 189, 252, give or take) or of an older version of the data (80, 160, 240, 255);
-others are an error.
+Masks belong to images by file name: that of the in-phase file, whose number is one above that of the out-phase file.
+Which phase is which is told by EchoTime (out 2.3 ms, in 4.6 ms), and where that is missing by even (in) and odd file
+numbers, or else by the folder's name. Files of one folder are one series, since anonymisation gave each a series of its
+own. Greys of masks are those of the organisers (63, 126, 189, 252, give or take) or of an older version of the data
+(80, 160, 240, 255); others are an error.
 
-T1 and T2 are separate acquisitions with other slices. A record is one T1 slice with the
-`candidates` T2 slices that lie nearest to it in the scanner, the nearest first, each with its mask:
-channels T1 (one for each phase), then T2. `partner_index` and `partner_distance` (mm) say which
-they are. T1 slices further than one T2 slice distance from all T2 slices are left out. This takes
-the place of the hand-made pairs of Chartsias et al. ("Disentangle, align and fuse for multimodal
-and semi-supervised image segmentation", IEEE TMI 2021), whose other steps are kept: resampling in
-plane to 1.89 mm (masks by nearest neighbours), 192 x 192 pixels around the middle, the three folds.
-They pad with the edge's value, here it is 0, the grey of air. The paper speaks of the in-phase
-image, the authors' code of the out-phase one: `phase` chooses.
+T1 and T2 are separate acquisitions with other slices. A record is one T1 slice with the `candidates` T2 slices that lie
+nearest to it in the scanner, the nearest first, each with its mask: channels T1 (one for each phase), then T2.
+`partner_index` and `partner_distance` (mm) say which they are. T1 slices further than one T2 slice distance from all T2
+slices are left out. This takes the place of the hand-made pairs of Chartsias et al. ("Disentangle, align and fuse for
+multimodal and semi-supervised image segmentation", IEEE TMI 2021), whose other steps are kept: resampling in plane to
+1.89 mm (masks by nearest neighbours), 192 x 192 pixels around the middle, the three folds. They pad with the edge's
+value, here it is 0, the grey of air. The paper speaks of the in-phase image, the authors' code of the out-phase one:
+`phase` chooses.
 
-`fold` is one of the authors' three (their test and validation patients overlap between folds).
-Where patients of a fold are missing, as in a part of the data, a seeded split is made. Test_Sets
-become a split `unlabelled`. `labelled` is 1 where there are masks.
+`fold` is one of the authors' three (their test and validation patients overlap between folds). Where patients of a fold
+are missing, as in a part of the data, a seeded split is made. Test_Sets become a split `unlabelled`. `labelled` is 1
+where there are masks.
 """
 
 import dataclasses
@@ -77,8 +75,8 @@ _ORGAN_OF_GREY = _organ_of_grey()
 
 
 class _Patient(NamedTuple):
-    """Paths of one patient's files: images by folder (InPhase, OutPhase, T2SPIR), masks by T1 and
-    T2, None where there is no Ground.
+    """Paths of one patient's files: images by folder (InPhase, OutPhase, T2SPIR), masks by T1 and T2, None where there
+    is no Ground.
     """
 
     images: dict[str, tuple[pathlib.Path, ...]]
@@ -102,8 +100,8 @@ class CHAOS(Builder):
 
     name = "chaos"
     raw_help = (
-        "Get CHAOS_Train_Sets.zip from https://doi.org/10.5281/zenodo.3431873 (CC BY-NC-SA 4.0). "
-        "The folder must hold MR/<id>/T1DUAL and MR/<id>/T2SPIR; tfdisent/datasets/chaos.py says more."
+        "Get CHAOS_Train_Sets.zip from https://doi.org/10.5281/zenodo.3431873 (CC BY-NC-SA 4.0). The folder must hold "
+        "MR/<id>/T1DUAL and MR/<id>/T2SPIR; tfdisent/datasets/chaos.py says more."
     )
 
     phase: str = "in"
@@ -124,13 +122,13 @@ class CHAOS(Builder):
             raise ValueError(f"fold must be 0 to {len(FOLDS) - 1}, received {self.fold}.")
         if not (1 <= self.candidates <= 16 and 8 <= self.size <= 1024):
             raise ValueError(
-                "chaos needs 1 to 16 candidates and size of 8 to 1024 pixels, received "
-                f"{self.candidates} and {self.size}."
+                f"chaos needs 1 to 16 candidates and size of 8 to 1024 pixels, received {self.candidates} and "
+                f"{self.size}."
             )
         if not 0.1 <= self.pixel_size <= 20 or not 0 < self.test_fraction < 0.5:
             raise ValueError(
-                "chaos needs pixel_size of 0.1 to 20 mm and 0 < test_fraction < 0.5, received "
-                f"{self.pixel_size} and {self.test_fraction}."
+                f"chaos needs pixel_size of 0.1 to 20 mm and 0 < test_fraction < 0.5, received {self.pixel_size} and "
+                f"{self.test_fraction}."
             )
 
     @property
@@ -179,8 +177,8 @@ class CHAOS(Builder):
         missing = sorted(held - {unit.subject for unit in labelled})
         if self.split == "paper" and missing:
             raise ValueError(
-                f"chaos: fold {self.fold} needs patient {missing[0]}, who is not under {raw_dir}. "
-                "Get all training sets, or use split=seeded."
+                f"chaos: fold {self.fold} needs patient {missing[0]}, who is not under {raw_dir}. Get all training "
+                "sets, or use split=seeded."
             )
         if self.split == "seeded" or missing:
             patients = [unit.subject for unit in labelled if not unit.problem]
@@ -283,9 +281,7 @@ def _find_patients(raw_dir: pathlib.Path) -> dict[tuple[str, bool], _Patient]:
 
 
 def _by_phase(patient: _Patient) -> dict[str, tuple[pathlib.Path, ...]]:
-    """Files of T1 by phase: by echo time, or else by the files' numbers, or else as the folders
-    say.
-    """
+    """Files of T1 by phase: by echo time, or else by the files' numbers, or else as the folders say."""
     found = {
         "T1_in": patient.images.get("InPhase", ()),
         "T1_out": patient.images.get("OutPhase", ()),
@@ -333,8 +329,8 @@ def _read(
         plane = _read_mask(path)
         if plane.shape != organs.shape[1:]:
             raise ValueError(
-                f"{path} is of shape {plane.shape}, its image {stored.files[index]} of "
-                f"{organs.shape[1:]}. Get both again."
+                f"{path} is of shape {plane.shape}, its image {stored.files[index]} of {organs.shape[1:]}. Get both "
+                "again."
             )
         organs[index] = plane
     image = canonical(stored._replace(array=np.rint(stored.array).astype(np.int16)))
@@ -349,8 +345,8 @@ def _paired(
     masks: Sequence[pathlib.Path],
     offsets: tuple[int, ...],
 ) -> list[pathlib.Path]:
-    """The mask of each slice: the one of its name, or of its number plus an offset where that fits
-    all files of the series. Files that were left out (of one position) may have masks as well.
+    """The mask of each slice: the one of its name, or of its number plus an offset where that fits all files of the
+    series. Files that were left out (of one position) may have masks as well.
     """
     by_stem = {path.stem.lower(): path for path in masks}
     stems = {}
@@ -366,8 +362,8 @@ def _paired(
         extra = min(by_stem.keys() - set(stems.values()))
         raise ValueError(f"{by_stem[extra]} has no image in {files[0].parent}. Get it again.")
     raise ValueError(
-        f"The masks in {masks[0].parent} ({masks[0].name}, ...) are not named after the images in "
-        f"{files[0].parent} ({files[0].name}, ...), nor by numbers one above. Get both again."
+        f"The masks in {masks[0].parent} ({masks[0].name}, ...) are not named after the images in {files[0].parent} "
+        f"({files[0].name}, ...), nor by numbers one above. Get both again."
     )
 
 
@@ -389,7 +385,7 @@ def _read_mask(path: pathlib.Path) -> np.ndarray:
     if organs.max() == 255:
         unknown, counts = np.unique(greys[organs == 255], return_counts=True)
         raise ValueError(
-            f"{path} holds the unknown grey {unknown[0]} ({counts[0]} pixels), expected 0, 63 liver, "
-            "126 right kidney, 189 left kidney, 252 spleen, or 80, 160, 240, 255. Get it again."
+            f"{path} holds the unknown grey {unknown[0]} ({counts[0]} pixels), expected 0, 63 liver, 126 right kidney, "
+            "189 left kidney, 252 spleen, or 80, 160, 240, 255. Get it again."
         )
     return organs

@@ -16,12 +16,11 @@ Kaggle and in the ISIC archive (challenge 2018, task 3). Unpack everything anywh
     ISIC2018_Task3_Test_Images/ or _Test_Input/     the official test set, optional, with
     ISIC2018_Task3_Test_GroundTruth.csv             either form of table
 
-DRAI (Havaei et al., section III-D) keeps nv, mel and bkl, cuts 48 x 48 patches centred on the
-lesion, resizes them to 64 x 64, and triples mel and bkl by random flips. A patch of 48 pixels of a
-photograph 600 x 450 would show a fragment of a lesion, so that the photograph must have been made
-smaller first. Here the patch is a square of `crop_fraction` of the shorter side, 48/64 by default,
-centred on the lesion's mask, or on the photograph where there is no mask (as for all of the test
-set), and is enlarged where the mask would not fit. The square is kept in the records as `crop`.
+DRAI (Havaei et al., section III-D) keeps nv, mel and bkl, cuts 48 x 48 patches centred on the lesion, resizes them to
+64 x 64, and triples mel and bkl by random flips. A patch of 48 pixels of a photograph 600 x 450 would show a fragment
+of a lesion, so that the photograph must have been made smaller first. Here the patch is a square of `crop_fraction` of
+the shorter side, 48/64 by default, centred on the lesion's mask, or on the photograph where there is no mask (as for
+all of the test set), and is enlarged where the mask would not fit. The square is kept in the records as `crop`.
 Tripling and flips are done on the fly:
 
     load(folder, balance={"mel": 3, "bkl": 3}, augment=("flip", "crop"))
@@ -77,11 +76,10 @@ class HAM10000(Builder):
 
     Args:
         size: side of the patches, pixels.
-        classes: which diagnoses; others are left out. Empty: the paper's three (bkl, mel, nv), or those of
-            them that the table has, as in a part of the data.
-        split: "official" trains on HAM10000 and tests on the test set of ISIC 2018, task 3;
-            "seeded" splits HAM10000 by lesion, within each class; "auto" is "official" if the test
-            set is there.
+        classes: which diagnoses; others are left out. Empty: the paper's three (bkl, mel, nv), or those of them that
+            the table has, as in a part of the data.
+        split: "official" trains on HAM10000 and tests on the test set of ISIC 2018, task 3; "seeded" splits HAM10000 by
+            lesion, within each class; "auto" is "official" if the test set is there.
         test_fraction: of the lesions of each class, in a seeded split.
         crop_fraction: side of the patch, of the shorter side of the photograph.
         seed: of the split.
@@ -89,8 +87,7 @@ class HAM10000(Builder):
 
     name = "ham10000"
     raw_help = (
-        "Get it from https://doi.org/10.7910/DVN/DBW86T (CC BY-NC 4.0). The folder must hold "
-        "HAM10000_metadata (or "
+        "Get it from https://doi.org/10.7910/DVN/DBW86T (CC BY-NC 4.0). The folder must hold HAM10000_metadata (or "
         ".csv, .tab) and the photographs ISIC_*.jpg, e.g. in HAM10000_images_part_1 and _part_2; "
         "tfdisent/datasets/ham10000.py says what else is read. To try without: --dataset=skin_phantom."
     )
@@ -204,8 +201,8 @@ class HAM10000(Builder):
         return left, top, side
 
     def _units(self, rows: list[_Row], images: dict, masks: dict, table: pathlib.Path) -> list[Unit]:
-        """A unit for each photograph of the chosen classes, and one with a problem for each that
-        lacks a row or a file.
+        """A unit for each photograph of the chosen classes, and one with a problem for each that lacks a row or a
+        file.
         """
         units = []
         for row in rows:
@@ -226,10 +223,8 @@ class HAM10000(Builder):
     def _seeded(self, units: list[Unit], table: pathlib.Path) -> dict[str, list[Unit]]:
         if table.name.lower().startswith("isic") and all(unit.key == unit.subject for unit in units):
             raise ValueError(
-                f"{table} does not say which photographs show the same lesion, so that a seeded "
-                "split would leak. Add "
-                "HAM10000_metadata or ISIC2018_Task3_Training_LesionGroupings.csv, or the "
-                "official test set."
+                f"{table} does not say which photographs show the same lesion, so that a seeded split would leak. Add "
+                "HAM10000_metadata or ISIC2018_Task3_Training_LesionGroupings.csv, or the official test set."
             )
         splits = {"train": [unit for unit in units if unit.problem], "test": []}
         for index, name in enumerate(self.classes):
@@ -239,9 +234,8 @@ class HAM10000(Builder):
                     lesions[unit.subject].append(unit)
             if len(lesions) < 2:
                 raise ValueError(
-                    f"ham10000: class {name!r} has {len(lesions)} lesions with photographs, and a "
-                    "split into train and test needs 2. "
-                    "Leave it out: "
+                    f"ham10000: class {name!r} has {len(lesions)} lesions with photographs, and a split into train and "
+                    "test needs 2. Leave it out: "
                     f"--classes={','.join(other for other in self.classes if other != name)}"
                 )
             order = np.random.default_rng((self.seed, index)).permutation(sorted(lesions))
@@ -300,9 +294,7 @@ def _decoded(path: pathlib.Path) -> Image.Image:
 
 
 def _read_table(path: pathlib.Path) -> list[_Row]:
-    """Rows of any of the tables, by the names in their header; the delimiter is whichever the
-    header holds.
-    """
+    """Rows of any of the tables, by the names in their header; the delimiter is whichever the header holds."""
     text = path.read_text(encoding="utf-8-sig")
     header = text.split("\n", 1)[0]
     delimiter = max(",\t;", key=header.count)
@@ -316,9 +308,8 @@ def _read_table(path: pathlib.Path) -> list[_Row]:
     if columns >= {"image", *DIAGNOSES}:
         return [_Row(line["image"].upper(), "", _hottest(line, path)) for line in lines]
     raise ValueError(
-        f"{path} has the columns {', '.join(columns) or 'none'}. Expected image_id and dx, or "
-        "image and a column for each "
-        "of MEL, NV, BCC, AKIEC, BKL, DF, VASC."
+        f"{path} has the columns {', '.join(columns) or 'none'}. Expected image_id and dx, or image and a column for "
+        "each of MEL, NV, BCC, AKIEC, BKL, DF, VASC."
     )
 
 

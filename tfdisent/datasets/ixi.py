@@ -12,9 +12,9 @@ Unpack them anywhere in one folder:
     IXI012-HH-1211-T1_pveseg.nii.gz     tissues, e.g. by FSL FAST:         --mask_suffix=_pveseg
       or IXI012-HH-1211-T1_brain_pveseg.nii.gz
 
-Sites are domains: Guys (Philips Intera 1.5 T), HH (Hammersmith, Philips 3 T), IOP (Institute of
-Psychiatry, GE 1.5 T). T1 is stored in sagittal order; here all slices are axial, whatever the
-file's order. T1, T2 and PD of a subject lie on different grids, so that one is chosen.
+Sites are domains: Guys (Philips Intera 1.5 T), HH (Hammersmith, Philips 3 T), IOP (Institute of Psychiatry, GE 1.5 T).
+T1 is stored in sagittal order; here all slices are axial, whatever the file's order. T1, T2 and PD of a subject lie on
+different grids, so that one is chosen.
 
 Ren et al. (TMI, harmonisation) take T1 of HH and IOP, stripped by ROBEX and bias-corrected (N4), and
 as labels the tissues of FAST (1 CSF, 2 grey, 3 white matter); 70 % of the subjects train. 18 scans of
@@ -46,17 +46,16 @@ class IXI(VolumeBuilder):
     Args:
         modality: "T1", "T2" or "PD".
         sites: which ones; by default those of Ren et al.
-        image_suffix: of images made by other programs ("_brain" for IXI...-T1_brain.nii.gz); empty:
-            the images as downloaded.
+        image_suffix: of images made by other programs ("_brain" for IXI...-T1_brain.nii.gz); empty: the images as
+            downloaded.
         mask_suffix: of tissue label maps, which may follow the image's; empty: none.
         approximate: make brain mask and tissues by rough means.
     """
 
     name = "ixi"
     raw_help = (
-        "Get IXI-T1.tar from https://brain-development.org/ixi-dataset (CC BY-SA 3.0) and unpack "
-        "it. The folder must hold files like IXI012-HH-1211-T1.nii.gz; tfdisent/datasets/ixi.py says what "
-        "else is read."
+        "Get IXI-T1.tar from https://brain-development.org/ixi-dataset (CC BY-SA 3.0) and unpack it. The folder must "
+        "hold files like IXI012-HH-1211-T1.nii.gz; tfdisent/datasets/ixi.py says what else is read."
     )
 
     modality: str = "T1"
@@ -114,13 +113,13 @@ class IXI(VolumeBuilder):
             problem = ""
             if self.mask_suffix and not mask:
                 problem = (
-                    f"{scan}-{self.modality} has no {self.mask_suffix}.nii.gz beside "
-                    f"{next(iter(files.values()))}. Make it, or leave out mask_suffix."
+                    f"{scan}-{self.modality} has no {self.mask_suffix}.nii.gz beside {next(iter(files.values()))}. "
+                    "Make it, or leave out mask_suffix."
                 )
             if self.image_suffix not in files:
                 problem = (
-                    f"{scan}-{self.modality}{self.image_suffix}.nii.gz is missing beside "
-                    f"{next(iter(files.values()))}. Make it, or change image_suffix."
+                    f"{scan}-{self.modality}{self.image_suffix}.nii.gz is missing beside {next(iter(files.values()))}. "
+                    "Make it, or change image_suffix."
                 )
             scans = Scans({self.modality: files.get(self.image_suffix, "")}, mask, domain=site)
             units.append(Unit(scan, subject, scans, site, problem))

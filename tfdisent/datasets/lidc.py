@@ -13,14 +13,13 @@ of their own. Any tree will do, e.g.
     LIDC-XML-only/tcia-lidc-xml/157/158.xml ...         instead of the XML files above, or as well
     manifest-*/metadata.csv                             is not read
 
-Files are told by what is in them: CT images by Modality and SeriesInstanceUID (chest films lie in
-the same folders), XML files by their root `LidcReadMessage` (those of chest films differ) and the
-series that they name. Reading all tags takes about a millisecond a file.
+Files are told by what is in them: CT images by Modality and SeriesInstanceUID (chest films lie in the same folders),
+XML files by their root `LidcReadMessage` (those of chest films differ) and the series that they name. Reading all tags
+takes about a millisecond a file.
 
-DRAI (Havaei et al., section III-C) takes nodules that at least three readers outlined, drops those
-of median malignancy 3, cuts 48 x 48 patches around them from slices resampled to 256 x 256, enlarges
-them to 64 x 64, and describes each by 17 numbers: six ratings made binary, and five bins of size
-from 2 to 12. What it leaves open is an option here:
+DRAI (Havaei et al., section III-C) takes nodules that at least three readers outlined, drops those of median malignancy
+3, cuts 48 x 48 patches around them from slices resampled to 256 x 256, enlarges them to 64 x 64, and describes each by
+17 numbers: six ratings made binary, and five bins of size from 2 to 12. What it leaves open is an option here:
 
     resample    mm: pixels of `pixel_size` millimetres, so that a pixel means the same in every scan
                 (1 mm is near 256 pixels over a chest); matrix: each slice 256 x 256, as printed;
@@ -33,20 +32,19 @@ from 2 to 12. What it leaves open is an option here:
                 from 10 on in the last.
     slices      centre: the slice nearest to the nodule's centre of mass; all: each that it touches.
 
-Marks of several readers are one nodule where they lie within one slice distance of each other; as
-long as that gives a reader two marks in a nodule, the distance is reduced. The mask is where at
-least the share `agreement` of its readers agree. A contour's pixels lie just outside of the nodule.
-Ratings out of range (0, or internal structure 5) are taken as missing and counted in the dry run's
-notes; a rating that all readers lack is 0 in `ratings`, and neither low nor high in `condition`. Of
-slices at one position that of the lower InstanceNumber is kept.
+Marks of several readers are one nodule where they lie within one slice distance of each other; as long as that gives a
+reader two marks in a nodule, the distance is reduced. The mask is where at least the share `agreement` of its readers
+agree. A contour's pixels lie just outside of the nodule. Ratings out of range (0, or internal structure 5) are taken as
+missing and counted in the dry run's notes; a rating that all readers lack is 0 in `ratings`, and neither low nor high
+in `condition`. Of slices at one position that of the lower InstanceNumber is kept.
 
-Splits are by patient: train has those below LIDC-IDRI-0899, test the others; patients in folders of
-other names are numbered in their order. Where one side stays empty, as in a part of the data, a
-seeded split is made. `query` are the nodules of median malignancy 3 of the test patients, with which
-DRAI's retrieval is asked; their label is undecided, and given as benign.
+Splits are by patient: train has those below LIDC-IDRI-0899, test the others; patients in folders of other names are
+numbered in their order. Where one side stays empty, as in a part of the data, a seeded split is made. `query` are the
+nodules of median malignancy 3 of the test patients, with which DRAI's retrieval is asked; their label is undecided, and
+given as benign.
 
-Images are HU as int16, clipped to -1024 (so that padding of -2000 is air) and 3071. Minimum and
-maximum in `intensity` are `window`, which `load` maps to [-1, 1].
+Images are HU as int16, clipped to -1024 (so that padding of -2000 is air) and 3071. Minimum and maximum in `intensity`
+are `window`, which `load` maps to [-1, 1].
 
 `lidc_patches` reads patches that were cut already, as 8-bit PNG with a table of the ratings.
 """
@@ -124,9 +122,8 @@ class LIDC(Builder):
 
     name = "lidc"
     raw_help = (
-        "Get it from https://www.cancerimagingarchive.net/collection/lidc-idri (CC BY 3.0). The "
-        "folder must hold the CT series as DICOM files and the readers' XML files, in any tree; "
-        "tfdisent/datasets/lidc.py says more."
+        "Get it from https://www.cancerimagingarchive.net/collection/lidc-idri (CC BY 3.0). The folder must hold the "
+        "CT series as DICOM files and the readers' XML files, in any tree; tfdisent/datasets/lidc.py says more."
     )
     part_of = {"query": "test"}
 
@@ -160,8 +157,8 @@ class LIDC(Builder):
                 raise ValueError(f"{name} must be a fraction, received {getattr(self, name)}.")
         if not (8 <= self.size <= 512 and 8 <= self.patch <= 512 and 0.1 <= self.pixel_size <= 10):
             raise ValueError(
-                "lidc needs size and patch of 8 to 512 pixels and pixel_size of 0.1 to 10 mm, "
-                f"received {self.size}, {self.patch} and {self.pixel_size}."
+                f"lidc needs size and patch of 8 to 512 pixels and pixel_size of 0.1 to 10 mm, received {self.size}, "
+                f"{self.patch} and {self.pixel_size}."
             )
         if not 1 <= self.min_readers <= 4:
             raise ValueError(f"min_readers must be 1 to 4, received {self.min_readers}.")
@@ -206,8 +203,8 @@ class LIDC(Builder):
         annotated = [one for one in series if one.uid in readings]
         if not annotated:
             raise FileNotFoundError(
-                f"None of the {len(series)} CT series under {raw_dir} is one of the "
-                f"{len(readings)} that the XML files name. Get the XML files of these scans."
+                f"None of the {len(series)} CT series under {raw_dir} is one of the {len(readings)} that the XML files "
+                "name. Get the XML files of these scans."
             )
         units = {"decided": [], "query": []}
         for one in annotated:
@@ -324,8 +321,8 @@ def condition(ratings: np.ndarray, diameter: float, thresholds: Sequence[float])
         thresholds: (6,) in the order of `BINARISED`; a rating above is high.
 
     Returns:
-        (17,) float32, `CONDITIONS`: low and high of each rating, one of them 1 unless the rating is
-        missing, and one of five size bins.
+        (17,) float32, `CONDITIONS`: low and high of each rating, one of them 1 unless the rating is missing, and one of
+        five size bins.
     """
     levels = np.zeros((len(BINARISED), 2), np.float32)
     for index, (name, threshold) in enumerate(zip(BINARISED, thresholds, strict=True)):
@@ -405,8 +402,8 @@ def _case(raw_dir: pathlib.Path, path: pathlib.Path) -> str:
 
 
 def _read_xml_files(raw_dir: pathlib.Path, files: list[pathlib.Path]) -> tuple[dict[str, Reading], list[Unit]]:
-    """Readings by series, each from the first file that has them, and a unit with a problem for
-    each file that cannot be read.
+    """Readings by series, each from the first file that has them, and a unit with a problem for each file that cannot
+    be read.
     """
     readings, problems = {}, []
     for path in files:
@@ -429,8 +426,8 @@ def _read_hu(path: pathlib.Path) -> np.ndarray:
 
 
 def cut(image: np.ndarray, box: Sequence[float], size: int, fill: float) -> np.ndarray:
-    """The box (left, top, right, bottom) of an image (H, W) float32, resized to (size, size) with
-    antialiasing; `fill` outside of the image.
+    """The box (left, top, right, bottom) of an image (H, W) float32, resized to (size, size) with antialiasing; `fill`
+    outside of the image.
     """
     margin = max(0, *(int(np.ceil(reach)) for reach in _overlap(image.shape, box))) + 1
     padded = np.pad(image, margin, constant_values=fill)

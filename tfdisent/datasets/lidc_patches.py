@@ -1,16 +1,15 @@
 """Patches of LIDC-IDRI's nodules that were cut already, with a table of their ratings.
 
-Cite, licence: as `tfdisent/datasets/lidc.py`, which reads the scans themselves (133 GB). Patches of this
-form are made by https://github.com/aquamarineaqua/LIDC-IDRI_patch_generation. In any folders:
+Cite, licence: as `tfdisent/datasets/lidc.py`, which reads the scans themselves (133 GB). Patches of this form are made
+by https://github.com/aquamarineaqua/LIDC-IDRI_patch_generation. In any folders:
 
     all_patches_metadata.csv, or a patches_metadata.csv for each patient
     LIDC-IDRI-0054/LIDC-IDRI-0054_n0_k83_img.png      8-bit grey, of any size, windowed
     LIDC-IDRI-0054/LIDC-IDRI-0054_n0_k83_mask.png     above 127 is nodule
 
-with a row for each slice of a nodule and the columns patient_id, nodule_index, k_global (number of
-the slice), img_path and mask_path (of which the names count), area_mm2 (of the mask, from which the
-size of a pixel follows), ann_subtlety ... ann_malignancy, and maybe scan_id, which tells apart the
-scans of a patient that has two.
+with a row for each slice of a nodule and the columns patient_id, nodule_index, k_global (number of the slice), img_path
+and mask_path (of which the names count), area_mm2 (of the mask, from which the size of a pixel follows), ann_subtlety
+... ann_malignancy, and maybe scan_id, which tells apart the scans of a patient that has two.
 
 Records are those of `tfdisent/datasets/lidc.py`, in 8 bits: nodules of malignancy 3 are left out, the patch
 is `patch` millimetres around the mask, or as much as the picture has, and the size of a nodule is the
@@ -58,9 +57,9 @@ class LIDCPatches(Builder):
 
     name = "lidc_patches"
     raw_help = (
-        "The folder must hold patches as PNG files and (all_)patches_metadata.csv with patient_id, "
-        "img_path, mask_path, area_mm2 and the ratings ann_*; tfdisent/datasets/lidc_patches.py says more. The scans "
-        "themselves are read by --dataset=lidc."
+        "The folder must hold patches as PNG files and (all_)patches_metadata.csv with patient_id, img_path, "
+        "mask_path, area_mm2 and the ratings ann_*; tfdisent/datasets/lidc_patches.py says more. The scans themselves "
+        "are read by --dataset=lidc."
     )
 
     size: int = 64
@@ -75,8 +74,8 @@ class LIDCPatches(Builder):
         make_numbers(self, "thresholds", len(BINARISED))
         if not (8 <= self.size <= 512 and 1 <= self.patch <= 512 and 0 < self.test_fraction < 1):
             raise ValueError(
-                "lidc_patches needs size of 8 to 512 pixels, patch of 1 to 512 mm and 0 < "
-                f"test_fraction < 1, received {self.size}, {self.patch} and {self.test_fraction}."
+                "lidc_patches needs size of 8 to 512 pixels, patch of 1 to 512 mm and 0 < test_fraction < 1, received "
+                f"{self.size}, {self.patch} and {self.test_fraction}."
             )
 
     def info(self, raw_dir: pathlib.Path) -> Manifest:
@@ -90,8 +89,8 @@ class LIDCPatches(Builder):
                 "ratings": Feature((len(RATINGS),), "float32"),
                 "diameter": Feature((), "float32"),  # millimetres
             },
-            description="LIDC-IDRI: patches of lung nodules on CT, windowed to 8 bits, with ratings "
-            f"of {', '.join(RATINGS)}",
+            description="LIDC-IDRI: patches of lung nodules on CT, windowed to 8 bits, with ratings of "
+            f"{', '.join(RATINGS)}",
             seed=self.seed,
         )
 
@@ -135,8 +134,8 @@ class LIDCPatches(Builder):
         image, mask = _read_grey(path), _read_grey(mask_path) > 127
         if mask.shape != image.shape or not mask.any():
             raise ValueError(
-                f"{mask_path} is of shape {mask.shape} with {mask.sum()} pixels of nodule, expected "
-                f"{image.shape} and some. Get it again."
+                f"{mask_path} is of shape {mask.shape} with {mask.sum()} pixels of nodule, expected {image.shape} and "
+                "some. Get it again."
             )
         pixel = float(np.sqrt(area / mask.sum()))  # millimetres
         side = min(self.patch / pixel, *image.shape)

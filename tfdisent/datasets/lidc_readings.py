@@ -1,8 +1,8 @@
 """What LIDC-IDRI's readers marked: from their XML files to nodules on the slices of a CT.
 
-A file has up to four reading sessions; in each a reader outlined nodules on the slices, and rated
-those of 3 mm or more. Nothing says which marks are of the same nodule, nor is the order of readers
-the same in all files. `tfdisent/datasets/lidc.py` says what is decided about both, and uses this.
+A file has up to four reading sessions; in each a reader outlined nodules on the slices, and rated those of 3 mm or
+more. Nothing says which marks are of the same nodule, nor is the order of readers the same in all files.
+`tfdisent/datasets/lidc.py` says what is decided about both, and uses this.
 """
 
 import pathlib
@@ -31,8 +31,8 @@ MALIGNANCY = list(RATINGS).index("malignancy")
 class Nodule(NamedTuple):
     """What the readers agree on about one nodule.
 
-    `ratings` (9,) are medians, NaN where all readers lack it. `planes` has for each slice that the
-    consensus touches the file, the index of the slice, and rows and columns (2, N) of its pixels.
+    `ratings` (9,) are medians, NaN where all readers lack it. `planes` has for each slice that the consensus touches
+    the file, the index of the slice, and rows and columns (2, N) of its pixels.
     """
 
     number: int
@@ -45,8 +45,8 @@ class Nodule(NamedTuple):
 class _Mark(NamedTuple):
     """One reader's outline of one nodule of 3 mm or more.
 
-    `contours` are (SOPInstanceUID, z, whether it is the nodule or a hole, points (N, 2) as x and
-    y). `planes` are, once it is placed, for each index of a slice its pixels (2, N).
+    `contours` are (SOPInstanceUID, z, whether it is the nodule or a hole, points (N, 2) as x and y). `planes` are, once
+    it is placed, for each index of a slice its pixels (2, N).
     """
 
     reader: int
@@ -87,8 +87,8 @@ class Series(NamedTuple):
         for one in sorted(self.slices, key=lambda one: (one.number, one.path)):
             if one.shape != first.shape or one.spacing != first.spacing:
                 raise ValueError(
-                    f"{one.path} has {one.shape} pixels of {one.spacing} mm, and {first.path} of "
-                    f"its series {first.shape} of {first.spacing}. Get the series again."
+                    f"{one.path} has {one.shape} pixels of {one.spacing} mm, and {first.path} of its series "
+                    f"{first.shape} of {first.spacing}. Get the series again."
                 )
             kept.setdefault(round(one.z, 3), one)
         slices = sorted(kept.values(), key=lambda one: one.z)
@@ -141,8 +141,8 @@ def read_xml(path: pathlib.Path) -> tuple[str, Reading] | None:
 def nodules_of(
     series: Series, reading: Reading, min_readers: int, agreement: float
 ) -> tuple[list[Nodule], np.ndarray, int]:
-    """Nodules of a series that so many readers marked and on whose malignancy one said something,
-    from below to above; the spacing (3,) in millimetres along y, x and z; the number of slices.
+    """Nodules of a series that so many readers marked and on whose malignancy one said something, from below to above;
+    the spacing (3,) in millimetres along y, x and z; the number of slices.
 
     Raises:
         ValueError: slices of different sizes, or a contour outside of them.
@@ -173,8 +173,8 @@ def _contour(roi: ElementTree.Element) -> tuple[str, float, bool, np.ndarray]:
 
 
 def _parsed_xml(path: pathlib.Path) -> ElementTree.Element:
-    """The root of an XML file, names without their namespace. Document types, and with them
-    entities that could grow without bounds or name other files, are refused.
+    """The root of an XML file, names without their namespace. Document types, and with them entities that could grow
+    without bounds or name other files, are refused.
     """
     builder, parser = ElementTree.TreeBuilder(), expat.ParserCreate(namespace_separator="}")
 
@@ -213,8 +213,8 @@ def _placed(
         height, width = slices[index].shape
         if points[:, 0].max() >= width or points[:, 1].max() >= height:
             raise ValueError(
-                f"{path} has a contour outside of the {height} x {width} pixels of "
-                f"{slices[index].path}. Get both again."
+                f"{path} has a contour outside of the {height} x {width} pixels of {slices[index].path}. Get both "
+                "again."
             )
         interior, edge = _filled(points)
         if is_nodule:

@@ -1,5 +1,5 @@
-"""Anyone's volumes, by a table: private data, and sets without a reader of their own (ERI, BOLD,
-NCANDA, ZeroDose, MS-CMRSeg, ADNI).
+"""Anyone's volumes, by a table: private data, and sets without a reader of their own (ERI, BOLD, NCANDA, ZeroDose,
+MS-CMRSeg, ADNI).
 
 --raw_dir is the table, with a header and one line for each modality of each subject, separated by
 commas, tabs or semicolons. Paths are relative to the table's folder and stay inside of it:
@@ -73,9 +73,8 @@ class Table(VolumeBuilder):
 
     name = "manifest"
     raw_help = (
-        "raw_dir is a table (.csv or .tsv) with the columns subject, modality, image, and "
-        "optionally session, domain, label, mask, brain_mask, split and numbers; "
-        "tfdisent/datasets/manifest.py shows one."
+        "raw_dir is a table (.csv or .tsv) with the columns subject, modality, image, and optionally session, domain, "
+        "label, mask, brain_mask, split and numbers; tfdisent/datasets/manifest.py shows one."
     )
 
     condition: tuple[str, ...] = ()
@@ -98,8 +97,8 @@ class Table(VolumeBuilder):
             return self.seeded_splits(units)
         if missing := sorted(subject for subject, split in given.items() if not split):
             raise ValueError(
-                f"{raw_dir} gives a split to some subjects, and none to {', '.join(missing[:5])}. "
-                "Give one to all, or to none for a split by seed."
+                f"{raw_dir} gives a split to some subjects, and none to {', '.join(missing[:5])}. Give one to all, or "
+                "to none for a split by seed."
             )
         if odd := sorted(split for split in set(given.values()) if not _SPLIT.fullmatch(split)):
             raise ValueError(f"{raw_dir} has the split {odd[0]!r}; use letters, digits and underscores.")
@@ -122,8 +121,8 @@ class Table(VolumeBuilder):
             if with_it and len(with_it) < len(units):
                 lacking = next(u.key for u in units if not getattr(u.source, column))
                 raise ValueError(
-                    f"{raw_dir} gives a {column} to {with_it[0].key} and none to {lacking}. Give "
-                    "one to all, or to none."
+                    f"{raw_dir} gives a {column} to {with_it[0].key} and none to {lacking}. Give one to all, or to "
+                    "none."
                 )
         if not self.mask_labels and any(unit.source.mask for unit in units):
             raise ValueError(
@@ -152,8 +151,8 @@ class Table(VolumeBuilder):
             modality = line.values["modality"]
             if modality in seen:
                 raise ValueError(
-                    f"{table}, lines {seen[modality]} and {line.number}: two images of {subject}, "
-                    f"{modality}. Remove one, or tell sessions apart in a column session."
+                    f"{table}, lines {seen[modality]} and {line.number}: two images of {subject}, {modality}. Remove "
+                    "one, or tell sessions apart in a column session."
                 )
             seen[modality] = line.number
             if modality in images:
@@ -163,8 +162,8 @@ class Table(VolumeBuilder):
         if _VOLUME.fullmatch(label):
             if mask and mask != label:
                 raise ValueError(
-                    f"{table}, line {lines[0].number}: {subject} has the label map {label} and the "
-                    f"mask {mask}. Keep one."
+                    f"{table}, line {lines[0].number}: {subject} has the label map {label} and the mask {mask}. Keep "
+                    "one."
                 )
             label, mask = "", label
         brain_mask = _common(table, lines, "brain_mask")
@@ -184,8 +183,8 @@ class Table(VolumeBuilder):
         path = os.path.normpath(os.path.join(folder, os.path.expanduser(text)))
         if os.path.commonpath([folder, path]) != folder and not self.allow_outside:
             raise ValueError(
-                f"{table}, line {line.number}: {text} leaves the folder of the table. Move the "
-                "table or the file, or use allow_outside=true."
+                f"{table}, line {line.number}: {text} leaves the folder of the table. Move the table or the file, or "
+                "use allow_outside=true."
             )
         return path
 
@@ -251,8 +250,8 @@ def _common(table: pathlib.Path, lines: list[_Line], column: str) -> str:
     if len(values) > 1:
         (first, one), (second, other) = list(values.items())[:2]
         raise ValueError(
-            f"{table}, lines {one} and {other}: {lines[0].values['subject']} has {column} {first!r} "
-            f"and {second!r}, expected one."
+            f"{table}, lines {one} and {other}: {lines[0].values['subject']} has {column} {first!r} and {second!r}, "
+            "expected one."
         )
     return next(iter(values), "")
 
@@ -265,7 +264,7 @@ def _number(table: pathlib.Path, lines: list[_Line], column: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(
-            f"{table}, line {lines[0].number}: {column} is {text!r}, expected a number. Choose the "
-            "columns of the condition with condition=age,..., or remove this one."
+            f"{table}, line {lines[0].number}: {column} is {text!r}, expected a number. Choose the columns of the "
+            "condition with condition=age,..., or remove this one."
         )
     return number

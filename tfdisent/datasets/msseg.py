@@ -21,9 +21,9 @@ Centres are domains: 01 Siemens Verio 3 T (Rennes), 03 GE Discovery 3 T (Bordeau
 all slices are axial. Masks are on the grid of the preprocessed FLAIR, and hold 0 background and 1
 lesion (`consensus` of the raters; it is empty for some patients).
 
-Ren et al. (TMI, harmonisation) take the preprocessed FLAIR of the 15 training patients, five of a
-scanner, and leave one of each scanner out in turn: `--fold=0` to 4. They register to MNI first; here
-slices are resampled to 1 mm pixels instead, and are 256 x 256.
+Ren et al. (TMI, harmonisation) take the preprocessed FLAIR of the 15 training patients, five of a scanner, and leave
+one of each scanner out in turn: `--fold=0` to 4. They register to MNI first; here slices are resampled to 1 mm pixels
+instead, and are 256 x 256.
 """
 
 import dataclasses
@@ -59,9 +59,8 @@ class MSSEG(VolumeBuilder):
     """MSSEG 2016; the other options are those of `VolumeBuilder`.
 
     Args:
-        split: "leave_one_out": of the training patients, number `fold` of each scanner tests;
-            "official": the folders Training and Testing (the first also has the split "val" if
-            val_fraction is set).
+        split: "leave_one_out": of the training patients, number `fold` of each scanner tests; "official": the folders
+            Training and Testing (the first also has the split "val" if val_fraction is set).
         fold: see split.
         images: "preprocessed" or "raw". Raw images of a patient lie on different grids.
         rater: whose mask, 1 to 7; 0 is the consensus.
@@ -70,9 +69,8 @@ class MSSEG(VolumeBuilder):
     name = "msseg"
     raw_help = (
         "Get it from https://shanoir.irisa.fr (account and agreement). The folder must hold "
-        "Training/Center_01/Patient_01/Preprocessed_Data/FLAIR_preprocessed.nii.gz and "
-        "Masks/Consensus.nii.gz beside it, or the tree of 2016 with 01016SACH/3DFLAIR.nii.gz; "
-        "tfdisent/datasets/msseg.py says more."
+        "Training/Center_01/Patient_01/Preprocessed_Data/FLAIR_preprocessed.nii.gz and Masks/Consensus.nii.gz beside "
+        "it, or the tree of 2016 with 01016SACH/3DFLAIR.nii.gz; tfdisent/datasets/msseg.py says more."
     )
 
     split: str = "leave_one_out"
@@ -117,8 +115,8 @@ class MSSEG(VolumeBuilder):
         if self.split == "official":
             if not testing or not training:
                 raise FileNotFoundError(
-                    f"The official split needs the folders Training and Testing under {raw_dir}. "
-                    "Add them, or use split=leave_one_out."
+                    f"The official split needs the folders Training and Testing under {raw_dir}. Add them, or use "
+                    "split=leave_one_out."
                 )
             only_val = dataclasses.replace(self, test_fraction=0.0)
             return {**only_val.seeded_splits(training), "test": testing}
@@ -129,10 +127,8 @@ class MSSEG(VolumeBuilder):
         fewest = min(map(len, patients.values()), default=0)
         if fewest < 2 or self.fold >= fewest:
             raise ValueError(
-                f"fold {self.fold} needs {max(2, self.fold + 1)} training patients of each scanner "
-                f"under {raw_dir}, found "
-                + (", ".join(f"{len(p)} of {name}" for name, p in patients.items()) or "none")
-                + "."
+                f"fold {self.fold} needs {max(2, self.fold + 1)} training patients of each scanner under {raw_dir}, "
+                "found " + (", ".join(f"{len(p)} of {name}" for name, p in patients.items()) or "none") + "."
             )
         left_out = [sorted(names)[self.fold] for names in patients.values()]
         rest = [name for names in patients.values() for name in names if name not in left_out]

@@ -10,9 +10,9 @@ cardiac_phantom   `tfdisent.phantoms.cardiac`: cine and late enhancement of the 
 abdomen_phantom   `tfdisent.phantoms.abdomen`: T1 and T2-SPIR of the abdomen, misaligned.
 retina_phantom    `tfdisent.phantoms.retina`: OCT of the macula with fluid, by two vendors.
 
-The last four are made of subjects, each with several slices; a subject is in one split only.
-Part of this project, Apache-2.0. The brain's tissue maps are those of the MNI152 template (ICBM
-2009a, Fonov et al., NeuroImage 54, 313, 2011), which the package `nilearn` carries.
+The last four are made of subjects, each with several slices; a subject is in one split only. Part of this project,
+Apache-2.0. The brain's tissue maps are those of the MNI152 template (ICBM 2009a, Fonov et al., NeuroImage 54, 313,
+2011), which the package `nilearn` carries.
 """
 
 import dataclasses
@@ -36,8 +36,8 @@ _DRAW = 1000  # random stream of what a data set draws for a subject, none of th
 
 @dataclasses.dataclass(frozen=True)
 class _Phantom(Builder):
-    """Images (or subjects) 0 ... num_train - 1 of the series that `seed` names for training, others
-    of it for testing.
+    """Images (or subjects) 0 ... num_train - 1 of the series that `seed` names for training, others of it for
+    testing.
     """
 
     labels: ClassVar[tuple[str, ...]] = ()
@@ -50,8 +50,7 @@ class _Phantom(Builder):
     def __post_init__(self):
         if not (1 <= self.num_train <= _FIRST_TEST_IMAGE and self.num_test >= 1 and self.seed >= 0):
             raise ValueError(
-                f"{self.name} needs 1 <= num_train <= 10 million, num_test >= 1 and seed >= 0, "
-                "received "
+                f"{self.name} needs 1 <= num_train <= 10 million, num_test >= 1 and seed >= 0, received "
                 f"num_train={self.num_train}, num_test={self.num_test}, seed={self.seed}."
             )
         if not 16 <= self.size <= 1024:
@@ -213,14 +212,13 @@ class BrainPhantom(_SubjectPhantom):
     Args:
         contrasts: which of `brain.CONTRASTS`; the channels in this order.
         scanners: which of `brain.SCANNERS`; the domains.
-        paired: who is on which scanner. "test": training subjects on one each, in turn, and test
-            subjects on all, for the truth; "all" and "none" for both splits.
+        paired: who is on which scanner. "test": training subjects on one each, in turn, and test subjects on all, for
+            the truth; "all" and "none" for both splits.
         tumour: fraction of the subjects with a tumour.
         lesions: fraction of the subjects with lesions of multiple sclerosis.
-        mask: "pathology", as BraTS (with a tumour only) or as MSSEG (with lesions only), or
-            "tissue", as IXI.
-        neighbours: how many slices on either side become channels, of each contrast in turn; slices
-            lie (80 mm / (slices_per_subject - 1)) apart.
+        mask: "pathology", as BraTS (with a tumour only) or as MSSEG (with lesions only), or "tissue", as IXI.
+        neighbours: how many slices on either side become channels, of each contrast in turn; slices lie (80 mm /
+            (slices_per_subject - 1)) apart.
     """
 
     name = "brain_phantom"
@@ -377,12 +375,12 @@ class RetinaPhantom(_SubjectPhantom):
 
 @dataclasses.dataclass(frozen=True)
 class _MisalignedPhantom(_SubjectPhantom):
-    """Slices in two modalities that are misaligned. As in `chaos`, a record is a slice of the first
-    with the `candidates` slices of the second that lie nearest to it, the nearest first: the one of
-    the same position, then its neighbours. Masks are those of the channels.
+    """Slices in two modalities that are misaligned. As in `chaos`, a record is a slice of the first with the
+    `candidates` slices of the second that lie nearest to it, the nearest first: the one of the same position, then its
+    neighbours. Masks are those of the channels.
 
-    `displacement` (float16, pixels along y and x) leads from a pixel of the nearest slice of the
-    second modality to the place of the first that it shows.
+    `displacement` (float16, pixels along y and x) leads from a pixel of the nearest slice of the second modality to the
+    place of the first that it shows.
     """
 
     candidates: int = 1

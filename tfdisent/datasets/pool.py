@@ -1,7 +1,7 @@
 """Preparation by the processes of this machine, and its progress.
 
-`tfdisent.datasets.shards` is imported by the functions that need it: a worker process imports this module to start,
-and is to import TensorFlow only where its start-up noise is filtered.
+`tfdisent.datasets.shards` is imported by the functions that need it: a worker process imports this module to start, and
+is to import TensorFlow only where its start-up noise is filtered.
 """
 
 from __future__ import annotations

@@ -11,19 +11,16 @@ each volume has a folder TRAINnnn or TESTnnn, e.g.
     RETOUCH-TrainingSet-Topcon/TRAIN049/... ... TRAIN070
     RETOUCH-TestSet-Cirrus/TEST001/oct.mhd oct.raw ...      without reference, optional
 
-The vendor, which is the domain, is in a folder's name, or else follows from the number. A slice is
-a B-scan (depth, width); its spacing, as everything else, is that of the header. Cirrus and Topcon
-are 8-bit, Spectralis 16-bit: those are divided by 257, so that all lie in 0 to 255, and stored as
-float16. `intensity` has each volume's own statistics over what is not blank, by which `load`
-normalises.
+The vendor, which is the domain, is in a folder's name, or else follows from the number. A slice is a B-scan (depth,
+width); its spacing, as everything else, is that of the header. Cirrus and Topcon are 8-bit, Spectralis 16-bit: those
+are divided by 257, so that all lie in 0 to 255, and stored as float16. `intensity` has each volume's own statistics
+over what is not blank, by which `load` normalises.
 
-Masks: 0 none, 1 IRF (intraretinal fluid), 2 SRF (subretinal fluid), 3 PED (pigment epithelium
-detachment).
+Masks: 0 none, 1 IRF (intraretinal fluid), 2 SRF (subretinal fluid), 3 PED (pigment epithelium detachment).
 
-Ren et al. (IEEE TMI 2021, "Segmentation-renormalized deep feature modulation for unpaired image
-harmonization") resample by nearest neighbours to the size of Spectralis' B-scans, 496 x 512, split
-70/30 by subject, and cut random 256 x 256 crops while training. TEST volumes become a split
-`unlabelled`.
+Ren et al. (IEEE TMI 2021, "Segmentation-renormalized deep feature modulation for unpaired image harmonization")
+resample by nearest neighbours to the size of Spectralis' B-scans, 496 x 512, split 70/30 by subject, and cut random 256
+x 256 crops while training. TEST volumes become a split `unlabelled`.
 """
 
 import dataclasses
@@ -49,8 +46,8 @@ class RETOUCH(VolumeBuilder):
 
     Args:
         size: height and width of the B-scans.
-        resample: how they become of this size: "nearest" as in the paper, "linear" (masks by
-            nearest neighbours), or "none" to cut and fill up.
+        resample: how they become of this size: "nearest" as in the paper, "linear" (masks by nearest neighbours), or
+            "none" to cut and fill up.
         vendors: whose.
 
     The other options are those of `VolumeBuilder`; fractions of the splits hold for each vendor.
@@ -58,8 +55,8 @@ class RETOUCH(VolumeBuilder):
 
     name = "retouch"
     raw_help = (
-        "Get it from https://retouch.grand-challenge.org (after signing its agreement). The folder "
-        "must hold TRAINnnn/oct.mhd, oct.raw, reference.mhd and reference.raw, in any tree."
+        "Get it from https://retouch.grand-challenge.org (after signing its agreement). The folder must hold "
+        "TRAINnnn/oct.mhd, oct.raw, reference.mhd and reference.raw, in any tree."
     )
 
     size: str = "496x512"
@@ -82,8 +79,8 @@ class RETOUCH(VolumeBuilder):
     def info(self, raw_dir: pathlib.Path) -> Manifest:
         return self.manifest(
             self.units(raw_dir),
-            description="RETOUCH: OCT of the retina with intraretinal fluid, subretinal fluid and "
-            "pigment epithelium detachment",
+            description="RETOUCH: OCT of the retina with intraretinal fluid, subretinal fluid and pigment epithelium "
+            "detachment",
             homepage="https://retouch.grand-challenge.org",
             citation="Bogunovic et al., IEEE TMI 38, 1858 (2019), https://doi.org/10.1109/TMI.2019.2901398",
             licence="confidentiality agreement of the challenge; no redistribution",
@@ -125,8 +122,8 @@ class RETOUCH(VolumeBuilder):
             codes = read_metaimage(scans.mask).array
             if codes.shape != volume.array.shape:
                 raise ValueError(
-                    f"{scans.mask} is of shape {codes.shape}, its volume {path} of "
-                    f"{volume.array.shape} (B-scans, depth, width). Get both again."
+                    f"{scans.mask} is of shape {codes.shape}, its volume {path} of {volume.array.shape} (B-scans, "
+                    "depth, width). Get both again."
                 )
             ids = self.mask_ids(scans.mask, codes)
             mask = self._resized(volume._replace(array=ids), labels=True).array

@@ -1,7 +1,7 @@
 """What the data sets of volumes share: from one subject's files to records of its slices.
 
-A data set derives from `VolumeBuilder` and says where things are; reading, checking, preprocessing
-and cutting into slices are here:
+A data set derives from `VolumeBuilder` and says where things are; reading, checking, preprocessing and cutting into
+slices are here:
 
     @dataclasses.dataclass(frozen=True)
     class Example(VolumeBuilder):
@@ -45,9 +45,8 @@ from tfdisent.volumes import Volume, planes, preprocess
 
 
 class Scans(NamedTuple):
-    """The files of one session, as `Unit.source`. Every unit of a data set names the same
-    modalities in the same order; the path is "" where there is none. `size` and `dtype` of the
-    stored images are filled in by `VolumeBuilder.units`.
+    """The files of one session, as `Unit.source`. Every unit of a data set names the same modalities in the same order;
+    the path is "" where there is none. `size` and `dtype` of the stored images are filled in by `VolumeBuilder.units`.
     """
 
     images: dict[str, str]
@@ -61,8 +60,8 @@ class Scans(NamedTuple):
 
 
 class Session(NamedTuple):
-    """What `VolumeBuilder.load` reads: volumes by modality (without those missing), and of the
-    first one's shape the mask as contiguous ids (uint8) and the brain mask (bool), or None.
+    """What `VolumeBuilder.load` reads: volumes by modality (without those missing), and of the first one's shape the
+    mask as contiguous ids (uint8) and the brain mask (bool), or None.
     """
 
     images: dict[str, Volume]
@@ -75,29 +74,25 @@ class VolumeBuilder(Builder):
     """A data set of volumes.
 
     Args:
-        size: height and width of the slices as "HxW" or one number; cut and filled up around the
-            middle. Empty: as large as the largest, filled up.
+        size: height and width of the slices as "HxW" or one number; cut and filled up around the middle. Empty: as
+            large as the largest, filled up.
         pixel_spacing: resample slices to square pixels of so many millimetres; 0 leaves them.
-        planes: of "axial", "coronal" and "sagittal": what slices are made of, as a model needs them
-            that is applied in three planes. Others than axial ones are brought to the axial ones'
-            pixels.
-        slice_range: first and last axial slice (from below, counted from 0, both included); empty:
-            all.
+        planes: of "axial", "coronal" and "sagittal": what slices are made of, as a model needs them that is applied in
+            three planes. Others than axial ones are brought to the axial ones' pixels.
+        slice_range: first and last axial slice (from below, counted from 0, both included); empty: all.
         min_foreground: pixels of foreground that a slice must have in every modality.
-        foreground: "nonzero" (background was set to 0), or "otsu" (images as scanned); inside the
-            brain mask where there is one.
+        foreground: "nonzero" (background was set to 0), or "otsu" (images as scanned); inside the brain mask where
+            there is one.
         background: what is filled up, and what is outside of a brain mask.
         neighbours: how many slices on either side become channels.
         n4: shrink factor of a bias field correction (4 is usual), 0 for none.
-        dtype: "int16", "float16" or "uint8"; "auto" is int16 if all files hold integers, else
-            float16.
+        dtype: "int16", "float16" or "uint8"; "auto" is int16 if all files hold integers, else float16.
         nan: "fail" at voxels that are not finite, or set them to "zero".
         max_oblique: largest angle in degrees between a file's axes and the canonical ones.
         allow_missing: keep subjects without one of the modalities: it is 0, and so is `available`.
         modalities: which ones, in this order; empty: the data set's own.
         mask_labels: names of what masks hold, the background first.
-        mask_codes: the files' codes of these names, by default 0, 1, ...; several codes of one
-            name as "4|3".
+        mask_codes: the files' codes of these names, by default 0, 1, ...; several codes of one name as "4|3".
         test_fraction: of the subjects.
         val_fraction: of the subjects; 0 makes no split "val".
         seed: of the splits.
@@ -167,8 +162,8 @@ class VolumeBuilder(Builder):
                 raise ValueError(f"{name} must be {low} to {high}, received {getattr(self, name)!r}.")
         if self.test_fraction + self.val_fraction >= 1:
             raise ValueError(
-                "test_fraction and val_fraction leave nothing to train on: "
-                f"{self.test_fraction} and {self.val_fraction}."
+                f"test_fraction and val_fraction leave nothing to train on: {self.test_fraction} and "
+                f"{self.val_fraction}."
             )
 
     # What a data set defines or changes.
@@ -245,9 +240,7 @@ class VolumeBuilder(Builder):
         )
 
     def seeded_splits(self, units: Sequence[Unit], *, by_domain: bool = False) -> dict[str, list[Unit]]:
-        """Units by split, with `test_fraction` and `val_fraction` of the subjects (of each domain)
-        drawn by `seed`.
-        """
+        """Units by split, with `test_fraction` and `val_fraction` of the subjects (of each domain) drawn by `seed`."""
         fractions = {"test": self.test_fraction, "val": self.val_fraction}
         subjects: dict[str, list[str]] = {}
         for unit in units:
@@ -287,9 +280,9 @@ class VolumeBuilder(Builder):
         chosen = preprocess.select_slices(counts, self.min_foreground, within)
         if not len(chosen):
             raise ValueError(
-                f"none of its {counts.shape[1]} {plane} slices has {self.min_foreground} pixels of "
-                f"foreground within slice_range={','.join(map(str, within or ())) or 'all'} (the "
-                f"most is {counts.min(axis=0).max()}). Lower min_foreground, or widen slice_range."
+                f"none of its {counts.shape[1]} {plane} slices has {self.min_foreground} pixels of foreground within "
+                f"slice_range={','.join(map(str, within or ())) or 'all'} (the most is {counts.min(axis=0).max()}). "
+                "Lower min_foreground, or widen slice_range."
             )
         return chosen
 
@@ -337,9 +330,8 @@ class VolumeBuilder(Builder):
                 if code not in ids
             ]
             raise ValueError(
-                f"{path} holds the unknown codes {', '.join(unknown[:8])}; known are "
-                f"{', '.join(map(str, ids))}. Name them in mask_labels and mask_codes, or mend the "
-                "file."
+                f"{path} holds the unknown codes {', '.join(unknown[:8])}; known are {', '.join(map(str, ids))}. Name "
+                "them in mask_labels and mask_codes, or mend the file."
             )
         return found
 
@@ -436,8 +428,8 @@ class VolumeBuilder(Builder):
         ids = {code: index for index, group in enumerate(codes) for code in group}
         if len(codes) != len(self.mask_labels) or len(ids) != sum(map(len, codes)):
             raise ValueError(
-                "mask_labels and mask_codes must name the same number of things, and each code "
-                f"once, received {self.mask_labels} and {self.mask_codes}."
+                "mask_labels and mask_codes must name the same number of things, and each code once, received "
+                f"{self.mask_labels} and {self.mask_codes}."
             )
         if ids and not (0 <= min(ids) and max(ids) < 2**16 and len(codes) < 255):
             raise ValueError(f"mask_codes must be 0 to 65535, received {self.mask_codes}.")
@@ -447,11 +439,11 @@ class VolumeBuilder(Builder):
 def seeded_split(
     subjects: Sequence[str], fractions: Mapping[str, float], seed: int, group: str = ""
 ) -> dict[str, list[str]]:
-    """Subjects by split: those of `fractions` first, drawn by `seed`, and "train" for the rest.
-    `group` names them in errors.
+    """Subjects by split: those of `fractions` first, drawn by `seed`, and "train" for the rest. `group` names them in
+    errors.
 
-    The order of `subjects` and their repetitions make no difference. A split with a fraction above
-    0 has at least one subject, and so has "train".
+    The order of `subjects` and their repetitions make no difference. A split with a fraction above 0 has at least one
+    subject, and so has "train".
 
     Raises:
         ValueError: there are fewer subjects than splits.
@@ -460,8 +452,8 @@ def seeded_split(
     wanted = {split: fraction for split, fraction in fractions.items() if fraction > 0}
     if len(names) <= len(wanted):
         raise ValueError(
-            f"{len(names)} subjects {f'of {group} ' if group else ''}cannot be split into train, "
-            f"{', '.join(wanted)}. Add subjects, or set the fractions to 0."
+            f"{len(names)} subjects {f'of {group} ' if group else ''}cannot be split into train, {', '.join(wanted)}. "
+            "Add subjects, or set the fractions to 0."
         )
     order = np.random.default_rng(seed).permutation(names).tolist()
     splits, left = {}, len(names) - 1 - len(wanted)
@@ -474,8 +466,8 @@ def seeded_split(
 def fold_split(
     subjects: Sequence[str], fold: int, num_folds: int, val_fraction: float, seed: int
 ) -> dict[str, list[str]]:
-    """Subjects by split for cross-validation: shuffled by `seed`, cut into `num_folds` folds of
-    which number `fold` tests; of the others the first `val_fraction` validate.
+    """Subjects by split for cross-validation: shuffled by `seed`, cut into `num_folds` folds of which number `fold`
+    tests; of the others the first `val_fraction` validate.
 
     Raises:
         ValueError: there is no such fold, or it would be empty.
@@ -496,8 +488,8 @@ def fold_split(
 
 
 def deal(units: Sequence[Unit], splits: Mapping[str, Sequence[str]]) -> dict[str, list[Unit]]:
-    """Units by split from subjects by split. Units with a problem, of subjects in no split, come
-    with "train", where they are reported.
+    """Units by split from subjects by split. Units with a problem, of subjects in no split, come with "train", where
+    they are reported.
     """
     where = {subject: split for split, subjects in splits.items() for subject in subjects}
     dealt: dict[str, list[Unit]] = {split: [] for split in splits}
@@ -511,8 +503,8 @@ def deal(units: Sequence[Unit], splits: Mapping[str, Sequence[str]]) -> dict[str
 
 
 def first_file(folder: pathlib.Path, *stems: str) -> str:
-    """Path of the first of `<stem>.nii.gz` and `<stem>.nii` that is in a folder, without regard to
-    case; "" if none is.
+    """Path of the first of `<stem>.nii.gz` and `<stem>.nii` that is in a folder, without regard to case; "" if none
+    is.
     """
     names = {path.name.lower(): path for path in folder.iterdir()} if folder.is_dir() else {}
     for stem in stems:
@@ -549,8 +541,8 @@ def _check_grid(path: str, volume: Volume, other_path: str, other: Volume) -> No
     if problem := volumes.grid_difference(volume.array.T.shape, volume.affine, other.array.T.shape, other.affine):
         raise ValueError(
             f"{path} is not on the grid of {other_path}: {problem} (x, y, z; affines "
-            f"{np.round(volume.affine[:3], 3).tolist()} and {np.round(other.affine[:3], 3).tolist()}"
-            "). Register and resample one to the other before."
+            f"{np.round(volume.affine[:3], 3).tolist()} and {np.round(other.affine[:3], 3).tolist()}). Register and "
+            "resample one to the other before."
         )
 
 

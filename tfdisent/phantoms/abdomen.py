@@ -1,19 +1,18 @@
 """Axial MR images of the upper abdomen, T1 in phase and T2-SPIR, misaligned by breathing.
 
-Both show the same person, each in a breath-hold of its own: the T2 is the T1's anatomy seen through
-a smooth deformation that is known, strongest at the front wall and none at the spine,
+Both show the same person, each in a breath-hold of its own: the T2 is the T1's anatomy seen through a smooth
+deformation that is known, strongest at the front wall and none at the spine,
 
     t2_mask == fields.warp(t1_mask, displacement, order=0)       (but for the rounding)
 
-and the two series need not have their slices at the same positions (`t2_level`). On T1 in phase fat
-is bright and liver brighter than spleen and kidneys; on T2-SPIR fat is suppressed, and spleen,
-kidneys and above all fluid are bright. Masks: 1 liver, 2 right kidney, 3 left kidney, 4 spleen, the
-order of CHAOS (Kavur et al., Medical Image Analysis 69, 2021,
-https://doi.org/10.1016/j.media.2020.101950); no image of it is embedded.
+and the two series need not have their slices at the same positions (`t2_level`). On T1 in phase fat is bright and liver
+brighter than spleen and kidneys; on T2-SPIR fat is suppressed, and spleen, kidneys and above all fluid are bright.
+Masks: 1 liver, 2 right kidney, 3 left kidney, 4 spleen, the order of CHAOS (Kavur et al., Medical Image Analysis 69,
+2021, https://doi.org/10.1016/j.media.2020.101950); no image of it is embedded.
 
-Slices go from the dome of the liver (level 0) to the lower poles of the kidneys (level 1), over
-`EXTENT` mm. Images are shown as radiologists see them: front up, the patient's right (the liver) on
-the left. Lengths are millimetres: centre 0, x right, y down.
+Slices go from the dome of the liver (level 0) to the lower poles of the kidneys (level 1), over `EXTENT` mm. Images are
+shown as radiologists see them: front up, the patient's right (the liver) on the left. Lengths are millimetres: centre
+0, x right, y down.
 
     factors = abdomen.draw_factors(seed=1, index=7)
     pair = abdomen.render(factors, level=0.5, size=192, seed=1, index=7)

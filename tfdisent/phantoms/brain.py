@@ -1,31 +1,28 @@
 """MR and FDG-PET images of brains with every truth known: tissue, disease, deformation, scanner.
 
-A subject is the MNI152 tissue maps (ICBM 2009a, from the `nilearn` package) under a random smooth
-deformation, with its own width of ventricles and sulci and its own relaxation times; with a tumour
-(necrotic core, enhancing rim, oedema) and multiple-sclerosis lesions if asked for. A scanner turns
-a subject into images by the signal equations of its sequences, and adds its gain, resolution, bias
-field and noise. The same subject can be had on every scanner, and any of its slices at any
-resolution:
+A subject is the MNI152 tissue maps (ICBM 2009a, from the `nilearn` package) under a random smooth deformation, with its
+own width of ventricles and sulci and its own relaxation times; with a tumour (necrotic core, enhancing rim, oedema) and
+multiple-sclerosis lesions if asked for. A scanner turns a subject into images by the signal equations of its sequences,
+and adds its gain, resolution, bias field and noise. The same subject can be had on every scanner, and any of its slices
+at any resolution:
 
     subject = brain.draw_subject(seed=1, index=7, tumour=True)
     anatomy = brain.anatomy(subject, positions=brain.slice_positions(5), size=128)
     images = brain.render(anatomy, "FLAIR", "scanner_b")            # (5, 128, 128)
     volume, affine = brain.volume(subject, "T1", spacing=2.0)       # as NIfTI holds it
 
-Contrasts: T1 and T1ce (inversion-prepared gradient echo, before and after gadolinium), T2 (spin
-echo), FLAIR (inversion recovery that nulls CSF), PET (uptake of FDG).
+Contrasts: T1 and T1ce (inversion-prepared gradient echo, before and after gadolinium), T2 (spin echo), FLAIR (inversion
+recovery that nulls CSF), PET (uptake of FDG).
 
-Relaxation times (s) and proton densities of grey and white matter: T1 and density at 1.5 T as
-BrainWeb (Kwan et al., IEEE TMI 18, 1085, 1999), T1 at 3 T as Wansapura et al. (JMRI 9, 531, 1999);
-CSF as independent of the field (Rooney et al., MRM 57, 308, 2007). T2, and all values of disease,
-are choices within the literature's wide ranges that give the contrasts of clinical images; take
-them for plausible, not for measured. Relaxivity of gadolinium: 4.5 per mM and s (Rohrer et al.,
-Invest Radiol 40, 715, 2005). FDG: grey over white matter about 4 (Huang et al., Am J Physiol 238,
-E69, 1980).
+Relaxation times (s) and proton densities of grey and white matter: T1 and density at 1.5 T as BrainWeb (Kwan et al.,
+IEEE TMI 18, 1085, 1999), T1 at 3 T as Wansapura et al. (JMRI 9, 531, 1999); CSF as independent of the field (Rooney et
+al., MRM 57, 308, 2007). T2, and all values of disease, are choices within the literature's wide ranges that give the
+contrasts of clinical images; take them for plausible, not for measured. Relaxivity of gadolinium: 4.5 per mM and s
+(Rohrer et al., Invest Radiol 40, 715, 2005). FDG: grey over white matter about 4 (Huang et al., Am J Physiol 238, E69,
+1980).
 
-Images are skull-stripped (exactly 0 outside the brain) and shown as radiologists see them: front
-up, the patient's right on the left. Positions are millimetres in MNI space: x to the patient's
-right, y to the front, z up.
+Images are skull-stripped (exactly 0 outside the brain) and shown as radiologists see them: front up, the patient's
+right on the left. Positions are millimetres in MNI space: x to the patient's right, y to the front, z up.
 """
 
 import functools
@@ -273,8 +270,8 @@ def volume(
     """A whole brain on a grid of cubes, as NIfTI holds it.
 
     Returns:
-        float32 (X, Y, Z) and its affine (4, 4) to RAS millimetres. The first two axes run to the
-        left and to the back, as in BraTS.
+        float32 (X, Y, Z) and its affine (4, 4) to RAS millimetres. The first two axes run to the left and to the back,
+        as in BraTS.
     """
     size = round(FIELD_OF_VIEW / spacing)
     positions = np.arange(-72.0, 84.0, FIELD_OF_VIEW / size)
@@ -293,8 +290,8 @@ def _axes(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def _template() -> tuple[np.ndarray, np.ndarray]:
-    """Grey matter, white matter and brain of the MNI152 template, float32 (3, X, Y, Z) in [0, 1]
-    on a grid of 1 mm, and the place (3,) of its first voxel.
+    """Grey matter, white matter and brain of the MNI152 template, float32 (3, X, Y, Z) in [0, 1] on a grid of 1 mm, and
+    the place (3,) of its first voxel.
     """
     from nilearn import datasets  # takes seconds, and only this phantom needs it
 
@@ -463,8 +460,8 @@ def _lesion_sites() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _signals(contrast: str, scanner: Scanner, own: np.ndarray) -> np.ndarray:
-    """What each of `TISSUES` gives in a contrast, (len(TISSUES),); `own` (3, len(TISSUES))
-    multiplies T1, T2 and proton density.
+    """What each of `TISSUES` gives in a contrast, (len(TISSUES),); `own` (3, len(TISSUES)) multiplies T1, T2 and proton
+    density.
     """
     table = [_TISSUES[name] for name in TISSUES]
     if contrast == "PET":

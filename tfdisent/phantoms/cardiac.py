@@ -1,15 +1,14 @@
 """Short-axis MR images of the heart, cine and late gadolinium enhancement (LGE), misaligned.
 
-Both show the same heart, but the LGE was taken in another breath-hold: it is the cine's anatomy
-seen through a smooth deformation and a shift that are known,
+Both show the same heart, but the LGE was taken in another breath-hold: it is the cine's anatomy seen through a smooth
+deformation and a shift that are known,
 
     lge_mask == fields.warp(cine_mask, displacement, order=0)       (but for the rounding)
 
-Cine (balanced steady-state free precession): bright blood and fat, grey myocardium. LGE (inversion
-recovery): bright blood, nulled (black) myocardium, and a bright scar if there is one, which lies at
-the endocardium and spreads outwards. The mask has 1 myocardium, 2 blood pool of the left ventricle
-(with its papillary muscles), 3 blood pool of the right ventricle, the order of MS-CMRSeg's codes
-200, 500, 600; the scar, a part of the myocardium, has a mask of its own.
+Cine (balanced steady-state free precession): bright blood and fat, grey myocardium. LGE (inversion recovery): bright
+blood, nulled (black) myocardium, and a bright scar if there is one, which lies at the endocardium and spreads outwards.
+The mask has 1 myocardium, 2 blood pool of the left ventricle (with its papillary muscles), 3 blood pool of the right
+ventricle, the order of MS-CMRSeg's codes 200, 500, 600; the scar, a part of the myocardium, has a mask of its own.
 
 Slices go from the base of the heart (level 0) to near the apex (level 1). Images are shown as
 usual: the right ventricle on the left, the chest wall on top, the liver at the bottom. Lengths are

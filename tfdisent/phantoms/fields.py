@@ -106,8 +106,8 @@ def ellipse(
 ) -> np.ndarray:
     """Depth below the border of an ellipse, > 0 inside, in units of length near the border.
 
-    `centre` is (y, x); `radii` are those along y and x before the ellipse is turned by `angle`,
-    radians from x towards y. With a radius of 0 or less there is no ellipse, and depth is -1000.
+    `centre` is (y, x); `radii` are those along y and x before the ellipse is turned by `angle`, radians from x towards
+    y. With a radius of 0 or less there is no ellipse, and depth is -1000.
     """
     if min(radii) <= 0:
         return np.full(np.broadcast_shapes(np.shape(y), np.shape(x)), -1000, np.float32)
@@ -138,8 +138,8 @@ class Canvas:
         self.image = mix(self.image, self.values[name], cover * smoothstep(-self.soft, self.soft, depth))
 
     def ellipses(self, name: str, shapes: np.ndarray, within: np.ndarray | float = np.inf, cover: float = 1.0) -> None:
-        """Paints small ellipses (N, 5): centre y, x, radii along y, x, and angle, as in `ellipse`,
-        where `within` (H, W) is > 0.
+        """Paints small ellipses (N, 5): centre y, x, radii along y, x, and angle, as in `ellipse`, where `within` (H,
+        W) is > 0.
         """
         within = np.broadcast_to(within, self.image.shape)
         for centre_y, centre_x, radius_y, radius_x, angle in np.asarray(shapes).tolist():
@@ -153,8 +153,8 @@ class Canvas:
 def harmonics(
     random: np.random.Generator, orders: Sequence[int], amplitude: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Orders, amplitudes and phases of a random closed border; see `border`. The root mean square
-    of its waviness is `amplitude`, of the radius.
+    """Orders, amplitudes and phases of a random closed border; see `border`. The root mean square of its waviness is
+    `amplitude`, of the radius.
     """
     orders = np.asarray(orders)
     sizes = random.uniform(0.5, 1, len(orders)) / np.sqrt(orders)

@@ -1,7 +1,7 @@
 """CT patches of lung nodules with known attributes.
 
-Content is the nodule: the label (malignant or benign), five more attributes, low or high, and the
-size, which are the ratings of LIDC-IDRI that DRAI conditions on, and which fix how it looks:
+Content is the nodule: the label (malignant or benign), five more attributes, low or high, and the size, which are the
+ratings of LIDC-IDRI that DRAI conditions on, and which fix how it looks:
 
     subtlety       low: little contrast to the lung; high: obvious
     calcification  low: dense specks or a dense core above 300 HU; high: none (LIDC's rating of 6)
@@ -16,9 +16,9 @@ is drawn from the same random numbers whatever the nodule. Given the label, the 
 are drawn so that, as in LIDC, malignant nodules are more often large, lobed, poorly marginated and
 free of calcium.
 
-The look follows LIDC-IDRI (Armato et al., 2011, https://doi.org/10.1118/1.3528204); no image of it
-is embedded. Values are Hounsfield units; the patch is 33.6 mm wide, 48 pixels of 0.7 mm at
-whatever `size`. Lengths are millimetres: centre 0, x right, y down.
+The look follows LIDC-IDRI (Armato et al., 2011, https://doi.org/10.1118/1.3528204); no image of it is embedded. Values
+are Hounsfield units; the patch is 33.6 mm wide, 48 pixels of 0.7 mm at whatever `size`. Lengths are millimetres: centre
+0, x right, y down.
 """
 
 import math
@@ -104,8 +104,8 @@ def make(num_images: int, *, size: int = 64, seed: int = 0, labels: np.ndarray |
         num_images: how many, 0 or more.
         size: side in pixels, 16 or more.
         seed: names the series, 0 or more.
-        labels: int (num_images,), index into `LABELS`; by default patches 2 k and 2 k + 1 hold
-            each once, in random order.
+        labels: int (num_images,), index into `LABELS`; by default patches 2 k and 2 k + 1 hold each once, in random
+            order.
 
     Returns:
         A `NodulePhantom`.
@@ -193,8 +193,7 @@ def render(factors: np.ndarray, *, size: int = 64, seed: int = 0, index: int = 0
     Args:
         factors: (len(FACTORS),) as from `draw_factors`, changed at will.
         size: side in pixels, 16 or more.
-        seed, index: name the details that no factor describes (lobes, spicules, course of the
-            vessels, ribs, noise).
+        seed, index: name the details that no factor describes (lobes, spicules, course of the vessels, ribs, noise).
 
     Returns:
         The patch, int16 (size, size), HU, and the nodule's mask, uint8 (size, size).

@@ -1,11 +1,10 @@
 """OCT B-scans of the macula with fluid, as two vendors' devices show the same eye.
 
-An eye has the layers of the retina around a foveal pit, vessels with their shadows, a choroid, and
-up to three kinds of fluid that push the layers apart as they do in patients: cysts within the
-retina (IRF), fluid under the retina, which lifts it off the pigment epithelium (SRF), and a
-detachment of the pigment epithelium from Bruch's membrane (PED). Masks: 1 IRF, 2 SRF, 3 PED, as in
-RETOUCH (Bogunovic et al., IEEE TMI 38, 1858, 2019, https://doi.org/10.1109/TMI.2019.2901398); no
-image of it is embedded.
+An eye has the layers of the retina around a foveal pit, vessels with their shadows, a choroid, and up to three kinds of
+fluid that push the layers apart as they do in patients: cysts within the retina (IRF), fluid under the retina, which
+lifts it off the pigment epithelium (SRF), and a detachment of the pigment epithelium from Bruch's membrane (PED).
+Masks: 1 IRF, 2 SRF, 3 PED, as in RETOUCH (Bogunovic et al., IEEE TMI 38, 1858, 2019,
+https://doi.org/10.1109/TMI.2019.2901398); no image of it is embedded.
 
 Vendors: "spectralis" averages many frames: fine speckle, high contrast, dark vitreous. "cirrus"
 does not: coarse, strong speckle, low contrast, grey vitreous, and a deeper range. Both show an eye
@@ -14,8 +13,8 @@ at the same places, unless asked for each vendor's own range of depth.
     factors = retina.draw_factors(seed=1, index=7, fluid=("SRF", "IRF"))
     scan = retina.render(factors, "cirrus", offset=0.0, size=256, seed=1, index=7)
 
-Lengths are millimetres: x from the middle of the scan, 6 mm wide, to the right; depth from the top
-downwards; offset of the scan from the fovea across the scan.
+Lengths are millimetres: x from the middle of the scan, 6 mm wide, to the right; depth from the top downwards; offset of
+the scan from the fovea across the scan.
 """
 
 import math
@@ -205,8 +204,8 @@ def render(
 
 
 class _Borders(NamedTuple):
-    """Depths, mm, along a scan. Between `photoreceptors` and the last of `tops` lies SRF, between
-    `epithelium` and `bruch` the content of a PED.
+    """Depths, mm, along a scan. Between `photoreceptors` and the last of `tops` lies SRF, between `epithelium` and
+    `bruch` the content of a PED.
     """
 
     tops: np.ndarray  # (len(LAYERS), W), upper borders of the layers

@@ -1,16 +1,15 @@
 """Dermatoscopic images of skin lesions with known factors.
 
-Content is the lesion class: it sets palette, inner structure, sharpness of the edge, and the ranges
-of `size` and `border`. Style is everything else (position, orientation, elongation, skin tone,
-illumination, hairs) and is drawn from the same distribution, indeed from the same random numbers,
-whatever the class.
+Content is the lesion class: it sets palette, inner structure, sharpness of the edge, and the ranges of `size` and
+`border`. Style is everything else (position, orientation, elongation, skin tone, illumination, hairs) and is drawn from
+the same distribution, indeed from the same random numbers, whatever the class.
 
     nv    nevus: small, smooth, soft-edged, uniform reddish brown
     mel   melanoma: large, jagged, asymmetric; black, brown and blue-grey side by side
     bkl   benign keratosis: tan to grey-brown, sharp scalloped edge, light milia-like cysts
 
-The look follows HAM10000 (Tschandl et al., 2018, https://doi.org/10.1038/sdata.2018.161); no image
-of it is embedded. Lengths are in half widths of the image: centre 0, x right, y down.
+The look follows HAM10000 (Tschandl et al., 2018, https://doi.org/10.1038/sdata.2018.161); no image of it is embedded.
+Lengths are in half widths of the image: centre 0, x right, y down.
 
 Drawing is apart from rendering, so that one lesion can be moved, turned or put on other skin:
 
@@ -114,8 +113,8 @@ def make(num_images: int, *, size: int = 64, seed: int = 0, labels: np.ndarray |
         num_images: how many, 0 or more.
         size: side in pixels, 16 or more.
         seed: names the series, 0 or more.
-        labels: int (num_images,), index into `LABELS`; by default images 3 k to 3 k + 2
-            hold each class once, in random order.
+        labels: int (num_images,), index into `LABELS`; by default images 3 k to 3 k + 2 hold each class once, in random
+            order.
 
     Returns:
         A `SkinPhantom`.
@@ -175,8 +174,8 @@ def render(
         label: index into `LABELS`.
         factors: (len(FACTORS),) as from `draw_factors`, changed at will.
         size: side in pixels, 16 or more.
-        seed, index: name the details that no factor describes (shape of the border, inner
-            structure, texture of the skin, course of the hairs). The lesion's move with it.
+        seed, index: name the details that no factor describes (shape of the border, inner structure, texture of the
+            skin, course of the hairs). The lesion's move with it.
 
     Returns:
         The image, uint8 (size, size, 3), and the lesion's mask, uint8 (size, size), 1 inside.
@@ -185,8 +184,8 @@ def render(
     check_integer("skin", "size", size, 16)
     if np.shape(factors) != (len(FACTORS),):
         raise ValueError(
-            f"skin.render: expected factors of shape ({len(FACTORS)},), one per name in "
-            f"skin.FACTORS, received shape {np.shape(factors)}."
+            f"skin.render: expected factors of shape ({len(FACTORS)},), one per name in skin.FACTORS, received shape "
+            f"{np.shape(factors)}."
         )
     f = dict(zip(FACTORS, np.asarray(factors, np.float64).tolist(), strict=True))
     axis = ((np.arange(2 * size) + 0.5) / size - 1).astype(np.float32)  # rendered at twice the size
@@ -274,8 +273,8 @@ def _field(waves: Waves, axis: np.ndarray) -> np.ndarray:
 class _Shape:
     """The lesion's outline: a disc whose border a random field pushes in and out.
 
-    The field would also shift, turn and stretch the disc; the frame undoes this, so that
-    centroid and second moments of the outline are those of the disc and the factors are true.
+    The field would also shift, turn and stretch the disc; the frame undoes this, so that centroid and second moments of
+    the outline are those of the disc and the factors are true.
     """
 
     def __init__(self, name: str, border: float, random: np.random.Generator):

@@ -11,24 +11,24 @@ from tfdisent.volumes.volume import GET_IT_AGAIN, Volume, check_affine, check_vo
 
 
 def read_dicom_series(files: Iterable[str | pathlib.Path], *, same_series: bool = True, nan: str = "fail") -> Volume:
-    """Reads the slices of one DICOM series, sorted by position along their normal, with rescale
-    slope and intercept applied.
+    """Reads the slices of one DICOM series, sorted by position along their normal, with rescale slope and intercept
+    applied.
 
-    Rows and columns are as stored, slices run towards superior (left, posterior) for axial
-    (sagittal, coronal) series: a common axial series is in the order of `canonical` as it is. Of
-    several files at one position, the one with the largest InstanceNumber stays. The spacing across
-    slices is the median distance of neighbours: missing slices are not made up for.
+    Rows and columns are as stored, slices run towards superior (left, posterior) for axial (sagittal, coronal) series:
+    a common axial series is in the order of `canonical` as it is. Of several files at one position, the one with the
+    largest InstanceNumber stays. The spacing across slices is the median distance of neighbours: missing slices are not
+    made up for.
 
     Args:
         files: the slices, in any order.
-        same_series: require one SeriesInstanceUID. Some anonymised data (CHAOS) have another one in
-            each file; a folder is a series there.
+        same_series: require one SeriesInstanceUID. Some anonymised data (CHAOS) have another one in each file; a folder
+            is a series there.
         nan: as in `read_nifti`.
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: no files, a file that is not DICOM, has no pixels, no position, or is of another
-            series, shape or direction than the first.
+        ValueError: no files, a file that is not DICOM, has no pixels, no position, or is of another series, shape or
+            direction than the first.
     """
     slices = [_dicom_slice(pathlib.Path(file)) for file in sorted(map(str, files))]
     if not slices:
@@ -138,8 +138,8 @@ def _parsed_slice(path: pathlib.Path, data) -> _Slice:
         pixels = data.pixel_array
     except Exception as error:
         raise ValueError(
-            f"{path} cannot be decoded ({type(error).__name__}). Get it again; compressed pixels "
-            "need pydicom's plug-ins pylibjpeg and pylibjpeg-libjpeg."
+            f"{path} cannot be decoded ({type(error).__name__}). Get it again; compressed pixels need pydicom's "
+            "plug-ins pylibjpeg and pylibjpeg-libjpeg."
         ) from error
     return _Slice(
         path=path,

@@ -45,13 +45,12 @@ def read_nifti(
 ) -> Volume:
     """Reads a NIfTI-1 or -2 file (.nii, or gzipped), turned to the order of `Volume`.
 
-    A file without sform and qform has no orientation; it is taken as nibabel takes it, with the
-    first axis from right to left.
+    A file without sform and qform has no orientation; it is taken as nibabel takes it, with the first axis from right
+    to left.
 
     Args:
         path: the file; whether it is gzipped is seen from its first bytes, not its name.
-        labels: it is a label map: values must be whole and are returned as uint8, or int32 where
-            they need it.
+        labels: it is a label map: values must be whole and are returned as uint8, or int32 where they need it.
         nan: what to do about voxels that are not finite: "fail", or "zero" to set them to 0.
         max_oblique: largest angle in degrees between the file's axes and the canonical ones.
 
@@ -60,8 +59,8 @@ def read_nifti(
 
     Raises:
         OSError: there is no such file, or it cannot be read.
-        ValueError: not NIfTI, truncated or damaged, not one volume, of a type that is not a number,
-            without a usable affine, too oblique, voxels that are not finite, labels not whole.
+        ValueError: not NIfTI, truncated or damaged, not one volume, of a type that is not a number, without a usable
+            affine, too oblique, voxels that are not finite, labels not whole.
     """
     path = pathlib.Path(path)
     with path.open("rb") as file:
@@ -97,9 +96,8 @@ def write_nifti(volume: Volume, path: str | pathlib.Path, like: str | pathlib.Pa
     Args:
         volume: what to write.
         path: the file to write.
-        like: the file that the volume came from. The new one then has its axes in the order of that
-            file, and its header but for the type of the values, texts and extensions, which may
-            name the patient.
+        like: the file that the volume came from. The new one then has its axes in the order of that file, and its
+            header but for the type of the values, texts and extensions, which may name the patient.
 
     Raises:
         ValueError: the volume does not lie on the grid of `like`.
@@ -213,8 +211,8 @@ def _nifti_layout(path: pathlib.Path, source: _Bytes) -> _Layout:
     magic = block[344:348] if kind is nibabel.Nifti1Header else block[4:8]
     if magic[:2] != b"n+":
         raise ValueError(
-            f"{path} has the magic {magic!r}, expected 'n+'. Convert .hdr/.img pairs and Analyze "
-            "files to one .nii each, e.g. with nibabel."
+            f"{path} has the magic {magic!r}, expected 'n+'. Convert .hdr/.img pairs and Analyze files to one .nii "
+            "each, e.g. with nibabel."
         )
     try:
         return _checked_layout(path, source, header, len(block))
@@ -230,8 +228,8 @@ def _checked_layout(path: pathlib.Path, source: _Bytes, header, header_size: int
     lengths = [*lengths[:rank], 1, 1][: max(rank, 3)]
     if any(length > 1 for length in lengths[3:]):
         raise ValueError(
-            f"{path} holds {math.prod(lengths[3:])} volumes (its shape is {tuple(lengths)}), "
-            "expected one. Save one of them, e.g. with nibabel.four_to_three."
+            f"{path} holds {math.prod(lengths[3:])} volumes (its shape is {tuple(lengths)}), expected one. Save one of "
+            "them, e.g. with nibabel.four_to_three."
         )
     shape = tuple(lengths[:3])
     check_voxels(path, shape)
@@ -241,8 +239,8 @@ def _checked_layout(path: pathlib.Path, source: _Bytes, header, header_size: int
     bytes_needed = math.prod(shape) * dtype.itemsize
     if bytes_needed > source.size * (_DEFLATE_RATIO if source.is_packed else 1):
         raise ValueError(
-            f"{path} is truncated: its header promises {bytes_needed} bytes of voxels, more than "
-            f"can be in its {source.size} bytes. {GET_IT_AGAIN}"
+            f"{path} is truncated: its header promises {bytes_needed} bytes of voxels, more than can be in its "
+            f"{source.size} bytes. {GET_IT_AGAIN}"
         )
     offset = float(header["vox_offset"])
     if not (offset == 0 or header_size <= offset <= 2**24):
@@ -252,8 +250,8 @@ def _checked_layout(path: pathlib.Path, source: _Bytes, header, header_size: int
     spacing = np.asarray(header["pixdim"][1:4], float)
     if not all(0 < step < np.inf or n == 1 for step, n in zip(spacing, shape, strict=True)):
         raise ValueError(
-            f"{path} has the spacing {tuple(spacing.tolist())} mm, expected positive numbers. "
-            "Correct pixdim in its header, e.g. with nibabel's header.set_zooms."
+            f"{path} has the spacing {tuple(spacing.tolist())} mm, expected positive numbers. Correct pixdim in its "
+            "header, e.g. with nibabel's header.set_zooms."
         )
     header["pixdim"][1:4] = np.where((spacing > 0) & np.isfinite(spacing), spacing, 1)
     affine = np.asarray(header.get_best_affine(), float)

@@ -1,12 +1,11 @@
 """What is done to volumes before they are stored: pure functions of arrays (S, H, W) and `Volume`s.
 
 Reading gives the orientation (`tfdisent.volumes.volume`), and normalisation comes last, on the fly
-(`tfdisent.data.pipeline`). Between the two are resampling, cropping, the choice of slices, bias
-correction, and the statistics that normalisation needs.
+(`tfdisent.data.pipeline`). Between the two are resampling, cropping, the choice of slices, bias correction, and the
+statistics that normalisation needs.
 
-Skull stripping and tissue segmentation belong to programs made for them (ROBEX, HD-BET, FSL BET and
-FAST), whose results come in as files. The two functions that end in `_approximation` are for trying
-things out where there are none.
+Skull stripping and tissue segmentation belong to programs made for them (ROBEX, HD-BET, FSL BET and FAST), whose
+results come in as files. The two functions that end in `_approximation` are for trying things out where there are none.
 """
 
 import math
@@ -22,8 +21,8 @@ TISSUES = ("background", "CSF", "GM", "WM")
 def resample(volume: Volume, spacing: Sequence[float], *, labels: bool = False, margin: float = 0.005) -> Volume:
     """The volume with voxels of another size, over the same field of view.
 
-    Linear between voxel centres, and constant beyond the outermost; integers are rounded. Labels
-    take the nearest voxel. Where voxels become much larger, blur before.
+    Linear between voxel centres, and constant beyond the outermost; integers are rounded. Labels take the nearest
+    voxel. Where voxels become much larger, blur before.
 
     Args:
         volume: (S, H, W).
@@ -32,8 +31,7 @@ def resample(volume: Volume, spacing: Sequence[float], *, labels: bool = False, 
         margin: relative difference of spacing up to which an axis is left as it is.
 
     Returns:
-        Volume of the same dtype, with its affine; it covers what the old one covered to within half
-        a voxel.
+        Volume of the same dtype, with its affine; it covers what the old one covered to within half a voxel.
 
     Raises:
         ValueError: spacing that is negative or not finite.
@@ -97,8 +95,8 @@ def crop_or_pad(
         array: slice, volume or label map.
         size: new height and width.
         constant: value of what is filled up.
-        centre: row and column (fractional indices) that come to lie in the middle; by default the
-            array's middle, with an odd pixel at the end, so that cutting undoes filling up.
+        centre: row and column (fractional indices) that come to lie in the middle; by default the array's middle, with
+            an odd pixel at the end, so that cutting undoes filling up.
     """
     source, target = [], []
     for axis, length in enumerate(size):
@@ -120,8 +118,8 @@ def foreground(array: np.ndarray, method: str = "nonzero") -> np.ndarray:
 
     Args:
         array: image of one modality.
-        method: "nonzero" for images whose background was set to exactly 0 (skull-stripped data);
-            "otsu" for images as scanned: above the threshold that separates two classes best.
+        method: "nonzero" for images whose background was set to exactly 0 (skull-stripped data); "otsu" for images as
+            scanned: above the threshold that separates two classes best.
     """
     if method == "nonzero":
         return array != 0
@@ -222,20 +220,19 @@ def n4(
 
 
 def neighbour_slices(array: np.ndarray, index: int, neighbours: int = 1) -> np.ndarray:
-    """Slice `index` of `array` (S, H, W) among its neighbours: (H, W, 2 `neighbours` + 1), from
-    below to above. Beyond the ends the outermost slice is repeated.
+    """Slice `index` of `array` (S, H, W) among its neighbours: (H, W, 2 `neighbours` + 1), from below to above. Beyond
+    the ends the outermost slice is repeated.
     """
     indices = np.arange(index - neighbours, index + neighbours + 1).clip(0, len(array) - 1)
     return np.stack([array[i] for i in indices], axis=-1)
 
 
 def candidate_partners(volume: Volume, other: Volume, num_candidates: int = 3) -> np.ndarray:
-    """For each slice of one volume the slices of another that lie nearest, by their positions in
-    the scanner.
+    """For each slice of one volume the slices of another that lie nearest, by their positions in the scanner.
 
     Returns:
-        (S, num_candidates) int64 indices into `other`, the nearest first, of two as near the lower;
-        where it has fewer slices the last are repeated.
+        (S, num_candidates) int64 indices into `other`, the nearest first, of two as near the lower; where it has fewer
+        slices the last are repeated.
     """
     distances = np.abs(volume.positions[:, None] - other.positions)
     nearest = np.argsort(distances.round(3), axis=1, kind="stable")
@@ -245,9 +242,9 @@ def candidate_partners(volume: Volume, other: Volume, num_candidates: int = 3) -
 def skull_strip_approximation(volume: Volume) -> np.ndarray:
     """A rough brain mask of an MR image of the head, for trying things out: bool (S, H, W).
 
-    What is bright and lies deeper than the scalp and most of the skull is opened until bridges
-    break; the largest piece is closed and its holes are filled. It leaves eyes, dura or vessels in
-    and may cut the poles of the brain. Use ROBEX, HD-BET or BET for results.
+    What is bright and lies deeper than the scalp and most of the skull is opened until bridges break; the largest piece
+    is closed and its holes are filled. It leaves eyes, dura or vessels in and may cut the poles of the brain. Use
+    ROBEX, HD-BET or BET for results.
     """
     import SimpleITK as sitk
     from scipy import ndimage
@@ -286,9 +283,9 @@ _SCALP = 9.0  # millimetres of scalp and skull that cover a brain everywhere, or
 def tissue_segmentation_approximation(volume: Volume, mask: np.ndarray, *, contrast: str = "T1") -> np.ndarray:
     """Three tissues inside a brain mask by intensity alone, for trying things out.
 
-    K-means (scikit-learn) on the intensities, in the order of their means: CSF, GM, WM in T1, the
-    reverse in T2. It knows neither partial volume nor neighbours nor bias field (correct it with
-    `n4` before). Use FSL FAST or SPM for results.
+    K-means (scikit-learn) on the intensities, in the order of their means: CSF, GM, WM in T1, the reverse in T2. It
+    knows neither partial volume nor neighbours nor bias field (correct it with `n4` before). Use FSL FAST or SPM for
+    results.
 
     Args:
         volume: MR image, bias-corrected.

@@ -34,8 +34,8 @@ def read_volume(
 
 
 def read_header(path: str | pathlib.Path) -> Header:
-    """The shape, affine and type of what `read_volume` would give, from a NIfTI file's first bytes;
-    files of other kinds are read.
+    """The shape, affine and type of what `read_volume` would give, from a NIfTI file's first bytes; files of other
+    kinds are read.
     """
     path = pathlib.Path(path)
     if path.is_dir() or path.suffix.lower() in (".mhd", ".mha"):

@@ -26,10 +26,10 @@ GET_IT_AGAIN = "Get the file again."
 class Volume(NamedTuple):
     """One scan.
 
-    `array` is (S, H, W). From `read_nifti`, `read_volume` and `canonical` its slices run from
-    inferior to superior, its rows from anterior to posterior, and its columns from the patient's
-    right to left. `affine` (4, 4) takes (column, row, slice) indices to millimetres right, anterior
-    and superior, as nibabel's does. `files` are a DICOM series' files in the order of the slices.
+    `array` is (S, H, W). From `read_nifti`, `read_volume` and `canonical` its slices run from inferior to superior, its
+    rows from anterior to posterior, and its columns from the patient's right to left. `affine` (4, 4) takes (column,
+    row, slice) indices to millimetres right, anterior and superior, as nibabel's does. `files` are a DICOM series'
+    files in the order of the slices.
     """
 
     array: np.ndarray
@@ -38,9 +38,7 @@ class Volume(NamedTuple):
 
     @property
     def spacing(self) -> np.ndarray:
-        """(3,) float32: millimetres along rows' (y) and columns' (x) direction, and across
-        slices.
-        """
+        """(3,) float32: millimetres along rows' (y) and columns' (x) direction, and across slices."""
         x, y, z = np.sqrt((self.affine[:3, :3] ** 2).sum(0))
         return np.array([y, x, z], np.float32)
 
@@ -54,8 +52,8 @@ class Volume(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a volume will be, known without reading it: `shape` (S, H, W) and `affine` as of the
-    volume, and whether its values are whole numbers by their type.
+    """What a volume will be, known without reading it: `shape` (S, H, W) and `affine` as of the volume, and whether its
+    values are whole numbers by their type.
     """
 
     shape: tuple[int, int, int]
@@ -69,11 +67,10 @@ class Header(NamedTuple):
 
 
 def canonical(volume: Volume) -> Volume:
-    """The volume with its axes turned to the nearest canonical ones: slices from inferior to
-    superior, rows from anterior to posterior, columns from right to left.
+    """The volume with its axes turned to the nearest canonical ones: slices from inferior to superior, rows from
+    anterior to posterior, columns from right to left.
 
-    Label maps on the same grid follow with the same affine:
-    `canonical(volume._replace(array=mask))`.
+    Label maps on the same grid follow with the same affine: `canonical(volume._replace(array=mask))`.
     """
     turn = orientations.ornt_transform(orientations.io_orientation(volume.affine), LPS)
     affine = volume.affine @ orientations.inv_ornt_aff(turn, volume.array.T.shape)
@@ -89,8 +86,8 @@ def grid_difference(
     other_shape: tuple[int, ...],
     other_affine: np.ndarray,
 ) -> str:
-    """How two grids differ, in words; empty when they are one to within a tenth of a voxel at each
-    corner. Shapes are in the order of the affines' columns.
+    """How two grids differ, in words; empty when they are one to within a tenth of a voxel at each corner. Shapes are
+    in the order of the affines' columns.
     """
     if tuple(shape) != tuple(other_shape):
         return f"its shape is {tuple(shape)}, expected {tuple(other_shape)}"
@@ -111,8 +108,8 @@ def check_affine(path: pathlib.Path, affine: np.ndarray) -> None:
     lengths = np.sqrt((affine[:3, :3] ** 2).sum(0))
     if not (np.isfinite(affine).all() and 0 < lengths.min() and lengths.max() < 1e4):
         raise ValueError(
-            f"{path} has voxels of {tuple(lengths.tolist())} mm, expected positive numbers. Correct "
-            "the affine in its header."
+            f"{path} has voxels of {tuple(lengths.tolist())} mm, expected positive numbers. Correct the affine in its "
+            "header."
         )
     if abs(np.linalg.det(affine[:3, :3] / lengths)) < 0.1:
         raise ValueError(f"{path} has an affine whose axes lie in a plane. Correct its header.")
@@ -124,15 +121,15 @@ def check_oblique(path: pathlib.Path, affine: np.ndarray, max_oblique: float) ->
     angle = math.degrees(math.acos(min(1.0, cosines.min())))
     if angle > max_oblique:
         raise ValueError(
-            f"{path} is oblique: its axes are {angle:.0f} degrees off the canonical ones, at most "
-            f"{max_oblique:.0f} are allowed. Raise max_oblique to take its slices as they are, or "
-            "resample it, e.g. with nibabel.processing.resample_to_output."
+            f"{path} is oblique: its axes are {angle:.0f} degrees off the canonical ones, at most {max_oblique:.0f} "
+            "are allowed. Raise max_oblique to take its slices as they are, or resample it, e.g. with "
+            "nibabel.processing.resample_to_output."
         )
 
 
 def in_smallest_type(path: pathlib.Path, array: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """`array` times slope plus intercept, in this machine's byte order and in the smallest type
-    that holds it: integers of up to 16 bits where whole numbers stay whole and fit, else float32.
+    """`array` times slope plus intercept, in this machine's byte order and in the smallest type that holds it: integers
+    of up to 16 bits where whole numbers stay whole and fit, else float32.
     """
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if not (math.isfinite(slope) and math.isfinite(intercept) and slope):
@@ -166,22 +163,20 @@ def finite(path: pathlib.Path, array: np.ndarray, nan: str) -> np.ndarray:
     if nan == "zero":
         return np.where(finite, array, np.float32(0))
     raise ValueError(
-        f"{path} has {array.size - np.count_nonzero(finite)} of {array.size} voxels that are not "
-        "finite. Set them to 0 with nan=zero, or fix the file."
+        f"{path} has {array.size - np.count_nonzero(finite)} of {array.size} voxels that are not finite. Set them to 0 "
+        "with nan=zero, or fix the file."
     )
 
 
 def as_labels(path: pathlib.Path, array: np.ndarray) -> np.ndarray:
-    """Whole numbers as uint8, or int32 where they need it. What was scaled may be off by rounding
-    errors.
-    """
+    """Whole numbers as uint8, or int32 where they need it. What was scaled may be off by rounding errors."""
     whole = array
     if array.dtype.kind == "f":
         whole = np.rint(finite(path, array, "fail"))
         if (distance := float(np.abs(whole - array).max())) > 1e-3:
             raise ValueError(
-                f"{path} is not a label map: it has values {distance:.3g} away from whole numbers. "
-                "Resample label maps by nearest neighbours."
+                f"{path} is not a label map: it has values {distance:.3g} away from whole numbers. Resample label maps "
+                "by nearest neighbours."
             )
     if not (-(2**31) <= whole.min() and whole.max() < 2**31):
         raise ValueError(f"{path} is not a label map: it has values up to {whole.max()}.")
