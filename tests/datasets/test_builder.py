@@ -56,7 +56,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def test_a_killed_preparation_goes_on_and_ends_with_the_same_bytes_for_any_workers(tmp_path):
+def test_a_killed_preparation_resumes_and_ends_with_the_same_bytes_for_any_workers(tmp_path):
     phantom = SkinPhantom(480, 8, size=16)
     whole = prepare(phantom, tmp_path / "whole", workers=1)
     options = ["--num_train=480", "--num_test=8", "--size=16", "--workers=2"]

@@ -4,11 +4,11 @@
            -> parse -> normalise -> augment -> prefetch
 
 Order and augmentation come from stateless draws, so that they depend on nothing but the arguments of `load`: not on
-TensorFlow's global seed, nor on what was read before. A run that stopped after step k goes on with
+TensorFlow's global seed, nor on what was read before. A run that stopped after step k resumes with
 `load(..., start_step=k)`. What lies before is skipped as unparsed records of at most one epoch.
 
-A split of up to 256 MiB is one block: it is shuffled as a whole and, with `cache`, held in memory as records. Of a
-larger one each epoch reads the shards in another order and shuffles blocks of 256 MiB; the writer of the shards has
+A split of up to 256 MiB is one block: it is shuffled as a whole and, with `cache`, held in memory as records. For a
+larger one, each epoch reads the shards in another order and shuffles blocks of 256 MiB; the writer of the shards has
 shuffled the subjects before.
 """
 
@@ -142,7 +142,7 @@ def load(
     left = tf.data.INFINITE_CARDINALITY if repeat else max(0, steps - start_step)
     options = tf.data.Options()
     options.deterministic = True
-    # Files would be dealt out unevenly where there are fewer shards than workers.
+    # Files would be shared out unevenly where there are fewer shards than workers.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     batches = batches.apply(tf.data.experimental.assert_cardinality(left))
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)

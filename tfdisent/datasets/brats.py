@@ -75,7 +75,8 @@ class BraTS(VolumeBuilder):
     """BraTS; the other options are those of `VolumeBuilder`.
 
     Args:
-        protocol: "unified", "margin" or "plain"; see the module's text. Options that are given beside it stay as given.
+        protocol: "unified", "margin" or "plain"; see the module's docstring. Options that are given beside it stay as
+            given.
         fold: which fold tests, of protocol "margin".
         unlabelled: add the official validation cases, which have no masks, as split "unlabelled".
     """

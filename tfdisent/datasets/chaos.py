@@ -13,9 +13,9 @@ Get it: CHAOS_Train_Sets.zip, and CHAOS_Test_Sets.zip if wanted, from Zenodo. Be
     Train_Sets/CT/...                                           is not read
 
 Masks belong to images by file name: that of the in-phase file, whose number is one above that of the out-phase file.
-Which phase is which is told by EchoTime (out 2.3 ms, in 4.6 ms), and where that is missing by even (in) and odd file
+The phases are told apart by EchoTime (out 2.3 ms, in 4.6 ms), and where that is missing by even (in) and odd file
 numbers, or else by the folder's name. Files of one folder are one series, since anonymisation gave each a series of its
-own. Greys of masks are those of the organisers (63, 126, 189, 252, give or take) or of an older version of the data
+own. Greys of masks are those of the organisers (about 63, 126, 189, 252) or of an older version of the data
 (80, 160, 240, 255); others are an error.
 
 T1 and T2 are separate acquisitions with other slices. A record is one T1 slice with the `candidates` T2 slices that lie
@@ -85,7 +85,7 @@ class _Patient(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CHAOS(Builder):
-    """CHAOS as T1 slices with their T2 candidates; the module's text says more.
+    """CHAOS as T1 slices with their T2 candidates; the module's docstring says more.
 
     Args:
         phase: of T1: "in", "out", or "both" as two channels.
@@ -305,7 +305,7 @@ def _echo_time(path: pathlib.Path) -> float:
         try:
             data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["EchoTime"])
             return max(0.0, float(data.get("EchoTime") or 0))
-        except Exception:  # pydicom raises its own and Python's, by the damage
+        except Exception:  # by the damage, pydicom raises errors of its own and of Python
             return 0.0
 
 

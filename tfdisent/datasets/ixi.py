@@ -49,7 +49,7 @@ class IXI(VolumeBuilder):
         image_suffix: of images made by other programs ("_brain" for IXI...-T1_brain.nii.gz); empty: the images as
             downloaded.
         mask_suffix: of tissue label maps, which may follow the image's; empty: none.
-        approximate: make brain mask and tissues by rough means.
+        approximate: make an approximate brain mask and tissue map.
     """
 
     name = "ixi"

@@ -13,9 +13,9 @@ of their own. Any tree will do, e.g.
     LIDC-XML-only/tcia-lidc-xml/157/158.xml ...         instead of the XML files above, or as well
     manifest-*/metadata.csv                             is not read
 
-Files are told by what is in them: CT images by Modality and SeriesInstanceUID (chest films lie in the same folders),
-XML files by their root `LidcReadMessage` (those of chest films differ) and the series that they name. Reading all tags
-takes about a millisecond a file.
+Files are recognised by what is in them: CT images by Modality and SeriesInstanceUID (chest films lie in the same
+folders), XML files by their root `LidcReadMessage` (those of chest films differ) and the series that they name. Reading
+all tags takes about a millisecond a file.
 
 DRAI (Havaei et al., section III-C) takes nodules that at least three readers outlined, drops those of median malignancy
 3, cuts 48 x 48 patches around them from slices resampled to 256 x 256, enlarges them to 64 x 64, and describes each by
@@ -32,7 +32,7 @@ DRAI (Havaei et al., section III-C) takes nodules that at least three readers ou
                 from 10 on in the last.
     slices      centre: the slice nearest to the nodule's centre of mass; all: each that it touches.
 
-Marks of several readers are one nodule where they lie within one slice distance of each other; as long as that gives a
+Marks of several readers are one nodule where they lie within one slice distance of each other; while that gives a
 reader two marks in a nodule, the distance is reduced. The mask is where at least the share `agreement` of its readers
 agree. A contour's pixels lie just outside of the nodule. Ratings out of range (0, or internal structure 5) are taken as
 missing and counted in the dry run's notes; a rating that all readers lack is 0 in `ratings`, and neither low nor high
@@ -101,7 +101,7 @@ class _Source(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LIDC(Builder):
-    """LIDC-IDRI as patches around nodules; the module's text says what the options decide.
+    """LIDC-IDRI as patches around nodules; the module's docstring says what the options decide.
 
     Args:
         size: side of the patches, pixels.
@@ -386,7 +386,7 @@ def _tags(path: pathlib.Path) -> tuple[str, str, Slice] | None:
             number = int(data.get("InstanceNumber") or 0)
             one = Slice(path, z, number, str(data.SOPInstanceUID), spacing, shape)
             return str(data.SeriesInstanceUID), str(data.get("PatientID", "")), one
-        except Exception as error:  # pydicom raises its own and Python's, by the damage
+        except Exception as error:  # by the damage, pydicom raises errors of its own and of Python
             raise ValueError(
                 f"{path} is not a CT image with its position ({type(error).__name__}). Get it again, or remove it."
             ) from error

@@ -13,8 +13,8 @@ and mask_path (of which the names count), area_mm2 (of the mask, from which the 
 
 Records are those of `tfdisent/datasets/lidc.py`, in 8 bits: nodules of malignancy 3 are left out, the patch
 is `patch` millimetres around the mask, or as much as the picture has, and the size of a nodule is the
-diameter of a circle with its largest area. There are few nodules, so that all their slices are taken
-by default.
+diameter of a circle with its largest area. There are few nodules, so all their slices are taken by
+default.
 """
 
 import csv
@@ -44,7 +44,7 @@ from tfdisent.datasets.volumes import seeded_split
 
 @dataclasses.dataclass(frozen=True)
 class LIDCPatches(Builder):
-    """Cut patches of LIDC-IDRI; the module's text says what is read.
+    """Cut patches of LIDC-IDRI; the module's docstring says what is read.
 
     Args:
         size: side of the patches, pixels.

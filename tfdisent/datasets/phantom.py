@@ -36,9 +36,7 @@ _DRAW = 1000  # random stream of what a data set draws for a subject, none of th
 
 @dataclasses.dataclass(frozen=True)
 class _Phantom(Builder):
-    """Images (or subjects) 0 ... num_train - 1 of the series that `seed` names for training, others of it for
-    testing.
-    """
+    """Images (or subjects) 0 ... num_train - 1 of the series that `seed` names for training, later ones for testing."""
 
     labels: ClassVar[tuple[str, ...]] = ()
 
@@ -307,7 +305,7 @@ class RetinaPhantom(_SubjectPhantom):
     Args:
         vendors: which of `retina.VENDORS`; the domains.
         paired: who is on which vendor's device, as in `BrainPhantom`.
-        fluids: which kinds there are.
+        fluids: which kinds of fluid there are.
         fluid: fraction of the eyes that have each kind.
     """
 

@@ -46,9 +46,9 @@ class RETOUCH(VolumeBuilder):
 
     Args:
         size: height and width of the B-scans.
-        resample: how they become of this size: "nearest" as in the paper, "linear" (masks by nearest neighbours), or
-            "none" to cut and fill up.
-        vendors: whose.
+        resample: how B-scans are brought to this size: "nearest" as in the paper, "linear" (masks by nearest
+            neighbours), or "none" to crop or pad.
+        vendors: whose scans, some of `VENDORS`.
 
     The other options are those of `VolumeBuilder`; fractions of the splits hold for each vendor.
     """

@@ -74,22 +74,22 @@ class VolumeBuilder(Builder):
     """A data set of volumes.
 
     Args:
-        size: height and width of the slices as "HxW" or one number; cut and filled up around the middle. Empty: as
-            large as the largest, filled up.
-        pixel_spacing: resample slices to square pixels of so many millimetres; 0 leaves them.
-        planes: of "axial", "coronal" and "sagittal": what slices are made of, as a model needs them that is applied in
-            three planes. Others than axial ones are brought to the axial ones' pixels.
+        size: height and width of the slices as "HxW" or one number; cropped or padded around the middle. Empty: the
+            size of the largest slice, to which others are padded.
+        pixel_spacing: resample slices to square pixels of this many millimetres; 0 leaves them as they are.
+        planes: of "axial", "coronal" and "sagittal": what slices are cut; a model that is to be applied in three planes
+            needs all of them. Coronal and sagittal slices get the pixel size of the axial ones.
         slice_range: first and last axial slice (from below, counted from 0, both included); empty: all.
         min_foreground: pixels of foreground that a slice must have in every modality.
         foreground: "nonzero" (background was set to 0), or "otsu" (images as scanned); inside the brain mask where
             there is one.
-        background: what is filled up, and what is outside of a brain mask.
+        background: value of the padding, and of what is outside of a brain mask.
         neighbours: how many slices on either side become channels.
         n4: shrink factor of a bias field correction (4 is usual), 0 for none.
         dtype: "int16", "float16" or "uint8"; "auto" is int16 if all files hold integers, else float16.
         nan: "fail" at voxels that are not finite, or set them to "zero".
         max_oblique: largest angle in degrees between a file's axes and the canonical ones.
-        allow_missing: keep subjects without one of the modalities: it is 0, and so is `available`.
+        allow_missing: keep subjects that lack a modality; its image is 0, and so is its entry in `available`.
         modalities: which ones, in this order; empty: the data set's own.
         mask_labels: names of what masks hold, the background first.
         mask_codes: the files' codes of these names, by default 0, 1, ...; several codes of one name as "4|3".
@@ -166,7 +166,7 @@ class VolumeBuilder(Builder):
                 f"{self.val_fraction}."
             )
 
-    # What a data set defines or changes.
+    # Methods that a data set defines or overrides.
 
     def index(self, raw_dir: pathlib.Path) -> list[Unit]:
         """All units, with `Scans` as their source, by names and tables alone."""
@@ -198,7 +198,7 @@ class VolumeBuilder(Builder):
             brain = codes.array > 0
         return Session(images, mask, brain)
 
-    # What a data set uses.
+    # Methods that a data set calls.
 
     def units(self, raw_dir: pathlib.Path) -> list[Unit]:
         """The index, with what is missing turned into problems, and the stored size and dtype."""
@@ -320,7 +320,7 @@ class VolumeBuilder(Builder):
         low, high = int(codes.min()), int(codes.max())
         table = np.full(max(256, max(ids) + 1), 255, np.uint8)
         table[list(ids)] = list(ids.values())
-        # An unknown code is 255, so that 255 names are too many, as they are for uint8 anyway.
+        # An unknown code becomes 255; so many names do not fit into uint8 in any case.
         found = table[codes] if low >= 0 and high < len(table) else None
         if found is None or found.max() == 255:
             present, counts = np.unique(codes, return_counts=True)
@@ -331,7 +331,7 @@ class VolumeBuilder(Builder):
             ]
             raise ValueError(
                 f"{path} holds the unknown codes {', '.join(unknown[:8])}; known are {', '.join(map(str, ids))}. Name "
-                "them in mask_labels and mask_codes, or mend the file."
+                "them in mask_labels and mask_codes, or fix the file."
             )
         return found
 
@@ -402,7 +402,7 @@ class VolumeBuilder(Builder):
                     try:
                         yield volumes.read_header(path)
                     except (OSError, ValueError):
-                        continue  # said when the unit is read, or skipped then
+                        continue  # the error comes when the unit is read, or it is skipped then
 
     def _largest(self, headers: Sequence[volumes.Header]) -> tuple[int, int]:
         if not headers:
@@ -515,7 +515,7 @@ def first_file(folder: pathlib.Path, *stems: str) -> str:
 
 
 def _seen_in(session: Session, plane: str) -> Session:
-    """The session with the slices of a plane, of the axial ones' pixels."""
+    """The session with the slices of a plane, with the pixel size of the axial ones."""
     if plane == "axial":
         return session
     pixel = float(min(next(iter(session.images.values())).spacing[:2]))

@@ -1,4 +1,4 @@
-"""DICOM series: single-frame files of greys, sorted by position."""
+"""Reading DICOM series: files of one slice of grey values each, sorted by position."""
 
 import pathlib
 import warnings
@@ -17,7 +17,7 @@ def read_dicom_series(files: Iterable[str | pathlib.Path], *, same_series: bool 
     Rows and columns are as stored, slices run towards superior (left, posterior) for axial (sagittal, coronal) series:
     a common axial series is in the order of `canonical` as it is. Of several files at one position, the one with the
     largest InstanceNumber stays. The spacing across slices is the median distance of neighbours: missing slices are not
-    made up for.
+    filled in.
 
     Args:
         files: the slices, in any order.
@@ -68,7 +68,7 @@ def read_dicom_series(files: Iterable[str | pathlib.Path], *, same_series: bool 
 
 
 class _Slice(NamedTuple):
-    """One DICOM file; directions (2, 3) of its rows' and columns' index."""
+    """One file of a series. `directions` (2, 3) are those in the patient along which columns and rows are counted."""
 
     path: pathlib.Path
     pixels: np.ndarray
@@ -102,7 +102,7 @@ def _dicom_slice(path: pathlib.Path) -> _Slice:
             data = pydicom.dcmread(path, specific_tags=_DICOM_TAGS)
         except OSError:
             raise
-        except Exception as error:  # pydicom raises its own and Python's, by the damage
+        except Exception as error:  # by the damage, pydicom raises errors of its own and of Python
             raise ValueError(
                 f"{path} is not a DICOM file ({type(error).__name__}). Remove it, or get it again."
             ) from error
@@ -126,7 +126,7 @@ def _parsed_slice(path: pathlib.Path, data) -> _Slice:
     if "PixelData" not in data:
         raise ValueError(f"{path} has no pixel data. Remove it from the series, or get it again.")
     if element("NumberOfFrames", int, 1) != 1 or element("SamplesPerPixel", int, 1) != 1:
-        raise ValueError(f"{path} holds several frames or colours, expected one slice of greys.")
+        raise ValueError(f"{path} holds several frames or colours, expected one slice of grey values.")
     position = needed("ImagePositionPatient", 3)
     directions = needed("ImageOrientationPatient", 6).reshape(2, 3)
     pixel_spacing = needed("PixelSpacing", 2)

@@ -1,7 +1,7 @@
-"""MetaImage: .mha, or .mhd with its raw file.
+"""Reading MetaImage: .mha, or .mhd with its raw file.
 
 SimpleITK, which the project has for other things, is not used to read them (tests compare with what it writes): version
-2.5 ends the process at `NDims = -3`, fills up truncated or damaged compressed data with whatever is in memory, reads
+2.5 ends the process at `NDims = -3`, fills truncated or damaged compressed data up with whatever is in memory, reads
 unknown types as bytes and a matrix of eight numbers as nine. A check of the header before it would be a second parser,
 longer than this reader, and wrong images would come from wherever the two disagree.
 """
@@ -82,7 +82,7 @@ def _data_file(path: pathlib.Path, fields: dict[str, str], end: int) -> tuple[pa
 
 
 def _voxels(path: pathlib.Path, fields: dict[str, str], raw: pathlib.Path, start: int, size: int) -> bytes:
-    """The voxels' bytes; of data that hold another number, as many as tell."""
+    """The voxels' bytes. Where the data hold more than `size` bytes, more than `size` are returned, not all."""
     header_size = _numbers(path, fields, "HeaderSize", int, "0")[0]
     with raw.open("rb") as file:
         file.seek(start)
@@ -98,7 +98,7 @@ def _voxels(path: pathlib.Path, fields: dict[str, str], raw: pathlib.Path, start
 
 
 def _fields(path: pathlib.Path, start: bytes) -> tuple[dict[str, str], int]:
-    """The header's lines by name, and the byte behind the last, which is ElementDataFile."""
+    """The header's lines by name, and the position after the last one, ElementDataFile."""
     fields, end = {}, 0
     for line in re.finditer(rb"([^\n]*)(\n|$)", start):
         name, equals, value = line[1].decode("latin-1").partition("=")

@@ -1,9 +1,11 @@
-"""NIfTI-1 and -2 in and out: .nii, and gzipped.
+"""Reading and writing NIfTI-1 and -2: .nii, and .nii.gz.
 
-volume = read_nifti("T1.nii.gz")         # array (S, H, W): slices from inferior to superior
-volume.array[80]                         # an axial slice as it is looked at: anterior up,
-                                         # the patient's right on the viewer's left
-write_nifti(volume._replace(array=changed), "out.nii.gz", like="T1.nii.gz")
+    volume = read_nifti("T1.nii.gz")         # array (S, H, W): slices from inferior to superior
+    volume.array[80]                         # an axial slice as it is looked at: anterior up,
+                                             # the patient's right on the viewer's left
+    write_nifti(volume._replace(array=changed), "out.nii.gz", like="T1.nii.gz")
+
+Every file is read once; a gzipped one is unpacked as it is read, and no further than its header says.
 """
 
 import math
@@ -49,7 +51,7 @@ def read_nifti(
     to left.
 
     Args:
-        path: the file; whether it is gzipped is seen from its first bytes, not its name.
+        path: the file; whether it is gzipped is told by its first bytes, not its name.
         labels: it is a label map: values must be whole and are returned as uint8, or int32 where they need it.
         nan: what to do about voxels that are not finite: "fail", or "zero" to set them to 0.
         max_oblique: largest angle in degrees between the file's axes and the canonical ones.
@@ -162,7 +164,7 @@ class _Bytes:
                 raise ValueError(f"{self.path} is truncated: it has no end. {GET_IT_AGAIN}")
 
     def _unpack_into(self, content: memoryview) -> int:
-        """Fills `content` as far as the file goes; returns how many bytes that were."""
+        """Fills `content` as far as the file goes; returns the number of bytes filled."""
         done = 0
         while done < len(content):
             if self._decoder.eof:  # a gzip file may be several, one after the other
@@ -195,7 +197,7 @@ class _Layout(NamedTuple):
 
 
 def _nifti_layout(path: pathlib.Path, source: _Bytes) -> _Layout:
-    """Reads the header of a NIfTI file and nothing behind it."""
+    """Reads the header of a NIfTI file and nothing after it."""
     if source.size < 348 and not source.is_packed:
         raise ValueError(f"{path} is not NIfTI: it has {source.size} bytes. {GET_IT_AGAIN}")
     block = source.read(348).tobytes()

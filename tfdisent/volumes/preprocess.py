@@ -21,8 +21,8 @@ TISSUES = ("background", "CSF", "GM", "WM")
 def resample(volume: Volume, spacing: Sequence[float], *, labels: bool = False, margin: float = 0.005) -> Volume:
     """The volume with voxels of another size, over the same field of view.
 
-    Linear between voxel centres, and constant beyond the outermost; integers are rounded. Labels take the nearest
-    voxel. Where voxels become much larger, blur before.
+    Interpolation is linear between voxel centres and constant beyond the outermost; integers are rounded. Labels take
+    the nearest voxel. Where voxels become much larger, blur the volume first.
 
     Args:
         volume: (S, H, W).
@@ -89,14 +89,14 @@ def crop_or_pad(
     constant: float = 0,
     centre: tuple[float, float] | None = None,
 ) -> np.ndarray:
-    """The last two axes of `array` (..., H, W) cut or filled up to `size`.
+    """The last two axes of `array` (..., H, W) cropped or padded to `size`.
 
     Args:
         array: slice, volume or label map.
         size: new height and width.
-        constant: value of what is filled up.
+        constant: value of the padding.
         centre: row and column (fractional indices) that come to lie in the middle; by default the array's middle, with
-            an odd pixel at the end, so that cutting undoes filling up.
+            an odd pixel at the end, so that cropping undoes padding.
     """
     source, target = [], []
     for axis, length in enumerate(size):
@@ -190,7 +190,7 @@ def n4(
     Args:
         volume: MR image with values above 0 in the mask.
         mask: (S, H, W), where the field is fitted; by default the foreground by Otsu's threshold.
-        shrink: the field, which is smooth, is fitted to every so manieth voxel along each axis.
+        shrink: the field, which is smooth, is fitted to every `shrink`-th voxel along each axis.
         iterations: at each level of the field's resolution.
 
     Returns:
@@ -231,8 +231,8 @@ def candidate_partners(volume: Volume, other: Volume, num_candidates: int = 3) -
     """For each slice of one volume the slices of another that lie nearest, by their positions in the scanner.
 
     Returns:
-        (S, num_candidates) int64 indices into `other`, the nearest first, of two as near the lower; where it has fewer
-        slices the last are repeated.
+        (S, num_candidates) int64 indices into `other`, the nearest first, of two equally near the lower one; where
+        `other` has fewer slices, the last is repeated.
     """
     distances = np.abs(volume.positions[:, None] - other.positions)
     nearest = np.argsort(distances.round(3), axis=1, kind="stable")
@@ -257,7 +257,7 @@ def skull_strip_approximation(volume: Volume) -> np.ndarray:
         return made
 
     def shrunk(mask, millimetres: float):
-        """Without what lies within so many millimetres of its border; grown where negative."""
+        """The mask without what lies within `millimetres` of its border; grown where that is negative."""
         distance = sitk.SignedMaurerDistanceMap(
             mask, squaredDistance=False, useImageSpacing=True, insideIsPositive=True
         )
@@ -306,7 +306,7 @@ def tissue_segmentation_approximation(volume: Volume, mask: np.ndarray, *, contr
     values = volume.array[mask].astype(np.float64)
     if values.size == 0 or len(np.unique(values)) < 3:
         raise ValueError("tissue segmentation needs three grey levels inside the mask")
-    # Every so manieth voxel will do for three means, without the tails.
+    # A sample of the voxels will do for three means, without the tails.
     sample = np.sort(values)[:: max(1, values.size // 20_000)]
     sample = sample[len(sample) // 100 : len(sample) - len(sample) // 200]
     starts = np.percentile(sample, (10, 50, 90))[:, None]

@@ -52,8 +52,8 @@ class Volume(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a volume will be, known without reading it: `shape` (S, H, W) and `affine` as of the volume, and whether its
-    values are whole numbers by their type.
+    """What a volume will be, known without reading it: `shape` (S, H, W) and `affine` of the volume, and whether its
+    type is one of whole numbers.
     """
 
     shape: tuple[int, int, int]
@@ -62,7 +62,7 @@ class Header(NamedTuple):
 
     @property
     def spacing(self) -> np.ndarray:
-        """As of the volume."""
+        """(3,) float32: as `Volume.spacing`."""
         return Volume(np.empty(0), self.affine).spacing
 
 
@@ -136,7 +136,7 @@ def in_smallest_type(path: pathlib.Path, array: np.ndarray, slope: float, interc
         raise ValueError(f"{path} has the scale {slope} x + {intercept}. {GET_IT_AGAIN}")
     is_scaled = (slope, intercept) != (1, 0)
     if array.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # what is then infinite is an error of its own
+        with np.errstate(over="ignore"):  # a value that becomes infinite is found by `finite`
             if is_scaled:
                 array = array * slope + intercept
             return array.astype(np.float32, copy=False)
@@ -156,7 +156,7 @@ def in_smallest_type(path: pathlib.Path, array: np.ndarray, slope: float, interc
 def finite(path: pathlib.Path, array: np.ndarray, nan: str) -> np.ndarray:
     if nan not in ("fail", "zero"):
         raise ValueError(f"nan must be 'fail' or 'zero', received {nan!r}.")
-    # A sum is finite only if all are (and, short of an overflow, if all are).
+    # A sum is finite only if all its terms are; the reverse holds unless it overflows.
     if array.dtype.kind != "f" or math.isfinite(array.sum(dtype=np.float64)):
         return array
     finite = np.isfinite(array)
