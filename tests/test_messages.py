@@ -23,9 +23,9 @@ def test_a_log_gets_a_line_every_half_minute_and_one_at_the_end(monkeypatch):
     progress.update(369, "367 good, 2 skipped, 0 failed")
     progress.close()
     assert log.getvalue().splitlines() == [
-        "brats: 120 of 369 units, 118 good, 2 skipped, 0 failed, 77 s left",
-        "brats: 220 of 369 units, 218 good, 2 skipped, 0 failed, 46 s left",
-        "brats: 369 of 369 units, 367 good, 2 skipped, 0 failed",
+        "brats: 120 of 369 units, 118 good, 2 skipped, 0 failed, 3.2 units/s, 77 s left",
+        "brats: 220 of 369 units, 218 good, 2 skipped, 0 failed, 3.2 units/s, 46 s left",
+        "brats: 369 of 369 units, 367 good, 2 skipped, 0 failed, 5.6 units/s",
     ]
 
 
@@ -37,7 +37,13 @@ def test_long_tasks_tell_minutes_and_the_last_line_stands_once(monkeypatch):
     now[0] = 60.0
     progress.update(20)
     progress.close()
-    assert log.getvalue() == "verify: 20 of 100 shards, 4 min left\n"
+    assert log.getvalue() == "verify: 20 of 100 shards, 0.33 shards/s, 4 min left\n"
+
+
+def test_a_line_may_tell_the_position_in_its_own_way():
+    log = io.StringIO()
+    Progress("training", 5, "step", done=5, line="step {done}/{total}", stream=log).close()
+    assert log.getvalue() == "training: step 5/5\n"
 
 
 def test_a_terminal_gets_a_bar():

@@ -37,22 +37,32 @@ def say(message: str) -> None:
 class Progress:
     """How far a long task is: a bar on a terminal; elsewhere a line every half minute, and one at the end.
 
-        brats: 120 of 369 units, 118 good, 2 skipped, 0 failed, 4 min left
+        brats: 120 of 369 units, 118 good, 2 skipped, 0 failed, 1.1 units/s, 4 min left
 
     Args:
         name: of the task.
         total: how many units it has.
         unit: name of one of them.
         done: how many were done before, by an earlier run.
+        line: how a line tells how far the task is, a format of `done`, `total` and `unit`.
         stream: where to show it; the standard error stream by default.
     """
 
     interval = 30.0  # seconds between two lines
 
-    def __init__(self, name: str, total: int, unit: str, *, done: int = 0, stream: TextIO | None = None):
+    def __init__(
+        self,
+        name: str,
+        total: int,
+        unit: str,
+        *,
+        done: int = 0,
+        line: str = "{done} of {total} {unit}s",
+        stream: TextIO | None = None,
+    ):
         from tqdm import tqdm  # what does not show progress need not wait for it
 
-        self.name, self.total, self.unit = name, total, unit
+        self.name, self.total, self.unit, self.line = name, total, unit, line
         self._first = self._done = done
         self._stream, self._details = stream or sys.stderr, ""
         self._began = self._shown = time.monotonic()
@@ -80,10 +90,14 @@ class Progress:
 
     def _print(self) -> None:
         now = time.monotonic()
-        parts = [f"{self.name}: {self._done} of {self.total} {self.unit}s", self._details]
-        if self._first < self._done < self.total:
-            seconds = (now - self._began) / (self._done - self._first) * (self.total - self._done)
-            parts.append(f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left")
+        position = self.line.format(done=self._done, total=self.total, unit=self.unit)
+        parts = [f"{self.name}: {position}", self._details]
+        if self._done > self._first and now > self._began:
+            speed = (self._done - self._first) / (now - self._began)
+            parts.append(f"{speed:.1f} {self.unit}s/s" if speed >= 1 else f"{speed:.2g} {self.unit}s/s")
+            if self._done < self.total:
+                seconds = (self.total - self._done) / speed
+                parts.append(f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left")
         print(", ".join(filter(None, parts)), file=self._stream, flush=True)
         self._shown, self._is_shown = now, True
 

@@ -5,13 +5,13 @@ import math
 import os
 import pathlib
 import signal
-import sys
 import time
 from collections.abc import Callable
+from typing import TextIO
 
 import keras
-from tqdm import tqdm
 
+from tfdisent import messages
 from tfdisent.files import whole_file
 from tfdisent.training.checkpoint import Checkpoints
 
@@ -176,40 +176,21 @@ class MetricsFile(StepCallback):
 
 
 class Progress(StepCallback):
-    """A progress bar with steps, speed and time left; plain lines every half minute where there is no terminal."""
+    """Shows steps, speed and time left: a bar on a terminal, elsewhere a line every half minute."""
 
-    def __init__(self, total: int, start: int = 0, stream=None):
+    def __init__(self, total: int, start: int = 0, stream: TextIO | None = None):
         super().__init__(start)
-        self.total, self.stream = total, stream or sys.stderr
-        self._first, self._began, self._last_line = start, None, 0.0
+        self.total, self.stream = total, stream
 
     def on_train_begin(self, logs=None):
         """Shows the bar."""
-        self._began = self._last_line = time.monotonic()
-        self._bar = tqdm(
-            total=self.total,
-            initial=self.step,
-            unit="step",
-            desc="training",
-            file=self.stream,
-            dynamic_ncols=True,
-            disable=not self.stream.isatty(),
-        )
+        line = "step {done}/{total}"
+        self._shown = messages.Progress("training", self.total, "step", done=self.step, line=line, stream=self.stream)
 
     def on_step(self, logs):
         """Moves the bar, or prints a line when one is due."""
-        self._bar.update(1)
-        now = time.monotonic()
-        if self._bar.disable and (now - self._last_line > 30 or self.step == self.total):
-            rate = (self.step - self._first) / (now - self._began)
-            left = (self.total - self.step) / rate / 60
-            print(
-                f"training: step {self.step}/{self.total}, {rate:.1f} steps/s, {left:.0f} min left",
-                file=self.stream,
-            )
-            self.stream.flush()
-            self._last_line = now
+        self._shown.update(self.step)
 
     def on_train_end(self, logs=None):
-        """Closes the bar."""
-        self._bar.close()
+        """Closes the bar, or prints the last line."""
+        self._shown.close()
