@@ -41,7 +41,7 @@ def test_a_methods_own_figures_stand_beside_it_under_whatever_name_the_paper_giv
     dual = tables.paper_column(DRAI, "ham10000", "dcavae", "D-cAVAE")
     assert (dual.values["frechet_distance"].value, dual.values[name].value) == (4.893, 1.354)
     assert dual.heading == "D-cAVAE on HAM10000, paper"
-    assert "In the paper, D-cAVAE is D-cAAVE, D-cAVAE is D-cVAE." in dual.notes
+    assert "In the paper, D-cAVAE is called D-cAAVE, D-cAVAE is called D-cVAE." in dual.notes
     assert name not in tables.paper_column(DRAI, "ham10000", "cavae").values
     assert tables.paper_column(DRAI, "ham10000", "MIReg+featureCycle") is None
 
@@ -69,7 +69,7 @@ def test_rows_are_called_by_the_titles_of_their_methods():
     results = {row: {metric: [k]} for k, row in enumerate(table.rows) for metric in table.metrics}
     said = tables.order(table, results, *table.metrics, named)
     assert said == "CIFC, best first: DCINFOGAN, DCAVAE, DAI, DRAI; in the paper DRAI, DAI, DCINFOGAN, DCAVAE."
-    assert tables.renamed({"DAI": "DAI", "D-cVAE": "D-cAVAE"}) == ["In the paper, D-cAVAE is D-cVAE."]
+    assert tables.renamed({"DAI": "DAI", "D-cVAE": "D-cAVAE"}) == ["In the paper, D-cAVAE is called D-cVAE."]
     assert tables.renamed({"DAI": "DAI"}) == []
 
 
@@ -175,14 +175,15 @@ def test_metric_table_stands_beside_the_paper_and_ends_with_what_is_missing():
 
 def test_markdown_escapes_and_text_aligns():
     entry = {"value": 1.0, "std": None, "n": 3, "extractor": "a|b", "protocol": ""}
-    rows = tables.metric_table({"frechet_distance": entry})
-    markdown = tables.to_markdown(rows).splitlines()
+    (row,) = tables.metric_table({"frechet_distance": entry})
+    lines = [["Metric", "This run", "Paper", "n", "Extractor"], [row.label, row.value, row.paper, row.n, row.extractor]]
+    markdown = tables.markdown(lines).splitlines()
     assert markdown[1] == "| --- | --- | --- | --- | --- |"
     assert markdown[2] == "| Fréchet distance (FID) ↓ | 1 |  | 3 | a\\|b |"
-    head, rule, line = tables.to_text(rows).splitlines()
+    head, rule, line = tables.text(lines).splitlines()
     assert head.index("Extractor") == rule.rindex(" ") + 1 == line.index("a|b")
 
 
 def test_no_metrics_give_an_empty_table():
     assert tables.metric_table({}) == []
-    assert len(tables.to_text([]).splitlines()) == 2
+    assert len(tables.text([["Metric", "This run"]]).splitlines()) == 2

@@ -139,8 +139,8 @@ PAPER = Paper(
                 DAI+MIReg          1.298 ± 0.12    0.647 ± 0.04    1.290 ± 0.02   0.228 ± 0.01
                 DAI+selfReg        1.347 ± 0.14    0.653 ± 0.03    1.295 ± 0.01   0.219 ± 0.04
                 """,
-                "The paper's heading has IS and CGAcc the other way round: the columns are swapped "
-                "relative to Table II, and no Inception score is below 1.",
+                "The paper's heading has IS and CGAcc the other way round: the columns are swapped relative to Table "
+                "II, and no Inception score is below 1.",
             ),
         ),
     },
@@ -188,6 +188,7 @@ PAPER = Paper(
     },
     notes=(
         "The paper's ± is the standard deviation over 4 training seeds.",
-        "Fréchet distances and Inception scores compare only when data, extractor and number of images are the same.",
+        "Fréchet distances and Inception scores can be compared only when data, extractor and number of images are "
+        "the same.",
     ),
 )

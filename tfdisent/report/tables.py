@@ -184,12 +184,12 @@ def row_titles(paper: Paper, titles: Mapping[str, str]) -> dict[str, str]:
 
 
 def renamed(titles: Mapping[str, str]) -> list[str]:
-    """Returns a sentence with the rows that are called otherwise here than in the paper, or nothing.
+    """Returns a sentence, in a list, that names the rows with another name here than in the paper; or an empty list.
 
     Args:
         titles: {row as printed: what it is called here}.
     """
-    others = [f"{title} is {row}" for row, title in titles.items() if row != title]
+    others = [f"{title} is called {row}" for row, title in titles.items() if row != title]
     return [f"In the paper, {', '.join(others)}."] if others else []
 
 
@@ -283,16 +283,6 @@ def _rank(key: str) -> int:
     return list(METRICS).index(_entry_name(key))
 
 
-def to_markdown(rows: Sequence[Row]) -> str:
-    """Returns a metric table as Markdown."""
-    return markdown(_as_text(rows))
-
-
-def to_text(rows: Sequence[Row]) -> str:
-    """Returns a metric table in aligned columns for a terminal."""
-    return text(_as_text(rows))
-
-
 def markdown(lines: Sequence[Sequence[str]]) -> str:
     """Returns cells, headings first, as a Markdown table."""
     head, *rest = lines
@@ -362,7 +352,7 @@ def order(
     metric: str,
     titles: Mapping[str, str] = types.MappingProxyType({}),
 ) -> str:
-    """Returns the rows that both have, best first, here and in the paper, as a sentence."""
+    """Returns a sentence with the order of the rows, best first, here and in the paper, of rows that both have."""
     ours = {
         row: float(np.mean(values[metric]))
         for row, values in results.items()
@@ -406,14 +396,6 @@ def _number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         return math.nan
-
-
-def _as_text(rows: Sequence[Row]) -> list[list[str]]:
-    lines = [["Metric", "This run", "Paper", "n", "Extractor"]]
-    for row in rows:
-        paper = f"{row.paper} ({row.source})" if row.paper else ""
-        lines.append([row.label, row.value, paper, row.n, row.extractor])
-    return [[" ".join(cell.split()) for cell in line] for line in lines]
 
 
 def _width(text: str) -> int:
