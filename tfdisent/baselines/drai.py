@@ -43,22 +43,23 @@ import numpy as np
 from keras import ops
 
 from tfdisent.baselines.method import Method
-from tfdisent.losses import absolute_error, gaussian_kl, least_squares
+from tfdisent.losses import absolute_error, gaussian_kl
 from tfdisent.systems.drai import (
     DRAI,
+    GENERATORS,
     ContentStyleModel,
     DRAIConfig,
+    condition_discriminator,
     condition_encoder,
-    condition_head,
+    fake,
     generator,
     image_discriminator,
     image_encoder,
-    image_trunk,
     joint_discriminator,
     pair,
+    real,
     sample,
 )
-from tfdisent.training.adversarial import Phase
 
 # --- one code ---
 
@@ -104,9 +105,9 @@ class StyleModel(ContentStyleModel):
 
     def signatures(self) -> dict:
         """What is exported, as in `ContentStyleModel`; a hybrid takes its content from a condition."""
-        c = self.config
-        image = (None, c.image_size, c.image_size, c.channels)
-        condition, style = (None, c.num_conditions), (None, c.style_dim)
+        config = self.config
+        image = (None, config.image_size, config.image_size, config.channels)
+        condition, style = (None, config.num_conditions), (None, config.style_dim)
 
         def generate(condition, style):
             return {"image": self.generate(condition, style)}
@@ -131,21 +132,8 @@ class CInfoGAN(StyleModel):
         self.style_encoder = image_encoder(config, config.style_dim, "style_encoder")
         self.image_discriminator = image_discriminator(config, config.channels, "image_discriminator")
         self.condition_discriminator_trunk, self.condition_discriminator_head = condition_discriminator(config)
-        self.track_averages([self.generator, self.style_encoder], config.average_momentum)
+        self.track_averages(self.networks(GENERATORS), config.average_momentum)
         self.built = True
-
-    def phases(self) -> list[Phase]:
-        """Generator and encoder, then both discriminators on the images just made."""
-        generators = [self.generator, self.style_encoder]
-        discriminators = [
-            self.image_discriminator,
-            self.condition_discriminator_trunk,
-            self.condition_discriminator_head,
-        ]
-        return [
-            Phase(self.generator_loss, generators, "generators"),
-            Phase(self.discriminator_loss, discriminators, "discriminators"),
-        ]
 
     def generator_loss(self, batch: dict, carried: dict):
         """Fools D_x and D_xt, and lets z return (Eq. 17)."""
@@ -153,8 +141,8 @@ class CInfoGAN(StyleModel):
         generated = self.generator([z, t], training=True)
         z_again, _ = self.style_encoder(generated, training=True)
         terms = {
-            "g_image": real(self.image_discriminator(generated, training=True)),
-            "g_condition": real(condition_score(self, generated, t)),
+            "g_image": ops.mean(real(self.image_discriminator(generated, training=True))),
+            "g_condition": ops.mean(real(self.condition_score(generated, t))),
             "style_code": ops.mean(absolute_error(z_again, z)),
         }
         total = terms["g_image"] + terms["g_condition"]
@@ -165,7 +153,7 @@ class CInfoGAN(StyleModel):
         """Real against generated images, and with their conditions."""
         x, generated, d_x = batch["image"], carried["generated"], self.image_discriminator
         terms = {
-            "d_image": real(d_x(x, training=True)) + fake(d_x(generated, training=True)),
+            "d_image": told_apart(d_x(x, training=True), d_x(generated, training=True)),
             "d_condition": condition_loss(self, batch, generated),
         }
         return sum(terms.values()), terms, {}
@@ -184,22 +172,8 @@ class CAVAE(StyleModel):
             config, config.style_dim + config.num_conditions, "style_discriminator"
         )
         self.cycle_discriminator = image_discriminator(config, 2 * config.channels, "cycle_discriminator")
-        self.track_averages([self.generator, self.style_encoder], config.average_momentum)
+        self.track_averages(self.networks(GENERATORS), config.average_momentum)
         self.built = True
-
-    def phases(self) -> list[Phase]:
-        """Generator and encoder, then all discriminators on the images just made."""
-        generators = [self.generator, self.style_encoder]
-        discriminators = [
-            self.condition_discriminator_trunk,
-            self.condition_discriminator_head,
-            self.style_discriminator,
-            self.cycle_discriminator,
-        ]
-        return [
-            Phase(self.generator_loss, generators, "generators"),
-            Phase(self.discriminator_loss, discriminators, "discriminators"),
-        ]
 
     def generator_loss(self, batch: dict, carried: dict):
         """Fools D_xt, D_xtz and D_cycle with the reconstruction, which here is `conditioned` too (Eq. 18)."""
@@ -209,9 +183,9 @@ class CAVAE(StyleModel):
         reconstructed = self.generator([z_hat, t], training=True)
         d_xtz = self.style_discriminator
         terms = {
-            "g_condition": real(condition_score(self, reconstructed, t)),
-            "g_style": real(joint_score(d_xtz, reconstructed, t, z_hat)) + fake(joint_score(d_xtz, x, t, z_hat)),
-            "g_cycle": real(self.cycle_discriminator(pair(x, reconstructed), training=True)),
+            "g_condition": ops.mean(real(self.condition_score(reconstructed, t))),
+            "g_style": told_apart(joint_score(d_xtz, reconstructed, t, z_hat), joint_score(d_xtz, x, t, z_hat)),
+            "g_cycle": ops.mean(real(self.cycle_discriminator(pair(x, reconstructed), training=True))),
             "kl_style": ops.mean(gaussian_kl(z_mean, z_log_variance)),
         }
         total = terms["g_condition"] + terms["g_style"] + terms["g_cycle"]
@@ -225,8 +199,8 @@ class CAVAE(StyleModel):
         d_xtz, d_pair = self.style_discriminator, self.cycle_discriminator
         terms = {
             "d_condition": condition_loss(self, batch, reconstructed),
-            "d_style": real(joint_score(d_xtz, x, t, z_hat)) + fake(joint_score(d_xtz, reconstructed, t, z_hat)),
-            "d_cycle": real(d_pair(pair(x, x), training=True)) + fake(d_pair(pair(x, reconstructed), training=True)),
+            "d_style": told_apart(joint_score(d_xtz, x, t, z_hat), joint_score(d_xtz, reconstructed, t, z_hat)),
+            "d_cycle": told_apart(d_pair(pair(x, x), training=True), d_pair(pair(x, reconstructed), training=True)),
         }
         return sum(terms.values()), terms, {}
 
@@ -246,29 +220,8 @@ class DCInfoGAN(ContentStyleModel):
         self.content_encoder = image_encoder(config, config.content_dim, "content_encoder")
         self.image_discriminator = image_discriminator(config, config.channels, "image_discriminator")
         self.condition_discriminator_trunk, self.condition_discriminator_head = condition_discriminator(config)
-        self.track_averages(
-            [self.condition_encoder, self.generator, self.style_encoder, self.content_encoder],
-            config.average_momentum,
-        )
+        self.track_averages(self.networks(GENERATORS), config.average_momentum)
         self.built = True
-
-    def phases(self) -> list[Phase]:
-        """Generator and encoders, then both discriminators on the images just made."""
-        generators = [
-            self.condition_encoder,
-            self.generator,
-            self.style_encoder,
-            self.content_encoder,
-        ]
-        discriminators = [
-            self.image_discriminator,
-            self.condition_discriminator_trunk,
-            self.condition_discriminator_head,
-        ]
-        return [
-            Phase(self.generator_loss, generators, "generators"),
-            Phase(self.discriminator_loss, discriminators, "discriminators"),
-        ]
 
     def generator_loss(self, batch: dict, carried: dict):
         """Fools D_x and D_xt, and lets z and c return (Eq. 17)."""
@@ -278,8 +231,8 @@ class DCInfoGAN(ContentStyleModel):
         z_again, _ = self.style_encoder(generated, training=True)
         c_again, _ = self.content_encoder(generated, training=True)
         terms = {
-            "g_image": real(self.image_discriminator(generated, training=True)),
-            "g_condition": real(condition_score(self, generated, t)),
+            "g_image": ops.mean(real(self.image_discriminator(generated, training=True))),
+            "g_condition": ops.mean(real(self.condition_score(generated, t))),
             "style_code": ops.mean(absolute_error(z_again, z)),
             "content_code": ops.mean(absolute_error(c_again, c)),
             "kl_condition": ops.mean(gaussian_kl(c_mean, c_log_variance)),
@@ -310,31 +263,8 @@ class DCAVAE(ContentStyleModel):
             config, config.content_dim + config.num_conditions, "content_discriminator"
         )
         self.cycle_discriminator = image_discriminator(config, 2 * config.channels, "cycle_discriminator")
-        self.track_averages(
-            [self.condition_encoder, self.generator, self.style_encoder, self.content_encoder],
-            config.average_momentum,
-        )
+        self.track_averages(self.networks(GENERATORS), config.average_momentum)
         self.built = True
-
-    def phases(self) -> list[Phase]:
-        """Generator and encoders, then all discriminators on the images just made."""
-        generators = [
-            self.condition_encoder,
-            self.generator,
-            self.style_encoder,
-            self.content_encoder,
-        ]
-        discriminators = [
-            self.condition_discriminator_trunk,
-            self.condition_discriminator_head,
-            self.style_discriminator,
-            self.content_discriminator,
-            self.cycle_discriminator,
-        ]
-        return [
-            Phase(self.generator_loss, generators, "generators"),
-            Phase(self.discriminator_loss, discriminators, "discriminators"),
-        ]
 
     def generator_loss(self, batch: dict, carried: dict):
         """Fools D_xt, D_xtz and D_xtc with G_x(z^, c), and D_cycle with G_x(z^, c^) (Eq. 18)."""
@@ -347,10 +277,10 @@ class DCAVAE(ContentStyleModel):
         conditioned, reconstructed = self.decode_both((z_hat, c), (z_hat, c_hat))
         d_xtz, d_xtc = self.style_discriminator, self.content_discriminator
         terms = {
-            "g_condition": real(condition_score(self, conditioned, t)),
-            "g_style": real(joint_score(d_xtz, conditioned, t, z_hat)) + fake(joint_score(d_xtz, x, t, z_hat)),
-            "g_content": real(joint_score(d_xtc, conditioned, t, c)) + fake(joint_score(d_xtc, x, t, c_hat)),
-            "g_cycle": real(self.cycle_discriminator(pair(x, reconstructed), training=True)),
+            "g_condition": ops.mean(real(self.condition_score(conditioned, t))),
+            "g_style": told_apart(joint_score(d_xtz, conditioned, t, z_hat), joint_score(d_xtz, x, t, z_hat)),
+            "g_content": told_apart(joint_score(d_xtc, conditioned, t, c), joint_score(d_xtc, x, t, c_hat)),
+            "g_cycle": ops.mean(real(self.cycle_discriminator(pair(x, reconstructed), training=True))),
             "kl_style": ops.mean(gaussian_kl(*style_posterior)),
             "kl_content": ops.mean(gaussian_kl(*content_posterior)),
             "kl_condition": ops.mean(gaussian_kl(*condition_posterior)),
@@ -375,9 +305,9 @@ class DCAVAE(ContentStyleModel):
         d_pair = self.cycle_discriminator
         terms = {
             "d_condition": condition_loss(self, batch, conditioned),
-            "d_style": real(joint_score(d_xtz, x, t, z_hat)) + fake(joint_score(d_xtz, conditioned, t, z_hat)),
-            "d_content": real(joint_score(d_xtc, x, t, c_hat)) + fake(joint_score(d_xtc, conditioned, t, c)),
-            "d_cycle": real(d_pair(pair(x, x), training=True)) + fake(d_pair(pair(x, reconstructed), training=True)),
+            "d_style": told_apart(joint_score(d_xtz, x, t, z_hat), joint_score(d_xtz, conditioned, t, z_hat)),
+            "d_content": told_apart(joint_score(d_xtc, x, t, c_hat), joint_score(d_xtc, conditioned, t, c)),
+            "d_cycle": told_apart(d_pair(pair(x, x), training=True), d_pair(pair(x, reconstructed), training=True)),
         }
         return sum(terms.values()), terms, {}
 
@@ -390,26 +320,13 @@ def generator_from_condition(config: DRAIConfig) -> keras.Model:
     return generator(dataclasses.replace(config, content_dim=config.num_conditions))
 
 
-def condition_discriminator(config: DRAIConfig) -> tuple[keras.Model, keras.Model]:
-    """D_xt, DRAI's: its trunk and its head."""
-    name = "condition_discriminator"
-    trunk = image_trunk(config, config.discriminator_filters, config.channels, f"{name}_trunk")
-    return trunk, condition_head(config, f"{name}_head")
-
-
-def condition_score(model: ContentStyleModel, image, condition):
-    """D_xt's score (B, 1) of images with conditions."""
-    features = model.condition_discriminator_trunk(image, training=True)
-    return model.condition_discriminator_head([features, condition], training=True)
-
-
 def condition_loss(model: ContentStyleModel, batch: dict, generated):
-    """D_xt's loss, matching-aware as in Eq. 1: images with wrong conditions and generated ones count a half each."""
+    """D_xt's loss, a scalar, matching-aware as in Eq. 1: wrong conditions and generated images count a half each."""
     features = model.condition_discriminator_trunk(batch["image"], training=True)
     d_xt = model.condition_discriminator_head
-    wrong = least_squares(d_xt([features, batch["mismatched"]], training=True), 0.0)
-    return real(d_xt([features, batch["condition"]], training=True)) + 0.5 * (
-        ops.mean(batch["has_mismatch"] * wrong) + fake(condition_score(model, generated, batch["condition"]))
+    wrong = batch["has_mismatch"] * fake(d_xt([features, batch["mismatched"]], training=True))
+    return ops.mean(real(d_xt([features, batch["condition"]], training=True))) + 0.5 * (
+        ops.mean(wrong) + ops.mean(fake(model.condition_score(generated, batch["condition"])))
     )
 
 
@@ -418,14 +335,9 @@ def joint_score(discriminator: keras.Model, image, condition, code):
     return discriminator([image, ops.concatenate([code, condition], axis=-1)], training=True)
 
 
-def real(scores):
-    """Least-squares loss, a scalar, of scores that should say real."""
-    return ops.mean(least_squares(scores, 1.0))
-
-
-def fake(scores):
-    """Least-squares loss, a scalar, of scores that should say generated."""
-    return ops.mean(least_squares(scores, 0.0))
+def told_apart(scores, other_scores):
+    """Least-squares loss, a scalar, of scores that should say real and of others that should say generated."""
+    return ops.mean(real(scores)) + ops.mean(fake(other_scores))
 
 
 # --- by name ---

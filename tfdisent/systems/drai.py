@@ -38,6 +38,7 @@ itself, so that the generator cannot win through E_phi.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -51,6 +52,17 @@ from tfdisent.training.adversarial import Phase, num_replicas
 from tfdisent.training.system import System, TrainingConfig, presets
 
 SLOPE = 0.2  # of every leaky ReLU, as in StackGAN-v2 and DCGAN
+
+# Networks of each player, in the order in which its optimizer holds their weights; a baseline has some of them.
+GENERATORS = ("condition_encoder", "generator", "style_encoder", "content_encoder")
+DISCRIMINATORS = (
+    "image_discriminator",
+    "condition_discriminator_trunk",
+    "condition_discriminator_head",
+    "style_discriminator",
+    "content_discriminator",
+    "cycle_discriminator",
+)
 
 
 # Preset `quick`, to see the effect in minutes on two CPU cores.
@@ -171,8 +183,8 @@ class DRAIConfig(TrainingConfig):
 class ContentStyleModel(System):
     """What DRAI and the methods that it is compared with have in common: settings, random draws, and the verbs.
 
-    A subclass makes `generator`, `style_encoder`, `content_encoder` and `condition_encoder`, and defines `phases`.
-    `fit` takes batches {"image": (B, H, W, C) in [-1, 1], "condition": (B, K)}; other keys are ignored.
+    A subclass makes its networks, under the names in `GENERATORS` and `DISCRIMINATORS`, and defines `generator_loss`
+    and `discriminator_loss`. `fit` takes batches {"image": (B, H, W, C) in [-1, 1], "condition": (B, K)}; other keys are ignored.
 
     Args:
         config: its settings; the paper's by default.
@@ -183,6 +195,17 @@ class ContentStyleModel(System):
     codes = ("content", "style")  # what `encode` infers
 
     # --- training: what all of them share ---
+
+    def networks(self, names: Sequence[str]) -> list[keras.Model]:
+        """Those of the named networks that this model has."""
+        return [getattr(self, name) for name in names if hasattr(self, name)]
+
+    def phases(self) -> list[Phase]:
+        """Generator and encoders, then all discriminators on the images just made."""
+        return [
+            Phase(self.generator_loss, self.networks(GENERATORS), "generators"),
+            Phase(self.discriminator_loss, self.networks(DISCRIMINATORS), "discriminators"),
+        ]
 
     def passes(self, batch: dict) -> list[dict]:
         """The batch with its random draws, and with `train_twice` its transformed version with draws of its own."""
@@ -197,16 +220,16 @@ class ContentStyleModel(System):
 
     def draw(self, batch: dict) -> dict:
         """Adds what a step draws at random; a key that the batch already has is kept, so that a test can inject it."""
-        c, seed = self.config, self.seed_generator
+        config, seed = self.config, self.seed_generator
         image, condition = batch["image"], ops.cast(batch["condition"], "float32")
         size = ops.shape(image)[0]
         mismatched, has_mismatch = mismatched_conditions(condition, keras.random.uniform((size, size), seed=seed))
         which = keras.random.randint((size,), 0, len(TRANSFORMATIONS), seed=seed)
         drawn = {
-            "style": keras.random.normal((size, c.style_dim), seed=seed),
-            "content_noise": keras.random.normal((size, c.content_dim), seed=seed),
-            "inferred_style_noise": keras.random.normal((size, c.style_dim), seed=seed),
-            "inferred_content_noise": keras.random.normal((size, c.content_dim), seed=seed),
+            "style": keras.random.normal((size, config.style_dim), seed=seed),
+            "content_noise": keras.random.normal((size, config.content_dim), seed=seed),
+            "inferred_style_noise": keras.random.normal((size, config.style_dim), seed=seed),
+            "inferred_content_noise": keras.random.normal((size, config.content_dim), seed=seed),
             "transformed": transform(image, which),
             "mismatched": mismatched,
             "has_mismatch": has_mismatch,
@@ -217,6 +240,11 @@ class ContentStyleModel(System):
         """Samples c ~ q(c|t); returns (c, mean, log_variance)."""
         mean, log_variance = self.condition_encoder(condition, training=True)
         return sample(mean, log_variance, noise), mean, log_variance
+
+    def condition_score(self, image, condition):
+        """D_xt's score (B, 1) of images with conditions."""
+        features = self.condition_discriminator_trunk(image, training=True)
+        return self.condition_discriminator_head([features, condition], training=True)
 
     def decode_both(self, prior, inferred):
         """x~ and x^ in one pass: batch statistics are then those of all that the generator is asked for."""
@@ -341,13 +369,9 @@ class ContentStyleModel(System):
 
     def signatures(self) -> dict:
         """What is exported: name -> (function to a dict of tensors, {argument: shape}); the first is default."""
-        c = self.config
-        image = (None, c.image_size, c.image_size, c.channels)
-        condition, style, content = (
-            (None, c.num_conditions),
-            (None, c.style_dim),
-            (None, c.content_dim),
-        )
+        config = self.config
+        image = (None, config.image_size, config.image_size, config.channels)
+        condition, style = (None, config.num_conditions), (None, config.style_dim)
 
         def generate(condition, style, content_noise):
             return {"image": self.generate(condition, style, content_noise)}
@@ -358,7 +382,7 @@ class ContentStyleModel(System):
         return {
             "generate": (
                 generate,
-                {"condition": condition, "style": style, "content_noise": content},
+                {"condition": condition, "style": style, "content_noise": (None, config.content_dim)},
             ),
             "encode": (self.encode, {"image": image}),
             "hybrid": (hybrid, {"content_image": image, "style_image": image}),
@@ -393,94 +417,50 @@ class DRAI(ContentStyleModel):
         self.content_from_style = code_regressor(config, config.style_dim, config.content_dim, "content_from_style")
         self.style_from_content = code_regressor(config, config.content_dim, config.style_dim, "style_from_content")
         self.image_discriminator = image_discriminator(config, config.channels, "image_discriminator")
-        self.condition_discriminator_trunk = image_trunk(
-            config, config.discriminator_filters, config.channels, "condition_discriminator_trunk"
-        )
-        self.condition_discriminator_head = condition_head(config, "condition_discriminator_head")
+        self.condition_discriminator_trunk, self.condition_discriminator_head = condition_discriminator(config)
         self.style_discriminator = joint_discriminator(config, config.style_dim, "style_discriminator")
         self.content_discriminator = joint_discriminator(config, config.content_dim, "content_discriminator")
         self.cycle_discriminator = image_discriminator(config, 2 * config.channels, "cycle_discriminator")
         self.reverse_gradient = GradientReversal()
-
-        self.track_averages(
-            [self.condition_encoder, self.generator, self.style_encoder, self.content_encoder],
-            config.average_momentum,
-        )
+        self.track_averages(self.networks(GENERATORS), config.average_momentum)
         self.built = True
 
     def phases(self) -> list[Phase]:
         """Encoders, generator and code regressors, then all discriminators on the images just made."""
-        discriminators = [
-            self.image_discriminator,
-            self.condition_discriminator_trunk,
-            self.condition_discriminator_head,
-            self.style_discriminator,
-            self.content_discriminator,
-            self.cycle_discriminator,
-        ]
-        generators = [
-            self.condition_encoder,
-            self.generator,
-            self.style_encoder,
-            self.content_encoder,
-        ]
+        generators, discriminators = super().phases()
         if self.config.gradient_reversal_weight:
-            generators += [self.content_from_style, self.style_from_content]
-        return [
-            Phase(self.generator_loss, generators, "generators"),
-            Phase(self.discriminator_loss, discriminators, "discriminators"),
-        ]
+            generators.networks.extend([self.content_from_style, self.style_from_content])
+        return [generators, discriminators]
 
     def generator_loss(self, batch: dict, carried: dict):
         """Fools the discriminators (Eq. 1, 7, 8), and codes that return, do not overlap and are normal (Eq. 9-16)."""
         config = self.config
         x, t, z = batch["image"], batch["condition"], batch["style"]
-        c, c_mean, c_log_variance = self.infer_condition(t, batch["content_noise"])
+        c, *condition_posterior = self.infer_condition(t, batch["content_noise"])
         z_hat, c_hat, posterior = self.infer(batch)
         generated, reconstructed = self.decode_both((z, c), (z_hat, c_hat))
-
-        real, fake = (lambda s: least_squares(s, 1.0)), (lambda s: least_squares(s, 0.0))
-        g_image = real(self.image_discriminator(generated, training=True))
-        features = self.condition_discriminator_trunk(generated, training=True)
-        g_condition = real(self.condition_discriminator_head([features, t], training=True))
         d_xz, d_xc = self.style_discriminator, self.content_discriminator
-        g_style = real(d_xz([generated, z], training=True)) + fake(d_xz([x, z_hat], training=True))
-        g_content = real(d_xc([generated, c], training=True)) + fake(d_xc([x, c_hat], training=True))
-        g_cycle = real(self.cycle_discriminator(pair(x, reconstructed), training=True))
-
-        terms = {
-            "g_image": ops.mean(g_image),
-            "g_condition": ops.mean(g_condition),
-            "g_style": ops.mean(g_style),
-            "g_content": ops.mean(g_content),
-            "g_cycle": ops.mean(g_cycle),
-            "kl_style": ops.mean(gaussian_kl(*posterior["style"])),
-            "kl_content": ops.mean(gaussian_kl(*posterior["content"])),
-            "kl_condition": ops.mean(gaussian_kl(c_mean, c_log_variance)),
+        losses = {
+            "g_image": real(self.image_discriminator(generated, training=True)),
+            "g_condition": real(self.condition_score(generated, t)),
+            "g_style": real(d_xz([generated, z], training=True)) + fake(d_xz([x, z_hat], training=True)),
+            "g_content": real(d_xc([generated, c], training=True)) + fake(d_xc([x, c_hat], training=True)),
+            "g_cycle": real(self.cycle_discriminator(pair(x, reconstructed), training=True)),
+            "kl_style": gaussian_kl(*posterior["style"]),
+            "kl_content": gaussian_kl(*posterior["content"]),
+            "kl_condition": gaussian_kl(*condition_posterior),
         }
+        terms = {name: ops.mean(loss) for name, loss in losses.items()}
         total = terms["g_image"] + terms["g_condition"] + terms["g_style"] + terms["g_content"] + terms["g_cycle"]
         total += config.kl_weight * (terms["kl_style"] + terms["kl_content"] + terms["kl_condition"])
-
         if config.code_cycle_weight:
-            z_again, _ = self.style_encoder(generated, training=True)
-            c_again, _ = self.content_encoder(generated, training=True)
-            terms["code_cycle"] = ops.mean(absolute_error(z_again, z)) + ops.mean(absolute_error(c_again, c))
+            terms["code_cycle"] = self.code_cycle(generated, z, c)
             total += config.code_cycle_weight * terms["code_cycle"]
         if config.gradient_reversal_weight:
-            z_mean, c_mean = posterior["style"][0], posterior["content"][0]
-            c_predicted = self.content_from_style(self.reverse_gradient(z_mean), training=True)
-            z_predicted = self.style_from_content(self.reverse_gradient(c_mean), training=True)
-            terms["gradient_reversal"] = ops.mean(absolute_error(c_predicted, ops.stop_gradient(c_mean))) + ops.mean(
-                absolute_error(z_predicted, ops.stop_gradient(z_mean))
-            )
+            terms["gradient_reversal"] = self.gradient_reversal(posterior)
             total += config.gradient_reversal_weight * terms["gradient_reversal"]
         if config.self_supervision_weight:
-            invariance = absolute_error(posterior["content"][0], posterior["transformed_content"][0])
-            change = absolute_error(posterior["style"][0], posterior["transformed_style"][0])
-            terms["content_invariance"] = ops.mean(invariance)
-            terms["style_change"] = ops.mean(
-                -change if config.style_margin is None else ops.relu(config.style_margin - change)
-            )
+            terms["content_invariance"], terms["style_change"] = self.self_supervision(posterior)
             total += config.self_supervision_weight * (terms["content_invariance"] + terms["style_change"])
         made = {
             "content": c,
@@ -491,38 +471,52 @@ class DRAI(ContentStyleModel):
         }
         return total, terms, made
 
+    def code_cycle(self, generated, z, c):
+        """Eq. 9, the codes of x~ return: abs(z' - z) + abs(c' - c), a scalar."""
+        z_again, _ = self.style_encoder(generated, training=True)
+        c_again, _ = self.content_encoder(generated, training=True)
+        return ops.mean(absolute_error(z_again, z)) + ops.mean(absolute_error(c_again, c))
+
+    def gradient_reversal(self, posterior: dict):
+        """Eq. 11, neither code tells the other: abs(F_c(z^) - c^) + abs(F_z(c^) - z^), a scalar.
+
+        F_c and F_z make it small; its gradient is reversed on the way to the encoders, which make it large.
+        """
+        z_mean, c_mean = posterior["style"][0], posterior["content"][0]
+        c_predicted = self.content_from_style(self.reverse_gradient(z_mean), training=True)
+        z_predicted = self.style_from_content(self.reverse_gradient(c_mean), training=True)
+        content_error = absolute_error(c_predicted, ops.stop_gradient(c_mean))
+        style_error = absolute_error(z_predicted, ops.stop_gradient(z_mean))
+        return ops.mean(content_error) + ops.mean(style_error)
+
+    def self_supervision(self, posterior: dict):
+        """Eq. 15, T(x) has x's content and another style: abs(c^ - c^') and -abs(z^ - z^'), two scalars.
+
+        With `style_margin` the second, which has no lower bound, is max(0, margin - abs(z^ - z^')).
+        """
+        invariance = absolute_error(posterior["content"][0], posterior["transformed_content"][0])
+        change = absolute_error(posterior["style"][0], posterior["transformed_style"][0])
+        margin = self.config.style_margin
+        return ops.mean(invariance), ops.mean(-change if margin is None else ops.relu(margin - change))
+
     def discriminator_loss(self, batch: dict, carried: dict):
         """Real against generated in five discriminators (Eq. 1, 7, 8, the discriminators' side)."""
         x, t, z = batch["image"], batch["condition"], batch["style"]
         c, z_hat, c_hat = carried["content"], carried["inferred_style"], carried["inferred_content"]
         generated, reconstructed = carried["generated"], carried["reconstructed"]
-
-        real, fake = (lambda s: least_squares(s, 1.0)), (lambda s: least_squares(s, 0.0))
-        d_x = self.image_discriminator
-        d_image = real(d_x(x, training=True)) + fake(d_x(generated, training=True))
-
-        features = self.condition_discriminator_trunk(x, training=True)
-        features_generated = self.condition_discriminator_trunk(generated, training=True)
-        d_xt = self.condition_discriminator_head
-        wrong = batch["has_mismatch"] * fake(d_xt([features, batch["mismatched"]], training=True))
-        d_condition = real(d_xt([features, t], training=True)) + 0.5 * (
-            wrong + fake(d_xt([features_generated, t], training=True))
-        )
-
+        d_x, d_pair = self.image_discriminator, self.cycle_discriminator
         d_xz, d_xc = self.style_discriminator, self.content_discriminator
-        d_style = real(d_xz([x, z_hat], training=True)) + fake(d_xz([generated, z], training=True))
-        d_content = real(d_xc([x, c_hat], training=True)) + fake(d_xc([generated, c], training=True))
-
-        d_pair = self.cycle_discriminator
-        d_cycle = real(d_pair(pair(x, x), training=True)) + fake(d_pair(pair(x, reconstructed), training=True))
-
-        terms = {
-            "d_image": ops.mean(d_image),
-            "d_condition": ops.mean(d_condition),
-            "d_style": ops.mean(d_style),
-            "d_content": ops.mean(d_content),
-            "d_cycle": ops.mean(d_cycle),
+        d_xt, features = self.condition_discriminator_head, self.condition_discriminator_trunk(x, training=True)
+        wrong = batch["has_mismatch"] * fake(d_xt([features, batch["mismatched"]], training=True))
+        losses = {
+            "d_image": real(d_x(x, training=True)) + fake(d_x(generated, training=True)),
+            "d_condition": real(d_xt([features, t], training=True))
+            + 0.5 * (wrong + fake(self.condition_score(generated, t))),
+            "d_style": real(d_xz([x, z_hat], training=True)) + fake(d_xz([generated, z], training=True)),
+            "d_content": real(d_xc([x, c_hat], training=True)) + fake(d_xc([generated, c], training=True)),
+            "d_cycle": real(d_pair(pair(x, x), training=True)) + fake(d_pair(pair(x, reconstructed), training=True)),
         }
+        terms = {name: ops.mean(loss) for name, loss in losses.items()}
         return sum(terms.values()), terms, {}
 
     def infer(self, batch: dict):
@@ -578,6 +572,16 @@ def mismatched_conditions(condition, noise):
     differs = ops.any(ops.not_equal(condition[:, None], condition[None]), axis=-1)
     score = ops.where(differs, noise, -1.0)
     return ops.take(condition, ops.argmax(score, axis=1), axis=0), ops.cast(ops.any(differs, axis=1), "float32")
+
+
+def real(scores):
+    """Least-squares loss (B,) of scores (B, 1) that should say real."""
+    return least_squares(scores, 1.0)
+
+
+def fake(scores):
+    """Least-squares loss (B,) of scores (B, 1) that should say generated."""
+    return least_squares(scores, 0.0)
 
 
 def sample(mean, log_variance, noise):
@@ -656,6 +660,13 @@ def image_discriminator(config: DRAIConfig, channels: int, name: str) -> keras.M
     return keras.Model(trunk.input, score, name=name)
 
 
+def condition_discriminator(config: DRAIConfig) -> tuple[keras.Model, keras.Model]:
+    """D_xt in two parts, so that images are seen once for several conditions: its trunk and its head."""
+    name = "condition_discriminator"
+    trunk = image_trunk(config, config.discriminator_filters, config.channels, f"{name}_trunk")
+    return trunk, condition_head(config, f"{name}_head")
+
+
 def condition_head(config: DRAIConfig, name: str) -> keras.Model:
     """Head of D_xt: [features (B, 4, 4, F), t (B, K)] -> score (B, 1); t is embedded and repeated over the map."""
     width = config.discriminator_filters * 2 ** (config.num_stages - 1)
@@ -678,7 +689,7 @@ def joint_discriminator(config: DRAIConfig, code_dim: int, name: str) -> keras.M
     h = keras.layers.Concatenate()([image_path, code_path])
     for layer in range(2):
         h = _dense_leaky(config, h, config.joint_units)
-        # With a seed of its own the mask's state is saved, and a resumed run goes on exactly.
+        # With a seed of its own the mask's state is saved, and a resumed run continues exactly.
         h = keras.layers.Dropout(config.dropout, seed=layer)(h) if config.dropout else h
     score = keras.layers.Dense(1, dtype="float32")(h)
     return keras.Model([trunk.input, code], score, name=name)
