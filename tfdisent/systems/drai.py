@@ -184,7 +184,8 @@ class ContentStyleModel(System):
     """What DRAI and the methods that it is compared with have in common: settings, random draws, and the verbs.
 
     A subclass makes its networks, under the names in `GENERATORS` and `DISCRIMINATORS`, and defines `generator_loss`
-    and `discriminator_loss`. `fit` takes batches {"image": (B, H, W, C) in [-1, 1], "condition": (B, K)}; other keys are ignored.
+    and `discriminator_loss`. `fit` takes batches {"image": (B, H, W, C) in [-1, 1], "condition": (B, K)}; other keys
+    are ignored.
 
     Args:
         config: its settings; the paper's by default.
