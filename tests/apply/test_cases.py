@@ -236,3 +236,10 @@ def test_inputs_of_a_case_must_be_on_one_grid(segmenter, tmp_path):
         other = save(tmp_path / "in/s1_T2.nii", array, spacing=spacing)
         with pytest.raises(ValueError, match=rf"{other} is not on the grid of {t1}: {problem}.*Resample"):
             apply(segmenter, {"T1": t1, "T2": other}, tmp_path / "out")
+
+
+def test_an_input_without_anatomy_is_named(segmenter, tmp_path):
+    for name, array in (("T1", brain()), ("T2", 0 * brain())):
+        save(tmp_path / f"in/s1_{name}.nii", array)
+    with pytest.raises(ValueError, match="s1_T2.nii: it is all background"):
+        apply(segmenter, dict.fromkeys(("T1", "T2"), tmp_path / "in"), tmp_path / "out")

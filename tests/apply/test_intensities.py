@@ -7,7 +7,7 @@ import pytest
 
 from tests.apply.scans import SIZE, brain, expected, save, save_model, values
 from tfdisent.apply import Options, apply
-from tfdisent.apply.intensities import beyond, finished, labelled, stacked
+from tfdisent.apply.intensities import beyond, finished, labelled, normalized, stacked
 from tfdisent.apply.model import load_model
 from tfdisent.data.pipeline import load
 from tfdisent.datasets.builder import Unit
@@ -154,10 +154,14 @@ def test_outside_of_a_mask_is_what_it_was_in_training(identity, tmp_path):
 # --- several inputs ---
 
 
+def seen(model, **arrays):
+    return stacked({name: normalized(array, model) for name, array in arrays.items()}, model)
+
+
 def test_each_input_is_normalised_by_itself(segmenter):
     model = load_model(segmenter)
     one, other = brain().T, brain(1).T * 30 + 2 * (brain(1).T > 0)
-    stack = stacked({"T2": other, "T1": one}, model)
+    stack = seen(model, T2=other, T1=one)
     for index, array in enumerate((one, other)):
         low, high = array[array > 0].min(), array.max()
         inside = array > 0
@@ -169,7 +173,7 @@ def test_each_input_is_normalised_by_itself(segmenter):
 @pytest.mark.parametrize(("normalize", "filling"), [("volume", -1), ("slice", -1), ("zscore", 0)])
 def test_a_missing_input_is_filled_with_what_it_was_in_training(normalize, filling, segmenter):
     model = load_model(segmenter, normalize=normalize)
-    stack = stacked({"T2": brain().T}, model)
+    stack = seen(model, T2=brain().T)
     assert stack.available == (0, 1) and stack.background[0] == filling
     assert (stack.array[..., 0] == filling).all() and stack.array[..., 1].std() > 0.1
 
@@ -177,7 +181,7 @@ def test_a_missing_input_is_filled_with_what_it_was_in_training(normalize, filli
 def test_anatomy_is_where_any_input_has_it(segmenter):
     one, other = np.zeros((2, 4, 5, 6), np.float32)
     one[1, 1:3, 2], other[2, 2, 2:4] = (3, 4), (5, 9)
-    stack = stacked({"T1": one, "T2": other}, load_model(segmenter))
+    stack = seen(load_model(segmenter), T1=one, T2=other)
     np.testing.assert_array_equal(stack.anatomy, (one > 0) | (other > 0))
     np.testing.assert_array_equal(stack.inside, stack.anatomy)
     made = np.where(one > 0, np.float32(0.5), np.nan)
@@ -189,7 +193,7 @@ def test_anatomy_is_where_any_input_has_it(segmenter):
 def test_labels_are_the_likeliest_classes_and_0_where_there_is_no_answer_or_background(segmenter):
     volume = np.zeros((1, 1, 5), np.float32)
     volume[..., 1:] = 1, 2, 3, 4
-    stack = stacked({"T1": volume}, load_model(segmenter))
+    stack = seen(load_model(segmenter), T1=volume)
     made = np.array([[0, 1, 0], [0.2, 0.3, 0.5], [0.4, 0.35, 0.25], [0, 1, 0], [np.nan] * 3], np.float32)[None, None]
     found = labelled(made, stack, True)
     assert found.dtype == np.uint8 and found.ravel().tolist() == [0, 2, 0, 1, 0]

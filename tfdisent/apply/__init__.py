@@ -7,24 +7,17 @@
     apply("saved_models/mmsdnet-chaos", "subjects.csv", "results")
 
 `cases` finds the volumes, `model` loads a SavedModel and its card, `intensities` normalises the volumes and gives the
-results their values. A SavedModel is a program: apply only those whose origin you trust.
+results their values, `results` writes them. A SavedModel is a program: apply only those whose origin you trust.
 """
 
 import dataclasses
 import os
 import pathlib
-import re
-import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfdisent.intensity import NORMALIZATIONS
 from tfdisent.messages import say
-
-if TYPE_CHECKING:
-    from tfdisent.apply.cases import Case
-    from tfdisent.apply.intensities import Scale
-    from tfdisent.apply.model import SliceModel
 
 # NumPy and TensorFlow are imported where they are used, so that --help is quick.
 
@@ -115,6 +108,7 @@ def apply(
     from tfdisent.apply.cases import assigned, check_case, find_cases, make_folder
     from tfdisent.apply.intensities import scale_like
     from tfdisent.apply.model import chosen_targets, load_model
+    from tfdisent.apply.results import Task, process
 
     output, options = pathlib.Path(output), options or Options()
     cases = find_cases(source, output, options.pattern)
@@ -128,7 +122,7 @@ def apply(
     )
     targets = chosen_targets(slice_model, options.target)
     cases = [assigned(case, slice_model.inputs) for case in cases]
-    if options.on_error == "fail":  # before hours of work on the cases before it
+    if options.on_error == "fail":  # now, and not after hours of work on other cases
         for case in cases:
             check_case(case, slice_model)
     scale = scale_like(options.like, options.like_mask, slice_model, options.nan)
@@ -136,122 +130,13 @@ def apply(
         say("The model was trained on slices normalised one by one: brightness may jump between slices.")
     if slice_model.pixel_spacing is None:
         say("The model's pixel size is not known: slices are scaled to fit (see --pixel_spacing).")
+    task = Task(slice_model, targets, output, options, scale)
     counts = dict.fromkeys(("written", "skipped", "failed"), 0)
     for number, case in enumerate(cases, 1):
-        prefix = f"[{number}/{len(cases)}] {case.label}"
-        results = _results(output, case, slice_model, targets, options.overwrite)
-        if not results:
-            counts["skipped"] += 1
-            say(f"{prefix}: skipped, its results are there (see --overwrite)")
-            continue
-        started = time.monotonic()
-        try:
-            check_case(case, slice_model)
-            beyond = _write_results(slice_model, case, results, options, scale)
-        except (ValueError, OSError) as error:
-            if options.on_error == "fail":
-                raise
-            counts["failed"] += 1
-            say(f"{prefix}: failed: {error}")
-            continue
-        counts["written"] += 1
-        names = ", ".join(path.name for paths in results.values() for path in paths.values())
-        say(f"{prefix}: {names} ({time.monotonic() - started:.1f} s)")
-        if beyond:
-            say(
-                f"    {beyond:.1%} of its anatomy lies beyond the model's images and is 0 in the results; "
-                "--pixel_spacing=0 scales slices to fit."
-            )
+        outcome, text = process(task, case)
+        counts[outcome] += 1
+        say(f"[{number}/{len(cases)}] {case.label}: {text}")
     say(f"{output}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     if counts["failed"] == len(cases):
         raise ValueError(f"None of the volumes in {source} could be used.")
     return counts
-
-
-def _results(
-    output: pathlib.Path,
-    case: "Case",
-    model: "SliceModel",
-    targets: tuple[str | None, ...],
-    overwrite: bool,
-) -> dict[str | None, dict[str, pathlib.Path]]:
-    """{target: {output of the model: file}} of what is to be written for a case; empty if all of it exists."""
-    results = {}
-    for target in targets:
-        paths = {}
-        for name in model.outputs:
-            # An output called "image" goes by the target, or by what the model does.
-            parts = ([target] if target else []) + ([name] if name != "image" else [])
-            ending = re.sub(r"[^\w.+-]+", "-", "_".join(parts or [model.signature]))
-            path = output / case.name.with_name(f"{case.name.name}_{ending}.nii.gz")
-            if overwrite or not path.exists():
-                paths[name] = path
-        if paths:
-            results[target] = paths
-    return results
-
-
-def _write_results(
-    model: "SliceModel",
-    case: "Case",
-    results: dict[str | None, dict[str, pathlib.Path]],
-    options: Options,
-    scale: "Scale | None",
-) -> float:
-    """Runs the model on a case for each target, and writes the results.
-
-    Returns:
-        Which part of the anatomy the model's images did not reach.
-    """
-    from tfdisent.apply.cases import read_case
-    from tfdisent.apply.intensities import beyond, finished, labelled, stacked
-    from tfdisent.files import write_json
-    from tfdisent.volumes import write_nifti
-
-    volumes, mask = read_case(case, model.inputs, options.mask, nan=options.nan, max_oblique=options.max_oblique)
-    first = next(name for name in model.inputs if name in volumes)
-    like = case.files[first]
-    keeps = options.background == "keep"
-    try:
-        stack = stacked({name: volume.array for name, volume in volumes.items()}, model, mask)
-        for target, paths in results.items():
-            made = _through_planes(model, stack, volumes[first].spacing, target, tuple(paths), options)
-            for name, path in paths.items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if model.outputs[name].kind == "labels":
-                    array = labelled(made[name], stack, keeps)
-                    names = dict(enumerate(model.outputs[name].names))
-                    write_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json"), {"labels": names})
-                else:
-                    array = finished(made[name][..., 0], stack, model, scale, keeps)
-                write_nifti(volumes[first]._replace(array=array), path, like=like)
-                share = beyond(made[name][..., 0], stack)
-    except ValueError as error:
-        raise ValueError(f"{like}: {error}") from error
-    return share
-
-
-def _through_planes(model, stack, spacing, target, names, options) -> dict[str, Any]:
-    """{output: (S, H, W, K)} of a model, for the outputs of these names; NaN where no image reaches."""
-    import numpy as np
-
-    from tfdisent.volumes.planes import PLANES, through_planes
-
-    def function(images):
-        made = model.run(images, target, stack.available)
-        return np.concatenate([made[name] for name in names], axis=-1)
-
-    fused = through_planes(
-        stack.array,
-        function,
-        model.image_size,
-        spacing=spacing,
-        pixel_spacing=model.pixel_spacing,
-        planes={None: model.planes, "all": PLANES}.get(options.planes, (options.planes,)),
-        fusion=options.fusion,
-        mask=stack.inside if options.background == "keep" else None,
-        constant=stack.background,
-        batch_size=options.batch_size,
-    )
-    ends = np.cumsum([model.outputs[name].channels for name in names])[:-1]
-    return dict(zip(names, np.split(fused, ends, axis=-1), strict=True))

@@ -56,32 +56,6 @@ class Stack(NamedTuple):
     inside: np.ndarray
 
 
-def stacked(arrays: Mapping[str, np.ndarray], model: SliceModel, mask: np.ndarray | None = None) -> Stack:
-    """The inputs of a case, each normalised by itself.
-
-    An input that is missing is filled with what it was in training: the lower end of the range, or 0 among z-scores.
-
-    Args:
-        arrays: {input: (S, H, W)} on one grid; some of the model's inputs.
-        model: as from `load_model`.
-        mask: (S, H, W) bool, the brain.
-
-    Raises:
-        ValueError: an input is all background.
-    """
-    scans = {name: normalized(array, model, mask) for name, array in arrays.items()}
-    filling = -1.0 if model.normalize in intensity.BOUNDED else 0.0
-    some = next(iter(scans.values()))
-    missing = np.broadcast_to(np.float32(filling), some.array.shape)
-    return Stack(
-        array=np.stack([scans[name].array if name in scans else missing for name in model.inputs], axis=-1),
-        background=tuple(scans[name].background if name in scans else filling for name in model.inputs),
-        available=tuple(float(name in scans) for name in model.inputs),
-        anatomy=np.logical_or.reduce([scan.anatomy for scan in scans.values()]),
-        inside=np.logical_or.reduce([scan.inside for scan in scans.values()]),
-    )
-
-
 def normalized(array: np.ndarray, model: SliceModel, mask: np.ndarray | None = None) -> Scan:
     """A volume's intensities as in the model's training.
 
@@ -103,6 +77,23 @@ def normalized(array: np.ndarray, model: SliceModel, mask: np.ndarray | None = N
     background = float(np.clip((model.background - scale.zero) / scale.unit, *bounds))
     # Dark voxels inside the brain are no background.
     return Scan(scaled.clip(*bounds), background, anatomy, ndimage.binary_fill_holes(inside))
+
+
+def stacked(scans: Mapping[str, Scan], model: SliceModel) -> Stack:
+    """The inputs of a case, {input: its scan}, in the order of the model's inputs.
+
+    An input that is missing is filled with what it was in training: the lower end of the range, or 0 among z-scores.
+    """
+    filling = -1.0 if model.normalize in intensity.BOUNDED else 0.0
+    some = next(iter(scans.values()))
+    missing = np.broadcast_to(np.float32(filling), some.array.shape)
+    return Stack(
+        array=np.stack([scans[name].array if name in scans else missing for name in model.inputs], axis=-1),
+        background=tuple(scans[name].background if name in scans else filling for name in model.inputs),
+        available=tuple(float(name in scans) for name in model.inputs),
+        anatomy=np.logical_or.reduce([scan.anatomy for scan in scans.values()]),
+        inside=np.logical_or.reduce([scan.inside for scan in scans.values()]),
+    )
 
 
 def finished(

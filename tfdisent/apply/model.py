@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfdisent.intensity import NORMALIZATIONS
+from tfdisent.intensity import LEAST_RANGE, NORMALIZATIONS
 from tfdisent.messages import without_startup_noise
 
 # TensorFlow is imported where it is used, since it takes seconds.
@@ -106,53 +106,19 @@ def load_model(
     path = _version_folder(pathlib.Path(path))
     card = _card(path)
     config, data = card.get("config", {}), card.get("data", {})
-    normalize = normalize or config.get("normalize") or data.get("normalize")
-    if normalize not in NORMALIZATIONS:
-        problem = (
-            f"In the card of {path} the normalisation of training (config.normalize) is {normalize!r}: it is unknown."
-            if normalize
-            else f"The card of {path} does not say how intensities were normalised in training (config.normalize)."
-        )
-        raise ValueError(f"{problem} Give --normalize={'|'.join(NORMALIZATIONS)}.")
+    normalize = _normalization(path, normalize or config.get("normalize") or data.get("normalize"))
     inputs, outputs = _inputs_and_outputs(path, card)
-    with without_startup_noise():
-        import tensorflow as tf
-
-    try:
-        saved = tf.saved_model.load(str(path))
-    except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-        raise OSError(f"{path} is a damaged SavedModel ({reason}). Export it again.") from error
     name = next(iter(card.get("signatures", {})), "serving_default")
-    function = _function(path, saved, name, outputs)
-    taken = _tensors(function)
+    function = _function(path, _saved(path), name, outputs)
     image_size = _image_size(path, name, function, inputs, outputs)
+    taken = _tensors(function)
     declared = next((output.names for output in outputs.values() if output.kind == "image" and output.names), ())
     names = modalities or declared or config.get("modalities") or data.get("modalities") or ()
     targets = _targets(path, names, taken["target"].shape[-1] if "target" in taken else 0)
-
-    def run(stack, target=None, available=None):
-        if normalize == "slice":
-            low, high = (f(stack, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
-            stack = 2 * (stack - low) / np.maximum(high - low, 1e-6) - 1
-        given = {"image": tf.constant(stack, tf.float32)}
-        if targets:
-            given["target"] = tf.one_hot([targets.index(target)] * len(stack), len(targets))
-        if "available" in taken:
-            available = np.ones(len(inputs)) if available is None else available
-            given["available"] = tf.constant(np.tile(available, (len(stack), 1)), tf.float32)
-        try:
-            made = function(**given)
-            return {key: made[key].numpy() for key in outputs}
-        except tf.errors.ResourceExhaustedError as error:
-            raise OSError(f"There is not enough memory for {len(stack)} slices. Lower --batch_size.") from error
-        except tf.errors.OpError as error:
-            raise OSError(f"{path} stopped: {error.message.partition(chr(10))[0]}") from error
-
     if pixel_spacing is None:
         pixel_spacing = data.get("pixel_spacing")
     return SliceModel(
-        run=run,
+        run=_runner(path, function, tuple(outputs), targets, normalize),
         signature=name,
         image_size=image_size,
         inputs=inputs,
@@ -184,6 +150,35 @@ def chosen_targets(model: SliceModel, names: Sequence[str]) -> tuple[str | None,
     return tuple(dict.fromkeys(names))
 
 
+def _runner(
+    path: pathlib.Path, function: Any, outputs: Sequence[str], targets: Sequence[str], normalize: str
+) -> Callable[..., dict[str, np.ndarray]]:
+    """The signature as `SliceModel.run`."""
+    import tensorflow as tf
+
+    takes_available = "available" in _tensors(function)
+
+    def run(stack, target=None, available=None):
+        if normalize == "slice":
+            low, high = (f(stack, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
+            stack = 2 * (stack - low) / np.maximum(high - low, LEAST_RANGE) - 1
+        given = {"image": tf.constant(stack, tf.float32)}
+        if targets:
+            given["target"] = tf.one_hot([targets.index(target)] * len(stack), len(targets))
+        if takes_available:
+            available = np.ones(stack.shape[-1]) if available is None else available
+            given["available"] = tf.constant(np.tile(available, (len(stack), 1)), tf.float32)
+        try:
+            made = function(**given)
+            return {name: made[name].numpy() for name in outputs}
+        except tf.errors.ResourceExhaustedError as error:
+            raise OSError(f"There is not enough memory for {len(stack)} slices. Lower --batch_size.") from error
+        except tf.errors.OpError as error:
+            raise OSError(f"{path} stopped: {error.message.partition(chr(10))[0]}") from error
+
+    return run
+
+
 # --- the card ---
 
 
@@ -211,6 +206,17 @@ def _card(path: pathlib.Path) -> dict:
     if not isinstance(card, dict) or not all(isinstance(card.get(p, {}), dict) for p in parts):
         raise ValueError(f"{path / 'card.json'} is not a model's card. Export the model again.")
     return card
+
+
+def _normalization(path: pathlib.Path, name: str | None) -> str:
+    if name in NORMALIZATIONS:
+        return name
+    problem = (
+        f"In the card of {path} the normalisation of training (config.normalize) is {name!r}: it is unknown."
+        if name
+        else f"The card of {path} does not say how intensities were normalised in training (config.normalize)."
+    )
+    raise ValueError(f"{problem} Give --normalize={'|'.join(NORMALIZATIONS)}.")
 
 
 def _inputs_and_outputs(path: pathlib.Path, card: dict) -> tuple[tuple[str, ...], dict[str, Output]]:
@@ -262,6 +268,18 @@ def _pair(path: pathlib.Path, pixel_spacing) -> tuple[float, float]:
 
 
 # --- the signature ---
+
+
+def _saved(path: pathlib.Path) -> Any:
+    """What TensorFlow loads from the folder of a SavedModel."""
+    with without_startup_noise():
+        import tensorflow as tf
+
+    try:
+        return tf.saved_model.load(str(path))
+    except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
+        raise OSError(f"{path} is a damaged SavedModel ({reason}). Export it again.") from error
 
 
 def _function(path: pathlib.Path, saved: Any, name: str, outputs: Mapping[str, Output]) -> Any:

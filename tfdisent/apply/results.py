@@ -1,0 +1,149 @@
+"""The results of a case: which files they are, what the model makes of the inputs, and writing them."""
+
+import contextlib
+import pathlib
+import re
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tfdisent.apply import Options
+from tfdisent.apply.cases import Case, check_case, read_case
+from tfdisent.apply.intensities import Scale, Stack, beyond, finished, labelled, normalized, stacked
+from tfdisent.apply.model import SliceModel
+from tfdisent.files import write_json
+from tfdisent.volumes import Volume, write_nifti
+from tfdisent.volumes.planes import PLANES, through_planes
+
+
+class Task(NamedTuple):
+    """What is done to every case.
+
+    Attributes:
+        model: the model that is applied.
+        targets: what it translates to; (None,) if it takes no target.
+        output: folder of the results.
+        options: how to do it.
+        scale: range of values that images get, or None for the model's.
+    """
+
+    model: SliceModel
+    targets: tuple[str | None, ...]
+    output: pathlib.Path
+    options: Options
+    scale: Scale | None
+
+
+def process(task: Task, case: Case) -> tuple[str, str]:
+    """Writes the results of a case that do not exist yet, or all of them with `overwrite`.
+
+    Returns:
+        "written", "skipped" or "failed", and a text that says what was.
+
+    Raises:
+        ValueError, OSError: the case cannot be used, and `on_error` is "fail".
+    """
+    wanted = {target: wanted_files(task, case, target) for target in task.targets}
+    wanted = {target: files for target, files in wanted.items() if files}
+    if not wanted:
+        return "skipped", "skipped, its results are there (see --overwrite)"
+    started = time.monotonic()
+    try:
+        check_case(case, task.model)
+        share = _write(task, case, wanted)
+    except (ValueError, OSError) as error:
+        if task.options.on_error == "fail":
+            raise
+        return "failed", f"failed: {error}"
+    names = ", ".join(path.name for files in wanted.values() for path in files.values())
+    text = f"{names} ({time.monotonic() - started:.1f} s)"
+    if share:
+        text += (
+            f"\n    {share:.1%} of its anatomy lies beyond the model's images and is 0 in the results; "
+            "--pixel_spacing=0 scales slices to fit."
+        )
+    return "written", text
+
+
+def wanted_files(task: Task, case: Case, target: str | None) -> dict[str, pathlib.Path]:
+    """{output of the model: file} of the results for a target that are to be written.
+
+    A result is called after the case, the target and the output, as s1_T2_edges.nii.gz. The output "image" adds no
+    name of its own; without a target either, it is the signature's.
+    """
+    files = {}
+    for name in task.model.outputs:
+        parts = ([target] if target else []) + ([name] if name != "image" else [])
+        ending = re.sub(r"[^\w.+-]+", "-", "_".join(parts or [task.model.signature]))
+        path = task.output / case.name.with_name(f"{case.name.name}_{ending}.nii.gz")
+        if task.options.overwrite or not path.exists():
+            files[name] = path
+    return files
+
+
+def _write(task: Task, case: Case, wanted: dict[str | None, dict[str, pathlib.Path]]) -> float:
+    """Runs the model on a case for each target and writes the files; returns which part of its anatomy is beyond them."""
+    model, options = task.model, task.options
+    volumes, mask = read_case(case, model.inputs, options.mask, nan=options.nan, max_oblique=options.max_oblique)
+    scans = {}
+    for name, volume in volumes.items():
+        with _named(case.files[name]):
+            scans[name] = normalized(volume.array, model, mask)
+    stack = stacked(scans, model)
+    first = next(iter(volumes))
+    with _named(case.files[first]):
+        for target, files in wanted.items():
+            made = _through_planes(task, stack, volumes[first], target, tuple(files))
+            for name, path in files.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                result = volumes[first]._replace(array=_finished(task, stack, name, made[name]))
+                if model.outputs[name].kind == "labels":
+                    labels = dict(enumerate(model.outputs[name].names))
+                    write_json(path.with_name(f"{path.name.removesuffix('.nii.gz')}.json"), {"labels": labels})
+                write_nifti(result, path, like=case.files[first])
+                share = beyond(made[name][..., 0], stack)
+    return share
+
+
+def _through_planes(
+    task: Task, stack: Stack, volume: Volume, target: str | None, names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """{output: (S, H, W, K)} of the model for the outputs of these names; NaN where no image reaches."""
+    model, options = task.model, task.options
+
+    def function(images):
+        made = model.run(images, target, stack.available)
+        return np.concatenate([made[name] for name in names], axis=-1)
+
+    fused = through_planes(
+        stack.array,
+        function,
+        model.image_size,
+        spacing=volume.spacing,
+        pixel_spacing=model.pixel_spacing,
+        planes={None: model.planes, "all": PLANES}.get(options.planes, (options.planes,)),
+        fusion=options.fusion,
+        mask=stack.inside if options.background == "keep" else None,
+        constant=stack.background,
+        batch_size=options.batch_size,
+    )
+    ends = np.cumsum([model.outputs[name].channels for name in names])[:-1]
+    return dict(zip(names, np.split(fused, ends, axis=-1), strict=True))
+
+
+def _finished(task: Task, stack: Stack, name: str, made: np.ndarray) -> np.ndarray:
+    keeps_background = task.options.background == "keep"
+    if task.model.outputs[name].kind == "labels":
+        return labelled(made, stack, keeps_background)
+    return finished(made[..., 0], stack, task.model, task.scale, keeps_background)
+
+
+@contextlib.contextmanager
+def _named(path: pathlib.Path) -> Iterator[None]:
+    """Puts the file's name before the message of a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
