@@ -561,6 +561,12 @@ def test_pix2pix_exports_a_signature_for_each_pair(pix2pix):
         np.testing.assert_allclose(array(function(image)["image"]), expected, atol=1e-6)
 
 
+def test_their_cards_say_in_which_modality_volumes_are_taken_and_given(pix2pix, tcmgan):
+    assert pix2pix.volume_io() == {"inputs": ["T1"], "outputs": {"image": {"kind": "image", "names": ["T2"]}}}
+    names = ["T1", "T2", "FLAIR"]
+    assert tcmgan.volume_io() == {"inputs": ["T2"], "outputs": {"image": {"kind": "image", "names": names}}}
+
+
 @pytest.mark.parametrize("name", CLASSES)
 @pytest.mark.parametrize("settings", [{"image_size": (32, 48)}, {"merge": True}], ids=str)
 def test_a_step_is_made_on_oblong_slices_and_with_merged_levels(name, settings):

@@ -311,6 +311,11 @@ class Pix2Pix(Translator):
             for pair, network in zip(self.config.pairs, self.generators, strict=True)
         }
 
+    def volume_io(self) -> dict:
+        """What the first signature takes and gives when it is applied to volumes, as a model's card says it."""
+        source, target = (self.config.modalities[index] for index in self.pairs[0])
+        return {"inputs": [source], "outputs": {"image": {"kind": "image", "names": [target]}}}
+
 
 class TCMGAN(Translator):
     """From one modality to all others, with a discriminator that names the modality and a segmentor of the tumour.
@@ -504,6 +509,11 @@ class TCMGAN(Translator):
             "target": (None, self.config.num_modalities),
         }
         return {"translate": (translate, shapes)}
+
+    def volume_io(self) -> dict:
+        """What the signature takes and gives when it is applied to volumes, as a model's card says it."""
+        c = self.config
+        return {"inputs": [c.source], "outputs": {"image": {"kind": "image", "names": list(c.modalities)}}}
 
     def _translate(self, image, code):
         c = self.config
