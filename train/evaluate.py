@@ -1,16 +1,9 @@
-"""Evaluates a trained run again: python -m train.evaluate --run_dir=DIR"""
+"""Measures a trained run again: python -m train.evaluate --run_dir=DIR [--dataset=NAME --num_samples=N --judge=KIND]
 
-from absl import app, flags
+The run's metrics.json and report.html are replaced; on another data set they are written to <run_dir>/on-<dataset>.
+"""
 
-from tfdisent.experiment import evaluate, run
-
-
-def main(argv):
-    """Entry point of the command line."""
-    evaluate.main(argv)
-
+from tfdisent.commands import evaluate
 
 if __name__ == "__main__":
-    flags.adopt_module_key_flags(run)
-    flags.adopt_module_key_flags(evaluate)
-    app.run(main)
+    evaluate.run(text=__doc__)

@@ -1,16 +1,19 @@
-"""Repeats a table or a figure of a paper: python -m train.reproduce --paper=drai --table=3"""
+"""Repeats a table or a figure of a paper: python -m train.reproduce --paper=drai --table=3 --seeds=3
 
-from absl import app, flags
+It trains what the table or figure compares, one model and seed after the other, and prints it beside the paper's
+numbers. Runs lie in <run_dir>/<dataset>-<preset>/<model>-seed<seed> and serve all tables and figures: what is trained
+and evaluated is not repeated, and what was stopped continues. The result is written to <run_dir>/table-3.md and
+table-3.html after every run, so that it can be watched.
 
-from tfdisent.experiment import reproduce, run
+| paper | tables | figures | phantoms in place of its data |
+|---|---|---|---|
+| drai | 1 to 6 | 10 to 19 | nodule_phantom for LIDC, skin_phantom for HAM10000 |
+| unified | 1, 2 | 2, 3 | brain_phantom for BraTS'18 |
 
+--dataset=lidc --raw_dir=DIR takes the real data. The flags of training (--preset, --steps, ...) are those of every run.
+"""
 
-def main(argv):
-    """Entry point of the command line."""
-    reproduce.main(argv)
-
+from tfdisent.commands import reproduce
 
 if __name__ == "__main__":
-    flags.adopt_module_key_flags(run)
-    flags.adopt_module_key_flags(reproduce)
-    app.run(main)
+    reproduce.run(text=__doc__)

@@ -1,4 +1,4 @@
-"""Labelled synthetic images by a trained model, and what they bring to a classifier: `--mode=augment`.
+"""Labelled synthetic images by a trained run, and what they bring to a classifier.
 
 The use that DRAI's paper names in Sec. V: rare classes are filled up with generated images. Written is a prepared data
 set of its own, by the writer of all others, which `tfdisent.data.load` reads:
@@ -16,7 +16,6 @@ import hashlib
 import json
 import pathlib
 import shlex
-import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -25,13 +24,15 @@ import keras
 import numpy as np
 from PIL import Image
 
-from tfdisent import data, report
+from tfdisent import data, files, report
 from tfdisent.data import Manifest
 from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.datasets.preparation import prepare
 from tfdisent.evaluation import augmentation
-from tfdisent.experiment import run
+from tfdisent.experiment.folder import environment
+from tfdisent.experiment.run import Run
 from tfdisent.intensity import INTENSITY, intensity_statistics
+from tfdisent.messages import say
 from tfdisent.report import figures
 
 SPLITS = ("train", "rest")
@@ -40,151 +41,119 @@ SHOWN = 8  # images of each class in the sheet
 
 
 def augment(
-    system: str,
-    parts: run.Parts,
-    model: Any,
-    folder: pathlib.Path,
-    manifest: Manifest,
-    run_dir: pathlib.Path,
-    state: dict,
+    run: Run,
     *,
     per_class: int | None = None,
     output: str | pathlib.Path | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> pathlib.Path:
-    """Writes synthetic images, and what they bring to a classifier into the run folder; see `synthesize` and
-    `measure`.
+    """Writes synthetic images by a trained run, and into its folder what they bring to a classifier.
 
     Args:
-        system: its name, for the command in the report.
-        parts: of the model.
-        model: trained.
-        folder, manifest: the prepared data that it was trained on.
-        run_dir: the folder of the run.
-        state: of training, {"step", ...}.
-        per_class, output, seed: see `synthesize`; the default of `output` is `<run_dir>/synthetic`.
+        run: of a model that generates images of classes.
+        per_class: see `synthesize`.
+        output: the folder of the images; by default `<run_dir>/synthetic`.
+        seed: of conditions, style and noise; by default that of the run.
 
     Returns:
         The folder of the synthetic images.
 
     Raises:
-        ValueError, ArithmeticError, OSError: as of `synthesize`.
+        ValueError: the model does not generate images of classes, or as of `synthesize`.
+        ArithmeticError, OSError: as of `synthesize`.
     """
-    run.say("3/5 synthetic images")
-    manifest.split("test")  # to measure on; it is missed before hours of work rather than after
-    output = pathlib.Path(output or run_dir / "synthetic").expanduser()
-    name, step = run_dir.resolve().name, state["step"]
-    synthesize(parts, model, folder, output, run_name=name, step=step, per_class=per_class, seed=seed)
-    run.say("4/5 comparison")
-    measure(system, parts, model, folder, output, run_dir)
+    if run.evaluation.generate is None:
+        raise ValueError(f"Expected a run of a model that makes images of classes; {run.title} does not generate any.")
+    say(f"1/3 synthetic images: {run.state['step']} of {run.config.steps} steps are done")
+    run.manifest.split("test")  # to measure on; it is missed before hours of work rather than after
+    output = pathlib.Path(output or run.run_dir / "synthetic").expanduser()
+    synthesize(run, output, per_class=per_class, seed=run.settings.seed if seed is None else seed)
+    say("2/3 comparison")
+    measure(run, output)
     return output
 
 
-def synthesize(
-    parts: run.Parts,
-    model: Any,
-    folder: pathlib.Path,
-    output: pathlib.Path,
-    *,
-    run_name: str,
-    step: int,
-    per_class: int | None = None,
-    seed: int = 0,
-) -> None:
-    """Writes labelled synthetic images; those that the same call has written before are kept.
+def synthesize(run: Run, output: pathlib.Path, *, per_class: int | None = None, seed: int = 0) -> None:
+    """Writes labelled synthetic images by the averaged weights; those that the same call has written before are kept.
 
     Args:
-        parts: of the model.
-        model: trained; its averaged weights are used.
-        folder: the prepared data that it was trained on.
+        run: trained.
         output: the folder to write, absent or empty.
-        run_name, step: of the model's training, to be recorded.
-        per_class: images that each class is to have; a class that has as many gets none. Default:
-            as many as the most frequent class has. One without any real image is left out.
+        per_class: images that each class is to have; a class that has as many gets none. By default as many as the most
+            frequent class has. One without any real image is left out.
         seed: of conditions, style and noise.
 
     Raises:
-        ValueError: the data have no labels, nothing is to be added, or the folder holds something
-            else.
+        ValueError: the data have no labels, nothing is to be added, or the folder holds something else.
         ArithmeticError: the model's images are not finite.
         OSError: the folder cannot be written; nothing is left in it.
     """
-    manifest = Manifest.read(folder)
+    manifest = run.manifest
     missing = additions(manifest, per_class)
     for label in manifest.labels:
         if label not in missing:
-            run.say(f"    class {label} has no training image to learn it from: left out")
+            say(f"    class {label} has no training image to learn it from: left out")
     origin = {
         "name": f"{manifest.dataset}_synthetic",
-        "run": run_name,
-        "model": parts.title,
-        "step": step,
-        "weights": weights_digest(model),
+        "run": run.run_dir.resolve().name,
+        "model": run.title,
+        "step": run.state["step"],
+        "weights": weights_digest(run.model),
         "trained_on": f"{manifest.dataset} {manifest.version} {manifest.source}".strip(),
         "per_class": per_class or max(manifest.split("train")["label_counts"].values()),
         "seed": seed,
     }
     if _is_there(output, origin):
-        run.say(f"    they are there already: {output}")
+        say(f"    they are there already: {output}")
         return
-    _written_whole(output, functools.partial(_write, parts, model, folder, missing, origin))
+    _written_whole(output, functools.partial(_write, run, missing, origin))
     counts = ", ".join(f"{count} {label}" for label, count in missing.items())
-    run.say(f"    to be added to the real ones: {counts}; in {output}")
+    say(f"    to be added to the real ones: {counts}; in {output}")
 
 
-def measure(
-    system: str,
-    parts: run.Parts,
-    model: Any,
-    folder: pathlib.Path,
-    output: pathlib.Path,
-    run_dir: pathlib.Path,
-    **settings: Any,
-) -> None:
+def measure(run: Run, output: pathlib.Path, **settings: Any) -> None:
     """Writes `augmentation.json` and `report-augmentation.html`, unless they are of these images already.
 
     Args:
-        system, parts, model: for the report.
-        folder: the real images.
-        output: the synthetic ones.
-        run_dir: where to write.
+        run: whose data and folder.
+        output: the synthetic images.
         **settings: kind, seeds and steps of `tfdisent.evaluation.augmentation.compare`.
     """
     made = Manifest.read(output)
     done = {"synthetic": made.options, "classifier": {k: str(v) for k, v in settings.items()}}
-    record, page = run_dir / "augmentation.json", run_dir / "report-augmentation.html"
+    record, page = run.run_dir / "augmentation.json", run.run_dir / "report-augmentation.html"
     if record.is_file() and page.is_file():
         old = json.loads(record.read_text())
         if {name: old.get(name) for name in done} == done:
-            run.say(f"    done already\n\nreport: {page}")
+            say(f"    done already\n\nreport: {page}")
             return
-    real = data.as_arrays(folder, "train")
+    real = data.as_arrays(run.data_folder, "train")
     synthetic = _joined(*(data.as_arrays(output, split) for split in splits_of(output)))
     metrics, pictures = augmentation.compare(
         real,
         synthetic,
-        data.as_arrays(folder, "test"),
+        data.as_arrays(run.data_folder, "test"),
         made.labels,
         per_class=made.options["per_class"],
-        log=lambda message: run.say(f"    {message}"),
+        log=lambda message: say(f"    {message}"),
         **settings,
     )
-    run.write_json(record, {**done, "metrics": metrics})
+    files.write_json(record, {**done, "metrics": metrics})
 
-    run.say("5/5 report")
+    say("3/3 report")
     report.write_report(
-        run_dir,
+        run.run_dir,
         name=page.name,
-        title=f"Synthetic images by {parts.title}: {made.dataset}",
+        title=f"Synthetic images by {run.title}: {made.dataset}",
         summary=f"{made.description}\n\n{augmentation.headline(metrics)}",
         metrics=metrics,
         figures=[_picture(real, synthetic, made.labels), *pictures],
-        config=dataclasses.asdict(model.config),
-        environment=run.environment(),
+        config=dataclasses.asdict(run.config),
+        environment=environment(),
         data=dataclasses.asdict(made),
-        command=shlex.join(["python", "-m", f"train.{system}", *sys.argv[1:]]),
+        command=shlex.join(["tfdisent", "augment", f"--run_dir={run.run_dir}"]),
     )
-    run.say(f"\n{augmentation.headline(metrics)}\n\nreport: {page}")
+    say(f"\n{augmentation.headline(metrics)}\n\nreport: {page}")
 
 
 def additions(manifest: Manifest, per_class: int | None = None) -> dict[str, int]:
@@ -281,16 +250,9 @@ class _Synthetic(Builder):
         yield self._records[split][index]
 
 
-def _write(
-    parts: run.Parts,
-    model: Any,
-    folder: pathlib.Path,
-    missing: dict[str, int],
-    origin: dict,
-    work_dir: pathlib.Path,
-) -> pathlib.Path:
+def _write(run: Run, missing: dict[str, int], origin: dict, work_dir: pathlib.Path) -> pathlib.Path:
     """Generates the images and prepares them in `work_dir`; returns the prepared folder, with a sheet of them."""
-    manifest, real = Manifest.read(folder), _arrays_with_metadata(folder)
+    manifest, real = run.manifest, _arrays_with_metadata(run.data_folder)
     per_class = origin["per_class"]
     counts = {
         split: {label: n if split == "train" else per_class - n for label, n in missing.items()} for split in SPLITS
@@ -299,10 +261,10 @@ def _write(
     labels = np.concatenate(
         [np.full(n, manifest.labels.index(k)) for split in SPLITS for k, n in counts[split].items()]
     )
-    records = list(_generated(parts, model, manifest, real, labels, origin["seed"]))
-    commit = run.environment()["commit"]
+    records = list(_generated(run, real, labels, origin["seed"]))
+    commit = environment()["commit"]
     description = (
-        f"Synthetic images: made by {parts.title}, run {origin['run']}, step {origin['step']}, code at commit "
+        f"Synthetic images: made by {run.title}, run {origin['run']}, step {origin['step']}, code at commit "
         f"{commit}, seed {origin['seed']}, after {manifest.dataset} {manifest.version}. They must not be used for "
         f"diagnosis. Split train brings each class to {per_class} images together with the real training images; "
         "with split rest it is a set of as many of each class without real ones."
@@ -338,18 +300,19 @@ def _write(
     return prepared
 
 
-def _generated(parts, model, manifest, real, labels, seed) -> Iterator[dict]:
+def _generated(run: Run, real: dict, labels: np.ndarray, seed: int) -> Iterator[dict]:
     """An example for each label, as `tfdisent.datasets.builder` takes them."""
+    manifest = run.manifest
     rng = np.random.default_rng(seed)
     sources = np.empty(len(labels), int)  # the real image whose condition it gets
     for k in np.unique(labels):
         own = labels == k
         sources[own] = rng.choice(np.flatnonzero(real["label"] == k), own.sum())
     is_byte = manifest.image_dtype == "uint8"
-    with model.averaged():
+    with run.model.averaged():
         for start in range(0, len(labels), CHUNK):
             rows = sources[start : start + CHUNK]
-            images = parts.evaluation.generate(model, real["condition"][rows], rng)
+            images = run.evaluation.generate(run.model, real["condition"][rows], rng)
             intensity = real["intensity"][rows]
             # `load` maps 0 to 255 of a byte to [-1, 1], and of other dtypes the record's minimum to its maximum.
             low, high = (

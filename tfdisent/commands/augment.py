@@ -1,0 +1,44 @@
+"""Writes labelled synthetic images by a trained run that fill the rare classes up: tfdisent augment --run_dir=DIR
+
+They are a data set of their own in --augment_dir; report-augmentation.html in the run's folder says what they bring to
+a classifier that is trained on real, real and synthetic, real with repetition, and synthetic images.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from tfdisent import experiment
+from tfdisent.commands import training
+from tfdisent.commands.command import Command, UsageError, require_none, run_command
+
+
+def define(values: flags.FlagValues) -> None:
+    """Defines the command's flags."""
+    flags.DEFINE_string("run_dir", None, "Folder of the trained run.", flag_values=values)
+    flags.DEFINE_integer(
+        "augment_to",
+        None,
+        "Images of each class, real and synthetic together; default: as many as the most frequent class has.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "augment_dir", None, "Folder of the synthetic images; default: <run_dir>/synthetic.", flag_values=values
+    )
+    flags.DEFINE_integer("seed", None, "Of conditions, style and noise; default: that of the run.", flag_values=values)
+    training.define_data_dirs(values, None, " Default: that of the run.")
+
+
+def execute(given: Any, others: Sequence[str]) -> None:
+    """Writes images as the flags say."""
+    require_none(others)
+    if not given.run_dir:
+        raise UsageError("Give --run_dir, the folder of a trained run.")
+    run = experiment.open_run(given.run_dir, data_dir=given.data_dir, raw_dir=given.raw_dir)
+    experiment.augment(run, per_class=given.augment_to, output=given.augment_dir, seed=given.seed)
+
+
+def run(argv: Sequence[str] | None = None, text: str = __doc__) -> None:
+    """Runs the command on arguments, by default those of the process, and ends the process."""
+    run_command(Command("tfdisent augment", text, define, execute), argv)

@@ -1,0 +1,97 @@
+"""Trains a system, or what it is compared with: tfdisent train SYSTEM [--dataset=NAME --preset=NAME ...]
+
+The data are prepared where they are not yet; then the model is trained, evaluated, reported and exported. --steps and
+--epochs are totals: the same command again continues exactly where it stopped, and with nothing left to do only
+evaluates. Settings are values of the model's config: a preset, and --set=field=value.
+
+Systems: drai, unified.
+
+Examples:
+
+  tfdisent train drai --dataset=skin_phantom
+  tfdisent train drai --dataset=ham10000 --raw_dir=DIR --preset=small
+  tfdisent train unified --dataset=brats --raw_dir=DIR --preset=paper --devices=all --mixed_precision=bfloat16
+  tfdisent train drai --flagfile=RUN/flags.txt --run_dir=AGAIN
+"""
+
+import functools
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from tfdisent import experiment
+from tfdisent.commands import training
+from tfdisent.commands.command import Command, require_none, run_command
+from tfdisent.experiment import catalogue
+from tfdisent.messages import USAGE
+
+MODELS = {
+    "drai": "drai; or what it is compared with: cinfogan, dcinfogan, cavae, dcavae, dai; or DAI with some of DRAI's "
+    "terms: selfReg, MIReg, featureCycle, or two of them, as in selfReg+MIReg.",
+    "unified": "unified; or what it is compared with: pix2pix, a network for each pair of modalities; tcmgan_T2 (or "
+    "another source), from one to all others; or unified with fewer terms: no_disentanglement, no_adversarial_cycle, "
+    "translation_only.",
+}
+
+
+def define(system: str, values: flags.FlagValues) -> None:
+    """Defines the flags of a system's training."""
+    first, *_ = catalogue.DATA[system]
+    flags.DEFINE_string("model", system, MODELS[system], flag_values=values)
+    flags.DEFINE_string("dataset", first, "Which data set; `--dataset=help` lists them.", flag_values=values)
+    flags.DEFINE_integer("seed", 0, "Of weights, order, augmentation and noise.", flag_values=values)
+    flags.DEFINE_string(
+        "run_dir", None, "Folder of the run; default: runs/<model>-<dataset>-<preset>-seed<seed>.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "export_dir", None, "Folder of the exports; default: saved_models/<model>-<dataset>.", flag_values=values
+    )
+    flags.DEFINE_bool("export", True, "Export the trained model.", flag_values=values)
+    training.define_data(values)
+    training.define_training(values)
+    training.define_measuring(values)
+    training.define_judge_dir(values)
+
+
+def execute(system: str, given: Any, others: Sequence[str]) -> None:
+    """Trains as the flags say."""
+    require_none(others)
+    if given.dataset == "help":
+        print(catalogue.about(catalogue.DATA[system]))
+        return
+    experiment.train(
+        experiment.Settings(
+            system=system,
+            model=given.model,
+            dataset=given.dataset,
+            seed=given.seed,
+            run_dir=given.run_dir,
+            export_dir=given.export_dir,
+            export=given.export,
+            judge_dir=given.judge_dir,
+            **training.training_settings(given),
+        )
+    )
+
+
+def command(system: str, text: str = __doc__) -> Command:
+    """The command that trains a system."""
+    return Command(
+        f"tfdisent train {system}", text, functools.partial(define, system), functools.partial(execute, system)
+    )
+
+
+def run(system: str | None = None, argv: Sequence[str] | None = None, text: str = __doc__) -> None:
+    """Trains a system, by default the one that the arguments begin with, and ends the process."""
+    argv = sys.argv[1:] if argv is None else argv
+    if system is None:
+        if not argv or argv[0] in ("--help", "-h"):
+            print(text.strip())
+            sys.exit(0 if argv else USAGE)
+        system, *argv = argv
+        if system not in catalogue.SYSTEMS:
+            print(f"error: Expected a system of {', '.join(catalogue.SYSTEMS)}; received {system!r}.", file=sys.stderr)
+            sys.exit(USAGE)
+    run_command(command(system, text), argv)

@@ -1,0 +1,180 @@
+"""The folder of a run: what it records, and whether the one that is there is of the same settings.
+
+config.json environment.json flags.txt    settings, versions and machine, and flags that repeat the run
+splits/<split>.txt                        subjects of each split
+checkpoints/ metrics.csv tensorboard/     training
+samples/                                  pictures of progress
+metrics.json report.html figures/         evaluation
+judges/                                   networks that judged the images
+export.json                               which step is exported, and where to
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import re
+import subprocess
+import time
+from importlib import metadata
+from typing import Any
+
+from tfdisent import files
+from tfdisent.experiment.settings import Settings, flags_of, text_of
+
+PACKAGES = ("tfdisent", "tensorflow", "keras", "jax", "torch", "numpy", "tensorflow-gan")
+
+
+def open_folder(settings: Settings, config: Any, manifest: Any) -> pathlib.Path:
+    """Makes the run folder, or checks that the one there is of the same settings; returns its path.
+
+    Raises:
+        ValueError: if it is the folder of other settings, naming those that differ.
+    """
+    run_dir = settings.folder
+    record = {
+        "system": settings.system,
+        "model": settings.model,
+        "dataset": settings.dataset,
+        "preset": settings.preset,
+        "data_options": {name: text_of(value) for name, value in settings.data.items()},
+        "data_version": manifest.version,
+        "data_source": manifest.source,
+        "seed": settings.seed,
+        "mixed_precision": settings.mixed_precision,
+        "config": dataclasses.asdict(config),
+    }
+    path = run_dir / "config.json"
+    if path.is_file():
+        old = {"model": settings.system, **json.loads(path.read_text())}  # the oldest runs do not name it
+        # A field that the config did not have then is at its default.
+        old["config"] = _plain(dataclasses.asdict(type(config)())) | old.get("config", {})
+        differences = _differences(old, _plain(record))
+        if differences:
+            raise ValueError(
+                f"{run_dir} is a run with other settings: {'; '.join(differences)}. Give those again to continue it, "
+                "or another --run_dir to start anew."
+            )
+        if old["config"]["steps"] != config.steps:
+            (run_dir / "metrics.json").unlink(missing_ok=True)  # of the shorter training
+    (run_dir / "splits").mkdir(parents=True, exist_ok=True)
+    files.write_json(path, record)
+    flags = [f"# tfdisent train {settings.system}", *flags_of(settings, defaults=True)]
+    files.write_text(run_dir / "flags.txt", "".join(f"{flag}\n" for flag in flags))
+    files.write_json(run_dir / "environment.json", environment())
+    for split in manifest.splits:
+        subjects = manifest.split(split)["subjects"]
+        files.write_text(run_dir / "splits" / f"{split}.txt", "".join(f"{subject}\n" for subject in subjects))
+    return run_dir
+
+
+def read_record(run_dir: str | os.PathLike) -> dict[str, Any]:
+    """The content of a run's config.json.
+
+    Raises:
+        FileNotFoundError: it is not the folder of a run.
+    """
+    path = pathlib.Path(run_dir).expanduser() / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"Expected the folder of a run, received {path.parent}, where config.json is missing.")
+    record = json.loads(path.read_text())
+    return {"model": record["system"], **record}  # the oldest runs do not name it
+
+
+def read_settings(run_dir: str | os.PathLike, **others: Any) -> Settings:
+    """The settings of a run.
+
+    Args:
+        run_dir: folder of the run.
+        **others: fields that are not those of the run, such as another data set; None leaves the run's.
+    """
+    run_dir, record = pathlib.Path(run_dir).expanduser(), read_record(run_dir)
+    others = {name: value for name, value in others.items() if value is not None}
+    if others.get("dataset", record["dataset"]) != record["dataset"]:
+        others.setdefault("data", {})
+    recorded = {
+        **{name: record[name] for name in ("system", "model", "dataset", "preset", "seed", "mixed_precision")},
+        "data": record["data_options"],
+        "data_dir": _flag(run_dir, "data_dir") or "data",
+        "run_dir": str(run_dir),
+    }
+    settings = Settings(**{**recorded, **others})
+    preset = _plain(dataclasses.asdict(settings.config()))
+    changes = {name: value for name, value in record["config"].items() if preset[name] != value}
+    return dataclasses.replace(settings, steps=changes.pop("steps", None), changes=changes)
+
+
+def _flag(run_dir: pathlib.Path, name: str) -> str | None:
+    """The value of a flag in the run's flags.txt, where it is listed."""
+    path = run_dir / "flags.txt"
+    found = re.search(rf"^--{name}=(.*)$", path.read_text(), re.MULTILINE) if path.is_file() else None
+    return found and found[1]
+
+
+def is_finished(run_dir: pathlib.Path) -> bool:
+    """Whether a run is trained and evaluated; its metrics are removed when it is to be trained further."""
+    return (run_dir / "metrics.json").is_file()
+
+
+def environment() -> dict[str, Any]:
+    """Versions, backend, machine and commit."""
+    import keras
+
+    return {
+        "python": platform.python_version(),
+        "backend": keras.backend.backend(),
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "commit": _commit() or "unknown",
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def save_figures(directory: pathlib.Path, figures: list) -> None:
+    """Writes a report's pictures as PNG files too, named by their headings; earlier ones are removed."""
+    from PIL import Image
+
+    directory.mkdir(exist_ok=True)
+    for path in directory.glob("*.png"):
+        path.unlink()
+    for figure in figures:
+        name = figure_file(figure.name)
+        number = sum(path.stem.startswith(name) for path in directory.glob("*.png"))
+        Image.fromarray(figure.image).save(directory / f"{name}{f'-{number + 1}' * bool(number)}.png")
+
+
+def figure_file(heading: str) -> str:
+    """The name of a figure's file, without its ending."""
+    return re.sub("[^a-z0-9]+", "-", heading.lower()).strip("-")
+
+
+def _plain(content: Any) -> Any:
+    """As it comes back from a JSON file."""
+    return json.loads(json.dumps(content))
+
+
+def _differences(old: dict, new: dict) -> list[str]:
+    found = []
+    for name in sorted(old.keys() | new.keys()):
+        before, now = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            found += _differences(before, now)
+        elif before != now and name != "steps":  # a total: may grow when the run is continued
+            found.append(f"{name} was {before}, is now {now}")
+    return found
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str:
+    root = pathlib.Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():  # installed: a repository around it would be another project's
+        return ""
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()

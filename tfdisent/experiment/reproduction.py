@@ -1,0 +1,417 @@
+"""A table or a figure of a paper, repeated: what it compares is trained and shown beside the paper's numbers.
+
+Runs lie in <run_dir>/<dataset>-<preset>/<model>-seed<seed> and serve all tables and figures of the paper: what is
+trained and evaluated is not repeated, and what was stopped continues. Each is trained by a process of its own. The
+result is written after every run.
+"""
+
+import dataclasses
+import json
+import pathlib
+import shlex
+import signal
+import subprocess
+import sys
+from typing import Any, NamedTuple
+
+from tfdisent import files, papers, report
+from tfdisent.experiment import catalogue
+from tfdisent.experiment.folder import environment, figure_file, is_finished
+from tfdisent.experiment.settings import Settings, flags_of
+from tfdisent.messages import INTERRUPTED, STOPPED, Stopped, say
+from tfdisent.report import tables
+
+
+class Case(NamedTuple):
+    """One method on one data set with one seed."""
+
+    dataset: str
+    model: str
+    seed: int
+    folder: pathlib.Path
+
+    def __str__(self) -> str:
+        return f"{self.model} on {self.dataset}, seed {self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is repeated, and how.
+
+    Attributes:
+        paper: whose table or figure.
+        kind: "table" or "figure".
+        number: of the table or figure.
+        datasets: {our data set: the paper's}.
+        seeds: of the runs.
+        folder: of the results and the runs.
+        training: fields of `Settings` that all runs share.
+    """
+
+    paper: papers.Paper
+    kind: str
+    number: int
+    datasets: dict[str, str]
+    seeds: list[int]
+    folder: pathlib.Path
+    training: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What it is called in print, "Table 3"."""
+        return f"{self.kind.capitalize()} {self.number}"
+
+    @property
+    def title(self) -> str:
+        """Title of the page."""
+        return f"{self.paper.name.upper()}, {self.name.lower()} of the paper"
+
+    def cases(self, compared: dict[str, list[str]]) -> list[Case]:
+        """The runs that are needed, from the methods that are compared on each data set."""
+        return [
+            Case(dataset, model, seed, self._runs_on(dataset) / f"{model}-seed{seed}")
+            for dataset, models in compared.items()
+            for model in models
+            for seed in self.seeds
+        ]
+
+    def _runs_on(self, dataset: str) -> pathlib.Path:
+        """Where the runs on a data set lie: those of another preset or length apart."""
+        length = "".join(f"-{name}{self.training[name]}" for name in ("steps", "epochs") if self.training.get(name))
+        return self.folder / f"{dataset}-{self.training.get('preset', 'quick')}{length}"
+
+    def settings(self, case: Case) -> Settings:
+        """Settings of one run; its judges are shared by all runs on the data set."""
+        return Settings(
+            system=self.paper.name,
+            model=case.model,
+            dataset=case.dataset,
+            seed=case.seed,
+            run_dir=str(case.folder),
+            judge_dir=str(case.folder.parent / "judges"),
+            export=False,
+            **self.training,
+        )
+
+    def command(self, case: Case) -> str:
+        """The command that repeats it again, with the flags that all runs share with `case`."""
+        own = {"model": None, "seed": 0, "run_dir": None, "judge_dir": None, "export": True}
+        shared = flags_of(dataclasses.replace(self.settings(case), **own))
+        return shlex.join(
+            [
+                *("tfdisent", "reproduce", f"--paper={self.paper.name}", f"--{self.kind}={self.number}"),
+                f"--dataset={','.join(self.datasets)}",
+                f"--seeds={','.join(map(str, self.seeds))}{',' * (len(self.seeds) == 1)}",
+                f"--run_dir={self.folder}",
+                *(flag for flag in shared if not flag.startswith("--dataset=")),
+            ]
+        )
+
+
+def reproduce(
+    paper: str,
+    *,
+    table: int | None = None,
+    figure: int | None = None,
+    seeds: str | int | None = None,
+    dataset: str | None = None,
+    run_dir: str | None = None,
+    **training: Any,
+) -> list[Case]:
+    """Trains what a table or a figure compares, prints it beside the paper's, and writes it as a page.
+
+    Args:
+        paper: name of the system.
+        table, figure: number of the one to repeat.
+        seeds: how many, 0 and up, or which, separated by commas; by default 3 for a table and 1 for a figure.
+        dataset: data sets in place of the phantoms that stand for the paper's data, separated by commas.
+        run_dir: folder of the results and the runs; by default runs/reproduce-<paper>.
+        **training: fields of `Settings` for every run.
+
+    Returns:
+        The runs that failed; another call tries them again.
+
+    Raises:
+        ValueError: there is no such table, figure, data set or setting; nothing is trained then.
+        Stopped: by a signal, which the run in progress got too; it has saved its state.
+    """
+    if (table is None) == (figure is None):
+        raise ValueError("Give --table or --figure, and one of them.")
+    kind, number = ("table", table) if table is not None else ("figure", figure)
+    facts, seeds = catalogue.paper(paper), parse_seeds(str(seeds or (3 if kind == "table" else 1)))
+    known = facts.tables if kind == "table" else facts.figures
+    if number not in known:
+        raise ValueError(f"--{kind}={number} is none of {paper}'s. Known ones are: {', '.join(map(str, known))}.")
+    asked = tuple(part.data for part in known[number]) if kind == "table" else known[number].data
+    folder = pathlib.Path(run_dir or f"runs/reproduce-{paper}").expanduser()
+    chosen = datasets_of(facts, asked, dataset, f"{kind} {number}")
+    request = Request(facts, kind, number, chosen, seeds, folder, training)
+    result = (Table if kind == "table" else Figure)(request)
+    cases = request.cases(result.compared())
+    for case in cases:
+        request.settings(case)  # their checks, before the first is trained
+
+    folder.mkdir(parents=True, exist_ok=True)
+    done = sum(is_finished(case.folder) for case in cases)
+    say(f"{request.name} of {paper}: {len(cases)} runs, {done} of them done before")
+    failed = []
+    for position, case in enumerate(cases, 1):
+        say(f"\n[{position}/{len(cases)}] {case}")
+        if is_finished(case.folder):
+            say("done before")
+        elif not train(request.settings(case)):
+            failed.append(case)
+        else:
+            result.write(cases, failed)
+    say("\n" + result.write(cases, failed))
+    for case in failed:
+        say(f"failed: {case}; the same command tries it again")
+    return failed
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds from a count, "3" for 0, 1, 2, or from a list, "0,7" (and "7," for a list of one).
+
+    Raises:
+        ValueError: not whole numbers, none at all, below 0, or one given twice.
+    """
+    try:
+        listed = "," in text
+        seeds = [int(part) for part in text.split(",") if part.strip()] if listed else range(int(text))
+    except ValueError:
+        raise ValueError(f"Expected --seeds=3 or --seeds=0,1,2, received {text!r}.") from None
+    twice = sorted({seed for seed in seeds if list(seeds).count(seed) > 1})
+    if twice:
+        raise ValueError(
+            f"--seeds={text} names {', '.join(map(str, twice))} more than once: the same run would count twice."
+        )
+    if not seeds or min(seeds) < 0:
+        raise ValueError(f"Expected --seeds of at least one seed, none below 0; received {text!r}.")
+    return list(seeds)
+
+
+def datasets_of(paper: papers.Paper, asked: tuple[str, ...], given: str | None, what: str) -> dict[str, str]:
+    """{our data set: the paper's}: those that are given, or the phantoms that stand for the paper's.
+
+    Args:
+        paper: whose data.
+        asked: the paper's data sets that are wanted.
+        given: our data sets, separated by commas.
+        what: "table 3", for messages.
+
+    Raises:
+        ValueError: one that is given is neither the paper's nor imitates it, or is given twice.
+    """
+    if given is None:
+        return {paper.phantoms[data]: data for data in asked}
+    chosen = {}
+    for name in given.split(","):
+        data = paper.data.get(name)
+        if data not in asked:
+            fitting = sorted(ours for ours, theirs in paper.data.items() if theirs in asked)
+            raise ValueError(
+                f"The paper's {what} is on {' and '.join(asked)}: expected --dataset of {', '.join(fitting)}; "
+                f"received {name!r}."
+            )
+        if name in chosen:
+            raise ValueError(f"--dataset={given} names {name} more than once.")
+        chosen[name] = data
+    return chosen
+
+
+def train(settings: Settings) -> bool:
+    """Runs one training command as a user would, to its end; returns whether it succeeded.
+
+    A signal that stops this process is handed on, so that the run saves its state; then `Stopped` is raised.
+    """
+    command = [sys.executable, "-m", "tfdisent", "train", settings.system, *flags_of(settings)]
+    process = subprocess.Popen(command)
+    stopped = []
+
+    def hand_on(number, frame):
+        stopped.append(number)
+        process.send_signal(number)
+
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        status = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if not stopped and status in (STOPPED, INTERRUPTED):
+        stopped = [signal.SIGTERM if status == STOPPED else signal.SIGINT]
+    if stopped:
+        raise Stopped("stopped; the same command continues there", stopped[0])
+    return status == 0
+
+
+def averaged(metrics: list[dict[str, list[float]]]) -> dict[str, list[float]]:
+    """{metric: mean over models of each seed's values}, of the metrics and seeds that all of them have."""
+    first, *others = metrics
+    return {
+        # Seeds are run in order: what a model has not reached yet is left out.
+        name: [sum(values) / len(metrics) for values in zip(*(m[name] for m in metrics), strict=False)]
+        for name in first
+        if all(name in m for m in others)
+    }
+
+
+def metrics_of(cases: list[Case], model: str, dataset: str, ending: str = "") -> dict[str, list[float]]:
+    """{metric: values of the finished seeds}, without their names' ending; NaN where a run could not compute it."""
+    runs = [
+        tables.numbers(_metrics(case), ending)
+        for case in cases
+        if (case.model, case.dataset) == (model, dataset) and is_finished(case.folder)
+    ]
+    names = dict.fromkeys(name for metrics in runs for name in metrics)
+    return {name: [metrics.get(name, float("nan")) for metrics in runs] for name in names}
+
+
+class Table:
+    """A table of the paper: which methods on which data, and how it is written."""
+
+    def __init__(self, request: Request):
+        self.request, paper = request, request.paper
+        self.tables = [
+            (dataset, table)
+            for dataset, data in request.datasets.items()
+            for table in paper.tables[request.number]
+            if table.data == data
+        ]
+        self.titles = tables.row_titles(paper, titles_of(paper))
+
+    def compared(self) -> dict[str, list[str]]:
+        """Methods by data set, each once, in the table's order."""
+        models = {dataset: {} for dataset, _ in self.tables}
+        for dataset, table in self.tables:
+            rows = map(self.request.paper.rows.get, table.rows)
+            models[dataset] |= dict.fromkeys(model for row in rows for model in row.methods)
+        return {dataset: list(names) for dataset, names in models.items()}
+
+    def write(self, cases: list[Case], failed: list[Case]) -> str:
+        """Writes Markdown and HTML of what is done so far; returns it as text for a terminal."""
+        request = self.request
+        shown, written, sections = [], [], []
+        for dataset, table in self.tables:
+            lines, notes = self._compared_with_paper(dataset, table, cases)
+            notes += [f"Failed: {case}." for case in failed if case.dataset == dataset]
+            heading = f"{table.name} of the paper, on {dataset}"
+            bullets = "".join(f"- {note}\n" for note in notes)
+            shown.append(f"{heading}\n\n{tables.text(lines)}\n{bullets}")
+            written.append(f"## {heading}\n\n{tables.markdown(lines)}\n{bullets}")
+            sections.append(report.Section(heading, lines, notes))
+        command = request.command(cases[0])
+        path = request.folder / f"table-{request.number}.md"
+        files.write_text(path, f"# {request.title}\n\n" + "\n".join(written) + f"\n```\n{command}\n```\n")
+        page = report.write_comparison(
+            path.with_suffix(".html"),
+            title=request.title,
+            summary=summary(request, cases),
+            sections=sections,
+            environment=environment(),
+            command=command,
+        )
+        return "\n".join(shown) + f"\nwritten: {path}, {page}"
+
+    def _compared_with_paper(
+        self, dataset: str, table: papers.Table, cases: list[Case]
+    ) -> tuple[list[list[str]], list[str]]:
+        """The table's cells, headings first, and notes."""
+        paper, titles, results = self.request.paper, self.titles, self.results(table, dataset, cases)
+        ours = dict(paper.also[metric] for metric in table.metrics if metric in paper.also)
+        notes = [
+            *(tables.order(table, results, metric, titles) for metric in table.metrics if len(results) > 1),
+            *protocols(table, dataset, cases),
+            f"The paper's figures are of {table.data}. {table.note}".strip(),
+            *tables.renamed({row: titles[row] for row in table.rows}),
+        ]
+        return tables.comparison(table, results, ours, titles), notes
+
+    def results(self, table: papers.Table, dataset: str, cases: list[Case]) -> dict:
+        """{row: {metric: values over seeds}} of the rows of which a run is done."""
+        results = {}
+        for name in table.rows:
+            row = self.request.paper.rows[name]
+            found = averaged([metrics_of(cases, model, dataset, row.ending) for model in row.methods])
+            if found:
+                results[name] = found
+        return results
+
+
+class Figure:
+    """A figure of the paper: the same picture of each method."""
+
+    def __init__(self, request: Request):
+        self.request = request
+        self.figure = request.paper.figures[request.number]
+        self.titles = titles_of(request.paper)
+
+    def compared(self) -> dict[str, list[str]]:
+        """Methods by data set."""
+        return {dataset: list(self.figure.methods) for dataset in self.request.datasets}
+
+    def write(self, cases: list[Case], failed: list[Case]) -> str:
+        """Writes a page with the pictures of what is done so far; returns what was written, for a terminal."""
+        request, prefix = self.request, figure_file(self.figure.heading)
+        sections = []
+        for case in cases:
+            found = sorted((case.folder / "figures").glob(f"{prefix}*.png"))
+            if is_finished(case.folder) and found:
+                source = f"paper Fig. {request.number}, on {request.datasets[case.dataset]}"
+                name = f"{self.titles[case.model]} on {case.dataset}, seed {case.seed}"
+                pictures = [report.Figure(name, "", path.read_bytes(), source) for path in found]
+                sections.append(report.Section(name, figures=pictures))
+            elif is_finished(case.folder):
+                note = "Not defined for this model: it infers no content."
+                sections.append(report.Section(str(case), notes=[note]))
+        sections += [report.Section(f"Failed: {case}") for case in failed]
+        page = report.write_comparison(
+            request.folder / f"figure-{request.number}.html",
+            title=request.title,
+            summary=summary(request, cases),
+            sections=sections,
+            environment=environment(),
+            command=request.command(cases[0]),
+        )
+        return f"written: {page}"
+
+
+def titles_of(paper: papers.Paper) -> dict[str, str]:
+    """{method: its name in print} of all that a paper compares."""
+    return {method.name: method.title for method in catalogue.methods(paper.name)}
+
+
+def protocols(table: papers.Table, dataset: str, cases: list[Case]) -> list[str]:
+    """How the metrics of a table were measured here, a sentence each, from the first finished run that has them."""
+    told = {}
+    for case in cases:
+        if case.dataset == dataset and is_finished(case.folder):
+            metrics = _metrics(case)
+            for name in dict.fromkeys(key.partition("/")[0] for key in table.metrics):
+                if name in metrics and name not in told:
+                    entry = metrics[name]
+                    by = "" if entry["extractor"] == "none" else f"; {entry['extractor']}"
+                    told[name] = f"{name.replace('_', ' ').capitalize()} here: {entry['protocol']}{by}."
+    return list(told.values())
+
+
+def summary(request: Request, cases: list[Case]) -> str:
+    """What was trained, in words."""
+    configs = [
+        json.loads((case.folder / "config.json").read_text())["config"] for case in cases if is_finished(case.folder)
+    ]
+    text = f"{len(configs)} of {len(cases)} runs are done."
+    if configs:
+        preset = request.settings(cases[0]).preset
+        sizes = ", ".join(sorted({str(config["image_size"]) for config in configs}))
+        steps = ", ".join(sorted({str(config["steps"]) for config in configs}))
+        text += f" Preset {preset}: images of {sizes} pixels, {steps} steps of {configs[0]['batch_size']} images."
+    return (
+        f"{text} Where several seeds are done, values are their mean and standard deviation.\n\n"
+        "Data, image size, length of training and the network behind FID, IS and CGAcc are not the paper's unless "
+        "said: compare the order of the methods rather than the numbers."
+    )
+
+
+def _metrics(case: Case) -> dict:
+    return json.loads((case.folder / "metrics.json").read_text())
