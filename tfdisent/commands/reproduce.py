@@ -16,7 +16,7 @@ from absl import flags
 
 from tfdisent import experiment
 from tfdisent.commands import training
-from tfdisent.commands.command import Command, require_none, run_command
+from tfdisent.commands.command import Command, quiet, require_none, run_command
 from tfdisent.experiment import catalogue
 
 
@@ -40,7 +40,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "run_dir", None, "Folder of the results and the runs; default: runs/reproduce-<paper>.", flag_values=values
     )
-    training.define_data(values, "data")
+    training.define_data(values)
     training.define_training(values)
     training.define_measuring(values)
 
@@ -51,7 +51,9 @@ def execute(given: Any, others: Sequence[str]) -> int:
     if given.dataset == "help":
         print(catalogue.about(tuple(catalogue.paper(given.paper).data)))
         return 0
-    failed = experiment.reproduce(
+    with quiet(given):
+        reproduce = experiment.reproduce
+    failed = reproduce(
         given.paper,
         table=given.table,
         figure=given.figure,

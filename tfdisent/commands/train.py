@@ -23,7 +23,7 @@ from absl import flags
 
 from tfdisent import experiment
 from tfdisent.commands import training
-from tfdisent.commands.command import Command, require_none, run_command
+from tfdisent.commands.command import Command, quiet, require_none, run_command
 from tfdisent.experiment import catalogue
 from tfdisent.messages import USAGE
 
@@ -61,8 +61,8 @@ def execute(system: str, given: Any, others: Sequence[str]) -> None:
     if given.dataset == "help":
         print(catalogue.about(catalogue.DATA[system]))
         return
-    experiment.train(
-        experiment.Settings(
+    with quiet(given):
+        settings = experiment.Settings(
             system=system,
             model=given.model,
             dataset=given.dataset,
@@ -73,7 +73,7 @@ def execute(system: str, given: Any, others: Sequence[str]) -> None:
             judge_dir=given.judge_dir,
             **training.training_settings(given),
         )
-    )
+    experiment.train(settings)
 
 
 def command(system: str, text: str = __doc__) -> Command:

@@ -7,13 +7,13 @@ from absl import flags
 from tfdisent.commands.command import assignments
 
 
-def define_data_dirs(values: flags.FlagValues, data_dir: str | None, about_default: str = "") -> None:
+def define_data_dirs(values: flags.FlagValues, data_dir: str | None = "data", about_default: str = "") -> None:
     """Defines where data lie."""
     flags.DEFINE_string("data_dir", data_dir, f"Folder of prepared data sets.{about_default}", flag_values=values)
     flags.DEFINE_string("raw_dir", None, "Folder or table of the raw data, to prepare them first.", flag_values=values)
 
 
-def define_data(values: flags.FlagValues, data_dir: str | None, about_default: str = "") -> None:
+def define_data(values: flags.FlagValues, data_dir: str | None = "data", about_default: str = "") -> None:
     """Defines where data lie and how they are prepared."""
     define_data_dirs(values, data_dir, about_default)
     flags.DEFINE_multi_string(
