@@ -1,23 +1,33 @@
-"""The training command, from flags to report and export, and what it does when interrupted."""
+"""A training run, from settings to report and export, and what it does when interrupted."""
 
 import csv
-import dataclasses
 import json
-import os
 import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import keras
 import pytest
 
-from tfdisent.experiment import run
+from tests.commands.shell import call, finish, start
+from tfdisent import files
+from tfdisent.experiment import Settings, evaluate, export, fit, open_run, prepare
+from tfdisent.messages import STOPPED
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+SIZES = {
+    "image_size": 16,
+    "content_dim": 4,
+    "style_dim": 4,
+    "generator_filters": 4,
+    "encoder_filters": 4,
+    "discriminator_filters": 4,
+    "condition_units": 4,
+    "code_units": 8,
+    "joint_units": 8,
+    "regressor_units": 8,
+}
 TINY = [
     "--dataset=skin_phantom",
     "--preset=quick",
@@ -25,21 +35,7 @@ TINY = [
     "--checkpoint_every=4",
     "--sample_every=8",
     "--num_samples=30",
-    *(
-        f"--set={name}={value}"
-        for name, value in {
-            "image_size": 16,
-            "content_dim": 4,
-            "style_dim": 4,
-            "generator_filters": 4,
-            "encoder_filters": 4,
-            "discriminator_filters": 4,
-            "condition_units": 4,
-            "code_units": 8,
-            "joint_units": 8,
-            "regressor_units": 8,
-        }.items()
-    ),
+    *(f"--set={name}={value}" for name, value in SIZES.items()),
 ]
 
 
@@ -49,26 +45,9 @@ def data_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
 
 
-def start(data_dir, work_dir, *arguments, data=("num_train=48", "num_test=30")):
-    """The command in a process of its own, working in `work_dir`."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow"}
-    options = [f"--data_dir={data_dir}", *(f"--data={option}" for option in data)]
-    command = [sys.executable, "-m", "train.drai", *options, *TINY, *arguments]
-    return subprocess.Popen(
-        command,
-        cwd=work_dir,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def finish(process, status=0):
-    """What the command printed, once it has ended as expected."""
-    out, err = process.communicate(timeout=280)
-    assert process.returncode == status, out + err
-    return out, err
+def flags(data_dir, *arguments, data=("num_train=48", "num_test=30")):
+    """Flags of a tiny run, and others."""
+    return [f"--data_dir={data_dir}", *(f"--data={option}" for option in data), *TINY, *arguments]
 
 
 def newest_checkpoint(run_dir):
@@ -76,11 +55,18 @@ def newest_checkpoint(run_dir):
     return folder.name, json.loads((folder / "state.json").read_text())["sha256"]
 
 
+def wait_for_a_checkpoint(process, run_dir):
+    deadline = time.monotonic() + 200
+    while not list(run_dir.glob("checkpoints/step-*/state.json")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
 @pytest.fixture(scope="module")
 def whole(data_dir, tmp_path_factory):
     """An unbroken run of 12 steps."""
     work_dir = tmp_path_factory.mktemp("whole")
-    out, _ = finish(start(data_dir, work_dir, "--steps=12", "--run_dir=r"))
+    out, _ = finish(start(work_dir, "train.drai", *flags(data_dir, "--steps=12", "--run_dir=r")))
     return work_dir, out
 
 
@@ -117,11 +103,10 @@ def test_a_run_leaves_everything_in_its_folder(whole):
     assert len((run_dir / "splits/train.txt").read_text().split()) == 48
 
 
-def test_augmenting_takes_the_trained_run_and_leaves_its_results(whole, data_dir):
+def test_augmenting_takes_the_trained_run_and_leaves_its_results(whole):
     work_dir, _ = whole
     before = (work_dir / "r/metrics.json").read_bytes()
-    given = ["--steps=12", "--run_dir=r", "--mode=augment", "--augment_to=20"]
-    out, _ = finish(start(data_dir, work_dir, *given))
+    out, _ = call(work_dir, "augment", "--run_dir=r", "--augment_to=20")
     assert "12 of 12 steps are done" in out
     assert "to be added to the real ones: 4 " in out
     assert (work_dir / "r/synthetic/manifest.json").is_file()
@@ -129,8 +114,7 @@ def test_augmenting_takes_the_trained_run_and_leaves_its_results(whole, data_dir
     assert (work_dir / "r/metrics.json").read_bytes() == before
     assert not (work_dir / "saved_models/drai-skin_phantom/2").exists()
 
-    given[-1] = "--augment_to=2"
-    _, err = finish(start(data_dir, work_dir, *given), status=1)
+    _, err = call(work_dir, "augment", "--run_dir=r", "--augment_to=2", status=1)
     assert "nothing to add" in err and "Traceback" not in err
 
 
@@ -138,17 +122,14 @@ def test_killed_twice_it_ends_with_the_same_state_as_unbroken(whole, data_dir, t
     work_dir, _ = whole
     run_dir = tmp_path / "r"
     # It would take 10,000 steps; kill -9 after the first checkpoint.
-    process = start(data_dir, tmp_path, "--steps=10000", "--run_dir=r")
-    deadline = time.monotonic() + 200
-    while not list(run_dir.glob("checkpoints/step-*/state.json")) and time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+    process = start(tmp_path, "train.drai", *flags(data_dir, "--steps=10000", "--run_dir=r"))
+    wait_for_a_checkpoint(process, run_dir)
     process.kill()
     process.communicate()
     step = int(newest_checkpoint(run_dir)[0].removeprefix("step-"))
     if step >= 12:
         pytest.skip(f"this machine did {step} steps before the kill arrived")
-    out, _ = finish(start(data_dir, tmp_path, "--steps=12", "--run_dir=r"))
+    out, _ = call(tmp_path, "train", "drai", *flags(data_dir, "--steps=12", "--run_dir=r"))
     assert f"continuing after step {step}" in out
 
     name, checksum = newest_checkpoint(run_dir)
@@ -172,13 +153,12 @@ def same_weights(a, b):
     return arrays[0].keys() == arrays[1].keys() and all(np.array_equal(arrays[0][k], arrays[1][k]) for k in arrays[0])
 
 
-def test_sigterm_saves_and_leaves_and_says_how_to_go_on(data_dir, tmp_path):
-    process = start(data_dir, tmp_path, "--steps=10000", "--run_dir=r")
-    deadline = time.monotonic() + 200
-    while not list(tmp_path.glob("r/checkpoints/step-*/state.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    out, _ = finish(process, status=run.STOPPED)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, STOPPED), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_leaves_and_says_how_to_continue(number, status, data_dir, tmp_path):
+    process = start(tmp_path, "train.drai", *flags(data_dir, "--steps=10000", "--run_dir=r"))
+    wait_for_a_checkpoint(process, tmp_path / "r")
+    process.send_signal(number)
+    out, _ = finish(process, status=status)
     assert "the same command continues there" in out
     step = int(out.split("after step ")[-1].split(";")[0])
     assert newest_checkpoint(tmp_path / "r")[0] == f"step-{step:08d}"
@@ -187,66 +167,108 @@ def test_sigterm_saves_and_leaves_and_says_how_to_go_on(data_dir, tmp_path):
 def test_with_nothing_left_to_do_it_only_evaluates(whole, data_dir):
     work_dir, _ = whole
     before = newest_checkpoint(work_dir / "r")
-    out, _ = finish(start(data_dir, work_dir, "--steps=12", "--run_dir=r"))
+    out, _ = call(work_dir, "train", "drai", *flags(data_dir, "--steps=12", "--run_dir=r"))
     assert "only evaluating" in out and "exported already" in out
     assert newest_checkpoint(work_dir / "r") == before
 
 
 def test_other_settings_in_the_same_folder_are_refused_by_name(whole, data_dir):
     work_dir, _ = whole
-    _, err = finish(start(data_dir, work_dir, "--steps=12", "--run_dir=r", "--set=kl_weight=0.5"), status=1)
+    given = flags(data_dir, "--steps=12", "--run_dir=r", "--set=kl_weight=0.5")
+    _, err = call(work_dir, "train", "drai", *given, status=1)
     assert "kl_weight was 0.1, is now 0.5" in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize(
-    ("flag", "expected"),
+    ("flag", "expected", "status"),
     [
-        ("--dataset=imagenet", ["imagenet", "ham10000", "skin_phantom"]),
-        ("--dataset=ham10000", ["doi.org", "skin_phantom"]),
-        ("--preset=huge", ["huge", "quick, small, paper"]),
-        ("--model=gan", ["--model=gan", "drai, cinfogan"]),
-        ("--set=colour=1", ["colour", "content_dim"]),
-        ("--set=style_dim=many", ["style_dim", "int", "many"]),
-        ("--set=image_size=20", ["power of two", "20"]),
-        ("--data=colour=1", ["colour", "num_train"]),
-        ("--data=size=32", ["--set=image_size"]),
-        ("--colour=1", ["colour"]),
-        ("--steps=0", ["steps", "0"]),
+        ("--dataset=imagenet", ["imagenet", "ham10000", "skin_phantom"], 1),
+        ("--dataset=ham10000", ["doi.org", "skin_phantom"], 1),
+        ("--dataset=brain_phantom", ["brain_phantom", "skin_phantom"], 1),
+        ("--preset=huge", ["huge", "quick, small, paper"], 1),
+        ("--model=gan", ["--model=gan", "drai, cinfogan"], 1),
+        ("--set=colour=1", ["colour", "content_dim"], 1),
+        ("--set=style_dim=many", ["style_dim", "int", "many"], 1),
+        ("--set=image_size=20", ["power of two", "20"], 1),
+        ("--data=colour=1", ["colour", "num_train"], 1),
+        ("--data=size=32", ["--set=image_size"], 1),
+        ("--epochs=1", ["--steps or --epochs"], 1),
+        ("--steps=0", ["steps", "0"], 1),
+        ("--colour=1", ["colour"], 2),
+        ("--set=colour", ["--set=name=value"], 2),
     ],
 )
-def test_a_wrong_value_ends_in_one_message_that_says_what_is_valid(flag, expected, data_dir, tmp_path):
-    _, err = finish(start(data_dir, tmp_path, "--steps=2", flag, data=()), status=1)
-    assert "Traceback" not in err
+def test_a_wrong_value_ends_in_one_message_that_says_what_is_valid(flag, expected, status, tmp_path):
+    given = flags(tmp_path / "data", "--steps=2", flag, data=())
+    _, err = call(tmp_path, "train", "drai", *given, status=status)
+    assert err.count("error:") == 1 and "Traceback" not in err
     for text in expected:
         assert text.lower() in err.lower(), err
+    assert not list(tmp_path.iterdir())  # said before anything is prepared
 
 
-def test_settings_take_the_types_of_their_fields():
-    from tfdisent.systems.drai import DRAIConfig
-
-    assignments = [
-        "style_dim=8",
-        "learning_rate=2e-4",
-        "train_twice=false",
-        "style_margin=none",
-        "initializer=normal",
-    ]
-    assert run.parse_settings(DRAIConfig, assignments) == {
-        "style_dim": 8,
-        "learning_rate": 2e-4,
-        "train_twice": False,
-        "style_margin": None,
-        "initializer": "normal",
-    }
-    assert run.parse_settings(DRAIConfig, ["style_margin=0.5"]) == {"style_margin": 0.5}
+def test_the_flags_of_a_run_repeat_it(whole):
+    work_dir, _ = whole
+    out, _ = call(work_dir, "train", "drai", "--flagfile=r/flags.txt", "--run_dir=again", "--noexport")
+    assert "starting, 12 steps" in out
+    assert same_weights(work_dir / "r", work_dir / "again")
+    first, again = (json.loads((work_dir / name / "config.json").read_text()) for name in ("r", "again"))
+    assert first == again
 
 
-def test_a_size_may_be_one_number_or_two_and_what_fits_no_type_names_them_all():
-    @dataclasses.dataclass
-    class Config:
-        image_size: int | tuple[int, int] = 32
+def test_a_notebook_does_in_five_lines_what_the_command_does(whole, data_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = {"num_train": 48, "num_test": 30}
+    tiny = {"batch_size": 8, "steps": 12, "num_samples": 30, "checkpoint_every": 4, "changes": SIZES}
+    run = prepare(Settings(system="drai", dataset="skin_phantom", data_dir=str(data_dir), data=data, **tiny))
+    fit(run)
+    metrics = evaluate(run)
+    path = export(run)
+    work_dir, _ = whole
+    run_dir = tmp_path / "runs/drai-skin_phantom-quick-seed0"
+    assert same_weights(run_dir, work_dir / "r")
+    assert metrics == json.loads((work_dir / "r/metrics.json").read_text())
+    assert path == pathlib.Path("saved_models/drai-skin_phantom/1") and (path / "saved_model.pb").is_file()
 
-    assert run.parse_settings(Config, ["image_size=64"]) == {"image_size": 64}
-    assert run.parse_settings(Config, ["image_size=192,160"]) == {"image_size": (192, 160)}
-    with pytest.raises(ValueError, match=r"int or tuple\[int, int\], received 'big'"):
-        run.parse_settings(Config, ["image_size=big"])
+
+def test_a_run_is_exported_without_being_evaluated(data_dir, tmp_path):
+    changes = {"batch_size": 8, "steps": 1, "data": {"num_train": 48, "num_test": 30}, "changes": SIZES}
+    folders = {"run_dir": str(tmp_path / "r"), "export_dir": str(tmp_path / "m"), "data_dir": str(data_dir)}
+    run = prepare(Settings(system="drai", **changes, **folders))
+    fit(run)
+    card = json.loads((export(run) / "card.json").read_text())
+    assert card["training"]["steps"] == 1 and card["summary"] == "Not evaluated."
+
+
+def test_a_trained_run_opens_with_its_settings_and_is_measured_on_other_data(whole, data_dir):
+    work_dir, _ = whole
+    before = (work_dir / "r/metrics.json").read_bytes()
+    run = open_run(str(work_dir / "r"))
+    assert run.state["step"] == 12 and run.settings.steps == 12
+    assert run.settings.changes == SIZES | {"batch_size": 8}
+    assert run.settings.data_dir == str(data_dir)
+    _, err = call(work_dir, "evaluate", "--run_dir=r", "--dataset=nodule_phantom", status=1)
+    assert "channels" in err and "Traceback" not in err
+    out, _ = call(work_dir, "evaluate", "--run_dir=r", "--num_samples=20")
+    assert "evaluation" in out
+    assert json.loads((work_dir / "r/metrics.json").read_text())["inception_score"]["n"] == 20
+    files.write_text(work_dir / "r/metrics.json", before.decode())
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"folder of a run, received .*config.json is missing"):
+        open_run(str(tmp_path))
+
+
+def test_a_run_of_an_older_version_continues_to_open(whole, tmp_path):
+    """Older runs do not name the model, and lack fields that configs have since."""
+    import shutil
+
+    run_dir = shutil.copytree(whole[0] / "r", tmp_path / "r")
+    record = json.loads((run_dir / "config.json").read_text())
+    del record["model"], record["config"]["balance_classes"]
+    files.write_json(run_dir / "config.json", record)
+    (run_dir / "flags.txt").write_text((run_dir / "flags.txt").read_text() + "--mode=train\n")
+    run = open_run(str(run_dir))
+    assert run.settings.model == "drai" and run.state["step"] == 12
+    prepare(run.settings)

@@ -1,0 +1,96 @@
+"""What a run is asked for: types, defaults, and what is known to be wrong before anything is prepared."""
+
+import dataclasses
+import re
+
+import keras
+import pytest
+
+from tfdisent.experiment import Settings, command_of
+from tfdisent.experiment.settings import flags_of, typed_changes
+from tfdisent.systems.drai import DRAIConfig
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
+
+
+def test_texts_take_the_types_of_their_fields():
+    changes = {
+        "style_dim": "8",
+        "learning_rate": "2e-4",
+        "train_twice": "false",
+        "style_margin": "none",
+        "initializer": "normal",
+    }
+    assert typed_changes(DRAIConfig, changes) == {
+        "style_dim": 8,
+        "learning_rate": 2e-4,
+        "train_twice": False,
+        "style_margin": None,
+        "initializer": "normal",
+    }
+    assert typed_changes(DRAIConfig, {"style_margin": "0.5"}) == {"style_margin": 0.5}
+
+
+def test_a_size_may_be_one_number_or_two_and_what_fits_no_type_names_them_all():
+    @dataclasses.dataclass
+    class Config:
+        image_size: int | tuple[int, int] = 32
+
+    assert typed_changes(Config, {"image_size": "64"}) == {"image_size": 64}
+    assert typed_changes(Config, {"image_size": "192,160"}) == {"image_size": (192, 160)}
+    with pytest.raises(ValueError, match=r"int or tuple\[int, int\], received 'big'"):
+        typed_changes(Config, {"image_size": "big"})
+
+
+def test_model_and_data_are_those_of_the_system_where_they_are_not_given():
+    settings = Settings(system="unified")
+    assert (settings.model, settings.dataset) == ("unified", "brain_phantom")
+    assert settings.folder.as_posix() == "runs/unified-brain_phantom-quick-seed0"
+    assert settings.export_folder.as_posix() == "saved_models/unified-brain_phantom"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"system": "gan"}, "a system of drai, unified; received 'gan'"),
+        ({"steps": 3, "epochs": 1}, "Give --steps or --epochs, not both"),
+        ({"batch_size": 0}, "--batch_size of 1 or more, received 0"),
+        ({"num_samples": 1}, "--num_samples of 2 or more, received 1"),
+        ({"judge": "crowd"}, "--judge of convnet, inception; received 'crowd'"),
+        ({"mixed_precision": "float8"}, "--mixed_precision of bfloat16; received 'float8'"),
+        ({"model": "gan"}, "Unknown --model=gan. Known ones are: drai, cinfogan"),
+        ({"model": "dai", "changes": {"self_regularization_weight": 1}}, "--model=dai is DAI by"),
+        ({"dataset": "imagenet"}, "Unknown data set 'imagenet'"),
+        ({"data": {"size": 32}}, "--set=image_size"),
+        ({"changes": {"image_size": 48}}, "power of two"),
+        ({"changes": {"colour": 1}}, "received 'colour=1'"),
+    ],
+)
+def test_a_wrong_value_is_an_error_at_once(values, words):
+    if "self_regularization_weight" in values.get("changes", {}):
+        values["changes"] = dict.fromkeys(list(Settings(system="drai", model="dai").method.changes)[:1], 1)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Settings(**{"system": "drai", **values})
+
+
+def test_settings_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings(system="drai").seed = 1
+
+
+def test_the_command_names_what_differs_from_the_defaults():
+    assert command_of(Settings(system="drai")) == "tfdisent train drai --dataset=skin_phantom"
+    settings = Settings(
+        system="unified",
+        model="pix2pix",
+        steps=3,
+        export=False,
+        changes={"image_size": (32, 64), "clip_norm": None},
+        dataset="brats",
+        data={"modalities": ("t1", "t2")},
+    )
+    assert command_of(settings) == (
+        "tfdisent train unified --model=pix2pix --dataset=brats --steps=3 --noexport --set=image_size=32,64 "
+        "--set=clip_norm=none --data=modalities=t1,t2"
+    )
+    assert "--seed=0" in flags_of(settings, defaults=True)
