@@ -3,35 +3,24 @@
 import dataclasses
 import functools
 import json
-import types
+import pathlib
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.experiment.test_run import SIZES
 from tfdisent import data
 from tfdisent.baselines.drai import CInfoGAN
 from tfdisent.data import Manifest
 from tfdisent.datasets import preparation, shards
 from tfdisent.datasets.phantom import NodulePhantom, SkinPhantom
-from tfdisent.evaluation import augmentation
-from tfdisent.experiment import augment, run
+from tfdisent.evaluation import augmentation as measured
+from tfdisent.experiment import Run, Settings, augment, augmentation, catalogue
 from tfdisent.systems.drai import DRAI, DRAIConfig
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
-TINY = {
-    "image_size": 16,
-    "content_dim": 4,
-    "style_dim": 4,
-    "generator_filters": 4,
-    "encoder_filters": 4,
-    "discriminator_filters": 4,
-    "condition_units": 4,
-    "code_units": 8,
-    "joint_units": 8,
-    "regressor_units": 8,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,21 +44,27 @@ def prepared(directory, **options):
 def model_of(manifest, kind=DRAI):
     height, _, channels = manifest.image_shape
     config = {"channels": channels, "num_conditions": len(manifest.condition_names)}
-    model = kind(DRAIConfig(**TINY, **config), seed=0)
+    model = kind(DRAIConfig(**SIZES, **config), seed=0)
     model.compile()
     return model
 
 
-def parts_of(model):
-    from tfdisent.evaluation import drai
+def run_of(model, source, run_dir="r", **fields):
+    """A run of 7 steps by an untrained model."""
+    settings = Settings(system="drai", dataset="skin_phantom")
+    evaluation = catalogue.evaluation("drai")
+    run = Run(settings, settings.method, evaluation, *source, pathlib.Path(run_dir), model, {"step": 7, "seconds": 1.0})
+    return dataclasses.replace(run, **fields)
 
-    return run.Parts("drai", "DRAI", DRAIConfig, type(model), drai, {}, None, None)
+
+def generating(generate):
+    """The evaluation with another generator of images."""
+    return catalogue.evaluation("drai")._replace(generate=generate)
 
 
 def call(model, source, output, **options):
     """Writes synthetic images by a tiny, untrained model."""
-    folder = source[0]
-    augment.synthesize(parts_of(model), model, folder, output, run_name="r", step=7, **options)
+    augmentation.synthesize(run_of(model, source), output, **options)
     return output
 
 
@@ -96,7 +91,7 @@ def everything(folder):
                 folder, split, batch_size=100, shuffle=False, drop_remainder=False, metadata=True
             ).as_numpy_iterator()
         )
-        for split in augment.splits_of(folder)
+        for split in augmentation.splits_of(folder)
     }
 
 
@@ -140,13 +135,12 @@ def test_it_says_where_it_is_from_and_what_it_is_not_for(whole):
 def test_the_command_writes_images_with_a_sheet_and_a_report_and_finds_them_done(
     source, model, tmp_path, monkeypatch, capsys
 ):
-    compare = augmentation.compare
-    few = functools.partial(compare, seeds=[0], steps=1)
-    monkeypatch.setattr(augmentation, "compare", few)
+    few = functools.partial(measured.compare, seeds=[0], steps=1)
+    monkeypatch.setattr(measured, "compare", few)
     run_dir = tmp_path / "r"
     run_dir.mkdir()
-    arguments = ("drai", parts_of(model), model, *source, run_dir, {"step": 7, "seconds": 1.0})
-    output = augment.augment(*arguments)
+    run = run_of(model, source, run_dir)
+    output = augment(run)
     assert output == run_dir / "synthetic"
     assert (output / "samples.png").read_bytes().startswith(b"\x89PNG")
     page = (run_dir / "report-augmentation.html").read_text()
@@ -158,7 +152,7 @@ def test_the_command_writes_images_with_a_sheet_and_a_report_and_finds_them_done
 
     before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
     capsys.readouterr()
-    augment.augment(*arguments)
+    augment(run)
     said = capsys.readouterr().out
     assert "there already" in said and "done already" in said
     assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
@@ -178,14 +172,13 @@ def test_images_are_those_of_the_averaged_weights(source, model, tmp_path):
         generated.append(keras.ops.convert_to_numpy(model.generator.trainable_variables[0]))
         return np.zeros((len(conditions), 16, 16, 3), "float32")
 
-    parts = parts_of(model)._replace(evaluation=types.SimpleNamespace(generate=generate))
+    run = run_of(model, source, evaluation=generating(generate))
     variable = model.generator.trainable_variables[0]
     trained = variable.numpy()
     variable.assign(trained + 1)
     try:
-        folder, manifest = source
-        real = augment._arrays_with_metadata(folder)
-        list(augment._generated(parts, model, manifest, real, np.array([0, 1]), seed=0))
+        real = augmentation._arrays_with_metadata(source[0])
+        list(augmentation._generated(run, real, np.array([0, 1]), seed=0))
     finally:
         variable.assign(trained)
     assert np.array_equal(generated[0], trained)
@@ -198,15 +191,15 @@ def test_hounsfield_units_come_back_as_the_image_that_was_generated(tmp_path):
     model, generated = model_of(manifest), []
 
     def generate(*arguments):
-        generated.append(parts_of(model).evaluation.generate(*arguments))
+        generated.append(catalogue.evaluation("drai").generate(*arguments))
         return generated[-1]
 
-    parts = parts_of(model)._replace(evaluation=types.SimpleNamespace(generate=generate))
+    run = run_of(model, (folder, manifest), evaluation=generating(generate))
     output = tmp_path / "synthetic"
-    augment.synthesize(parts, model, folder, output, run_name="r", step=7, per_class=8)
+    augmentation.synthesize(run, output, per_class=8)
     records = everything(output)
-    made = np.concatenate([records[split]["image"] for split in augment.SPLITS])
-    keys = np.concatenate([records[split]["key"] for split in augment.SPLITS])
+    made = np.concatenate([records[split]["image"] for split in augmentation.SPLITS])
+    keys = np.concatenate([records[split]["key"] for split in augmentation.SPLITS])
     level = 2 / 1400  # of one HU
     np.testing.assert_allclose(made[np.argsort(keys)], generated[0], atol=0.51 * level)
     assert (records["train"]["intensity"][:, 0, :2] == (-1000, 400)).all()
@@ -219,7 +212,7 @@ def test_each_level_of_a_byte_comes_back():
     levels = np.arange(256, dtype="uint8").reshape(1, 16, 16, 1)
     images = levels.astype("float32") / 127.5 - 1
     low, high = np.zeros((1, 1)), np.full((1, 1), 255.0)
-    assert (augment.to_stored(images, low, high, "uint8") == levels).all()
+    assert (augmentation.to_stored(images, low, high, "uint8") == levels).all()
 
 
 def test_a_model_that_infers_no_content_serves_too(source, tmp_path):
@@ -238,8 +231,8 @@ def test_a_class_without_training_images_is_left_out_by_name(tmp_path, capsys):
 
 
 def test_a_class_that_has_as_many_as_asked_for_gets_none(source):
-    assert augment.additions(source[1], 3) == {"bkl": 1, "mel": 0, "nv": 0}
-    assert augment.additions(source[1], 8) == {"bkl": 6, "mel": 5, "nv": 2}
+    assert augmentation.additions(source[1], 3) == {"bkl": 1, "mel": 0, "nv": 0}
+    assert augmentation.additions(source[1], 8) == {"bkl": 6, "mel": 5, "nv": 2}
 
 
 @pytest.mark.parametrize("per_class", [1, 2])
@@ -251,7 +244,7 @@ def test_where_nothing_is_to_be_added_the_numbers_are_told(per_class, source, mo
 
 def test_balanced_data_ask_for_a_number(tmp_path):
     with pytest.raises(ValueError, match="There is nothing to add"):
-        augment.additions(prepared(tmp_path, counts=(2, 2, 2))[1])
+        augmentation.additions(prepared(tmp_path, counts=(2, 2, 2))[1])
 
 
 def test_data_without_labels_or_test_split_are_refused(source, model, tmp_path):
@@ -259,10 +252,10 @@ def test_data_without_labels_or_test_split_are_refused(source, model, tmp_path):
     train = manifest.splits["train"]
     untested = dataclasses.replace(manifest, splits={"train": train})
     with pytest.raises(ValueError, match="no split 'test'"):
-        augment.augment("drai", parts_of(model), model, folder, untested, tmp_path / "r", {"step": 7})
+        augment(run_of(model, (folder, untested), tmp_path / "r"))
     splits = {"train": {**train, "label_counts": {}}}
     with pytest.raises(ValueError, match="skin_phantom has none"):
-        augment.additions(dataclasses.replace(manifest, splits=splits))
+        augmentation.additions(dataclasses.replace(manifest, splits=splits))
     assert not list(tmp_path.iterdir())
 
 
@@ -297,7 +290,7 @@ def test_images_that_are_not_finite_are_not_written(source, model, tmp_path):
     def generate(model, conditions, rng):
         return np.full((len(conditions), 16, 16, 3), np.nan, "float32")
 
-    parts = parts_of(model)._replace(evaluation=types.SimpleNamespace(generate=generate))
+    run = run_of(model, source, evaluation=generating(generate))
     with pytest.raises(ArithmeticError, match="not finite"):
-        augment.synthesize(parts, model, source[0], tmp_path / "r", run_name="r", step=7)
+        augmentation.synthesize(run, tmp_path / "r")
     assert not list(tmp_path.iterdir())

@@ -1,49 +1,19 @@
 """Tables and figures of a paper: what is trained, what is not trained twice, and what is written."""
 
 import json
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
 import keras
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from PIL import Image
 
+from tests.commands.shell import call, finish, start
 from tests.experiment.test_run import TINY
 from tfdisent.experiment import reproduce
+from tfdisent.experiment.reproduction import parse_seeds
 from tfdisent.papers import paper_of
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-def command(work_dir, *arguments, status=0):
-    """What `python -m train.reproduce` prints, in a folder of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow"}
-    done = subprocess.run(
-        [sys.executable, "-m", "train.reproduce", *arguments],
-        cwd=work_dir,
-        env=environment,
-        text=True,
-        capture_output=True,
-        timeout=280,
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-@pytest.fixture
-def given():
-    """Sets the command's flags as if they were given; they are taken back after the test."""
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["test"])
-    with flagsaver.flagsaver():
-        yield lambda arguments: flags.FLAGS(["test", *arguments])
 
 
 def write_run(out, dataset, model, seed, value):
@@ -61,9 +31,9 @@ def write_run(out, dataset, model, seed, value):
 
 
 def test_a_count_of_seeds_or_a_list_of_them():
-    assert reproduce.parse_seeds("3") == [0, 1, 2]
-    assert reproduce.parse_seeds("5,0") == [5, 0]
-    assert reproduce.parse_seeds("7,") == [7]
+    assert parse_seeds("3") == [0, 1, 2]
+    assert parse_seeds("5,0") == [5, 0]
+    assert parse_seeds("7,") == [7]
 
 
 @pytest.mark.parametrize(
@@ -78,16 +48,15 @@ def test_a_count_of_seeds_or_a_list_of_them():
 )
 def test_seeds_that_make_no_sense_are_refused(text, words):
     with pytest.raises(ValueError, match=words):
-        reproduce.parse_seeds(text)
+        parse_seeds(text)
 
 
-def test_a_finished_table_is_written_without_training(given, tmp_path, capsys):
+def test_a_finished_table_is_written_without_training(tmp_path, capsys):
     for seed, value in ((0, 0.2), (1, 0.4)):
         for model, by in (("drai", 0), ("dai", 1), ("dcinfogan", 2), ("dcavae", 3)):
             for dataset in ("skin_phantom", "nodule_phantom"):
                 write_run(tmp_path, dataset, model, seed, value + by)
-    given(["--paper=drai", "--table=3", "--seeds=2", f"--run_dir={tmp_path}"])
-    assert reproduce.reproduce() == 0
+    assert reproduce("drai", table=3, seeds=2, run_dir=str(tmp_path)) == []
     said = capsys.readouterr().out
     assert "16 runs, 16 of them done before" in said
     text = (tmp_path / "table-3.md").read_text()
@@ -99,22 +68,20 @@ def test_a_finished_table_is_written_without_training(given, tmp_path, capsys):
     assert "0.30 ± 0.14" in page and str(tmp_path) not in page
 
 
-def test_the_pixels_of_any_run_are_a_row_of_the_retrieval_table(given, tmp_path, capsys):
+def test_the_pixels_of_any_run_are_a_row_of_the_retrieval_table(tmp_path, capsys):
     models = "dcinfogan dcavae selfReg+MIReg featureCycle MIReg selfReg dai drai".split()
     for model in models:
         write_run(tmp_path, "nodule_phantom", model, 0, 1.5)
-    given(["--table=4", "--seeds=1", f"--run_dir={tmp_path}"])
-    assert reproduce.reproduce() == 0
+    assert reproduce("drai", table=4, seeds="1", run_dir=str(tmp_path)) == []
     text = (tmp_path / "table-4.md").read_text()
     assert "| Pixel Matched | 1.5 | 2.42 | 1.5 | 35.27 |" in text
     capsys.readouterr()
 
 
-def test_a_figure_shows_the_picture_of_each_model(given, tmp_path, capsys):
+def test_a_figure_shows_the_picture_of_each_model(tmp_path, capsys):
     for model in ("dcinfogan", "dcavae", "dai", "drai"):
         write_run(tmp_path, "skin_phantom", model, 0, 1.0)
-    given(["--figure=13", f"--run_dir={tmp_path}"])
-    assert reproduce.reproduce() == 0
+    assert reproduce("drai", figure=13, run_dir=str(tmp_path)) == []
     page = (tmp_path / "figure-13.html").read_text()
     assert len(re.findall("<img ", page)) == 4
     for title in ("D-cInfoGAN", "D-cAVAE", "DAI", "DRAI"):
@@ -123,23 +90,34 @@ def test_a_figure_shows_the_picture_of_each_model(given, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "words", "status"),
     [
-        ([], "--table or --figure"),
-        (["--table=3", "--figure=12"], "one of them"),
-        (["--table=9"], "--table=9 is none of drai's. Known ones are: 1, 2, 3, 4, 5, 6"),
-        (["--figure=1"], "Known ones are: 10, 11"),
-        (["--table=1", "--seed=3"], "give --seeds"),
-        (["--table=1", "--seeds=1,1"], "more than once"),
-        (["--table=1", "--dataset=skin_phantom"], "lidc, lidc_patches, nodule_phantom"),
-        (["--table=3", "--dataset=lidc,lidc"], "more than once"),
+        ([], "--table or --figure", 1),
+        (["--table=3", "--figure=12"], "one of them", 1),
+        (["--table=9"], "--table=9 is none of drai's. Known ones are: 1, 2, 3, 4, 5, 6", 1),
+        (["--figure=1"], "Known ones are: 10, 11", 1),
+        (["--table=1", "--seed=3"], "give --seeds", 2),
+        (["--table=1", "--seeds=1,1"], "more than once", 1),
+        (["--table=1", "--dataset=skin_phantom"], "lidc, lidc_patches, nodule_phantom", 1),
+        (["--table=3", "--dataset=lidc,lidc"], "more than once", 1),
+        (["--table=3", "--steps=3", "--epochs=1"], "not both", 1),
+        (["--table=3", "--set=image_size=48"], "power of two", 1),
     ],
 )
-def test_a_wrong_flag_is_one_message(given, tmp_path, arguments, words):
-    given([*arguments, f"--run_dir={tmp_path / 'r'}"])
-    with pytest.raises(ValueError, match=re.escape(words)):
-        reproduce.reproduce()
+def test_a_wrong_flag_is_one_message(tmp_path, arguments, words, status):
+    _, err = call(tmp_path, "reproduce", *arguments, "--run_dir=r", status=status)
+    assert words in err and "Traceback" not in err
     assert not (tmp_path / "r").exists()
+
+
+def test_the_command_that_is_written_repeats_the_result(tmp_path):
+    for model in ("dcinfogan", "dcavae", "dai", "drai"):
+        write_run(tmp_path / "r", "skin_phantom", model, 0, 1.0)
+    given = ["--figure=13", "--run_dir=r", "--seeds=0,", "--num_samples=30", "--set=style_dim=8"]
+    call(tmp_path, "reproduce", *given)
+    page = (tmp_path / "r/figure-13.html").read_text()
+    assert "tfdisent reproduce --paper=drai --figure=13 --dataset=skin_phantom --seeds=0, --run_dir=run_dir" in page
+    assert "--set=style_dim=8 --num_samples=30" in page
 
 
 @pytest.mark.slow
@@ -150,7 +128,7 @@ def test_it_trains_what_is_missing_once_and_goes_on_after_a_failure(tmp_path):
     folder = tmp_path / "r/skin_phantom-quick-steps4"
     (folder / "drai-seed1").mkdir(parents=True)
     (folder / "drai-seed1/config.json").write_text("{}")  # no run's: this one fails
-    said = command(tmp_path, *given, "--seeds=1,0", status=1)
+    said = "".join(finish(start(tmp_path, "train.reproduce", *given, "--seeds=1,0"), status=1))
     assert "[2/2] drai on skin_phantom, seed 0" in said
     assert "failed: drai on skin_phantom, seed 1" in said
     assert (folder / "drai-seed0/metrics.json").is_file()
@@ -159,5 +137,5 @@ def test_it_trains_what_is_missing_once_and_goes_on_after_a_failure(tmp_path):
     assert "Failed: drai" in (tmp_path / "r/figure-18.html").read_text()
     assert not (tmp_path / "saved_models").exists()
 
-    said = command(tmp_path, *given, "--seeds=1")
+    said = "".join(call(tmp_path, "reproduce", *given, "--seeds=1"))
     assert "1 runs, 1 of them done before" in said and "step" not in said

@@ -1,22 +1,18 @@
 """The framework's command, from a phantom to an export, and the export on a volume."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import keras
 import nibabel
 import numpy as np
 import pytest
 
+from tests.commands.shell import call, finish, start
 from tests.datasets import raw_volumes
 from tfdisent.phantoms import brain
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = [
     "--steps=3",
     "--batch_size=4",
@@ -29,24 +25,10 @@ TINY = [
 ]
 
 
-def run(module, work_dir, *arguments, status=0):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow"}
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=work_dir,
-        env=environment,
-        text=True,
-        capture_output=True,
-        timeout=280,
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout, done.stderr
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     work_dir = tmp_path_factory.mktemp("unified")
-    run("train.unified", work_dir, *TINY, "--run_dir=r")
+    call(work_dir, "train", "unified", *TINY, "--run_dir=r")
     return work_dir
 
 
@@ -67,7 +49,7 @@ def test_the_export_translates_a_volume_onto_its_own_grid(trained):
     nibabel.save(nibabel.Nifti1Image(volume, affine), trained / "T1.nii.gz")
     model = "--model=saved_models/unified-brain_phantom"
     arguments = [model, "--input=T1.nii.gz", "--output=made"]
-    run("tfdisent.apply", trained, *arguments, "--target=T2", "--target=FLAIR")
+    call(trained, "apply", *arguments, "--target=T2", "--target=FLAIR")
     for target in ("T2", "FLAIR"):
         made = nibabel.load(trained / f"made/T1_{target}.nii.gz")
         assert made.shape == volume.shape
@@ -75,7 +57,7 @@ def test_the_export_translates_a_volume_onto_its_own_grid(trained):
         values = made.get_fdata()
         assert 0 <= values.min() < values.max() <= 1
         assert not values[0, 0].any()  # background stays
-    _, error = run("tfdisent.apply", trained, *arguments, "--target=PET", status=1)
+    _, error = call(trained, "apply", *arguments, "--target=PET", status=1)
     assert "T1, T1ce, T2, FLAIR" in error and "Traceback" not in error
 
 
@@ -90,14 +72,14 @@ def test_volumes_of_unlike_sizes_in_three_planes_make_a_model_that_is_applied_in
     size = ["--steps=2", "--batch_size=4", *[s for s in TINY if s.startswith("--set")]]
     data = ["--dataset=manifest", "--raw_dir=raw/table.csv", "--run_dir=r"]
     data += ["--data=planes=axial,coronal,sagittal", "--data=size=32x30"]
-    run("train.unified", tmp_path, *data, *size)
+    finish(start(tmp_path, "train.unified", *data, *size))  # slices are prepared by processes of its own
     card = json.loads((tmp_path / "saved_models/unified-manifest/1/card.json").read_text())
     assert card["config"]["modalities"] == ["T1", "T2"]
     assert card["data"]["planes"] == ["axial", "coronal", "sagittal"]
     # Slices of 32 x 30 mm are read as 32 x 32 pixels.
     assert card["data"]["pixel_spacing"] == pytest.approx([1, 30 / 32], abs=1e-3)
     arguments = ["--model=saved_models/unified-manifest", "--input=raw/s2_T1.nii.gz"]
-    run("tfdisent.apply", tmp_path, *arguments, "--output=made", "--target=T2")
+    call(tmp_path, "apply", *arguments, "--output=made", "--target=T2")
     assert nibabel.load(tmp_path / "made/s2_T1_T2.nii.gz").shape == (22, 28, 20)
 
 
@@ -110,21 +92,21 @@ def test_presets_fit_the_configs_of_all_models():
 
 
 def test_an_unknown_model_is_told_which_there_are(tmp_path):
-    _, error = run("train.unified", tmp_path, "--model=cyclegan", status=1)
+    _, error = call(tmp_path, "train", "unified", "--model=cyclegan", status=1)
     assert "pix2pix" in error and "no_disentanglement" in error and "Traceback" not in error
 
 
-def test_images_of_classes_are_not_what_it_makes(tmp_path):
-    _, error = run("train.unified", tmp_path, "--mode=augment", status=1)
+def test_images_of_classes_are_not_what_it_makes(trained):
+    _, error = call(trained, "augment", "--run_dir=r", status=1)
     assert "does not generate" in error and "Traceback" not in error
 
 
 def test_data_of_one_modality_are_refused(tmp_path):
     one = "--data=contrasts=T1"
-    _, error = run("train.unified", tmp_path, *TINY, one, status=1)
+    _, error = call(tmp_path, "train", "unified", *TINY, one, status=1)
     assert "two or more" in error and "Traceback" not in error
 
 
 def test_the_size_of_a_phantoms_slices_is_the_models(tmp_path):
-    _, error = run("train.unified", tmp_path, *TINY, "--data=size=40", status=1)
+    _, error = call(tmp_path, "train", "unified", *TINY, "--data=size=40", status=1)
     assert "--set=image_size" in error and "Traceback" not in error
