@@ -11,7 +11,7 @@ from absl import flags
 
 from tfdisent import experiment
 from tfdisent.commands import training
-from tfdisent.commands.command import Command, UsageError, quiet, require_none, run_command
+from tfdisent.commands.command import Command, UsageError, load_frameworks, require_none, run_command
 
 
 def define(values: flags.FlagValues) -> None:
@@ -35,8 +35,8 @@ def execute(given: Any, others: Sequence[str]) -> None:
     require_none(others)
     if not given.run_dir:
         raise UsageError("Give --run_dir, the folder of a trained run.")
-    with quiet(given):
-        run = experiment.open_run(given.run_dir, data_dir=given.data_dir, raw_dir=given.raw_dir)
+    load_frameworks(given)
+    run = experiment.open_run(given.run_dir, data_dir=given.data_dir, raw_dir=given.raw_dir)
     experiment.augment(run, per_class=given.augment_to, output=given.augment_dir, seed=given.seed)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import importlib
 import logging as python_logging
 import os
 import signal
@@ -154,6 +155,12 @@ def _tell(message: str, status: int) -> int:
 def quiet(given: Any) -> contextlib.AbstractContextManager:
     """The context in which frameworks are imported, without their start-up messages unless --verbosity=1."""
     return without_startup_noise() if given.verbosity < 1 else contextlib.nullcontext()
+
+
+def load_frameworks(given: Any) -> None:
+    """Imports Keras and TensorFlow, without their start-up messages unless --verbosity=1."""
+    with quiet(given):
+        importlib.import_module("tfdisent.experiment.run")
 
 
 def _set_logging(verbosity: int) -> None:

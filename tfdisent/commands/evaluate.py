@@ -10,7 +10,7 @@ from absl import flags
 
 from tfdisent import experiment
 from tfdisent.commands import training
-from tfdisent.commands.command import Command, UsageError, assignments, quiet, require_none, run_command
+from tfdisent.commands.command import Command, UsageError, assignments, load_frameworks, require_none, run_command
 from tfdisent.experiment import catalogue
 
 
@@ -33,17 +33,17 @@ def execute(given: Any, others: Sequence[str]) -> None:
         return
     if not given.run_dir:
         raise UsageError("Give --run_dir, the folder of a trained run.")
-    with quiet(given):
-        run = experiment.open_run(
-            given.run_dir,
-            dataset=given.dataset,
-            data_dir=given.data_dir,
-            raw_dir=given.raw_dir,
-            data=assignments("data", given.data) or None,
-            judge=given.judge,
-            judge_dir=given.judge_dir,
-            num_samples=given.num_samples,
-        )
+    load_frameworks(given)
+    run = experiment.open_run(
+        given.run_dir,
+        dataset=given.dataset,
+        data_dir=given.data_dir,
+        raw_dir=given.raw_dir,
+        data=assignments("data", given.data) or None,
+        judge=given.judge,
+        judge_dir=given.judge_dir,
+        num_samples=given.num_samples,
+    )
     experiment.evaluate(run)
 
 

@@ -16,7 +16,7 @@ from absl import flags
 
 from tfdisent import experiment
 from tfdisent.commands import training
-from tfdisent.commands.command import Command, quiet, require_none, run_command
+from tfdisent.commands.command import Command, load_frameworks, require_none, run_command
 from tfdisent.experiment import catalogue
 
 
@@ -51,9 +51,8 @@ def execute(given: Any, others: Sequence[str]) -> int:
     if given.dataset == "help":
         print(catalogue.about(tuple(catalogue.paper(given.paper).data)))
         return 0
-    with quiet(given):
-        reproduce = experiment.reproduce
-    failed = reproduce(
+    load_frameworks(given)
+    failed = experiment.reproduce(
         given.paper,
         table=given.table,
         figure=given.figure,
