@@ -44,6 +44,11 @@ def methods(system: str) -> tuple:
     return importlib.import_module(f"tfdisent.baselines.{check_system(system)}").METHODS
 
 
+def method(system: str, name: str) -> Any:
+    """The method of this name. Raises a ValueError that lists the names there are."""
+    return importlib.import_module("tfdisent.baselines.method").method(methods(system), name)
+
+
 def evaluation(system: str) -> Any:
     """How the system is measured, a `tfdisent.evaluation.protocol.Evaluation`."""
     return importlib.import_module(f"tfdisent.evaluation.{check_system(system)}").EVALUATION

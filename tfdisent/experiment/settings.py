@@ -103,10 +103,7 @@ class Settings:
     @property
     def method(self):
         """The `tfdisent.baselines.method.Method` that is trained."""
-        methods = {method.name: method for method in catalogue.methods(self.system)}
-        if self.model not in methods:
-            raise ValueError(f"Unknown --model={self.model}. Known ones are: {', '.join(methods)}.")
-        return methods[self.model]
+        return catalogue.method(self.system, self.model)
 
     def config(self, **fields: Any):
         """The model's config: that of the preset, with what makes it this method, the changes, and `fields`."""
