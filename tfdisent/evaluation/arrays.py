@@ -7,12 +7,12 @@ from keras import ops
 
 
 def in_batches(function: Callable, *arrays: np.ndarray, size: int = 250):
-    """`function(*arrays)` on batches of rows, put together again.
+    """Applies a function to batches of rows and joins the results.
 
     Args:
-        function: from tensors with a leading axis to one such tensor, or to a dict of them.
-        *arrays: of equal length, at least 1.
-        size: rows in a batch.
+        function: maps tensors with a leading axis to one such tensor, or to a dict of them.
+        *arrays: arrays of equal length, at least 1.
+        size: number of rows in a batch.
 
     Returns:
         A numpy array, or a dict of them.

@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Memorisation(NamedTuple):
-    """What `memorisation` returns, for G generated and M held-out images.
+    """The result of `memorisation` for G generated and M held-out images.
 
     ratio: median distance of the generated images to their nearest training image, divided by that of the held-out
         images. 1: as far from the training images as new images are; near 0: copies; nan if half of the held-out images

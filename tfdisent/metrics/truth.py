@@ -40,7 +40,7 @@ FEWEST_ROWS = 20  # with fewer, half of the rows are too few to estimate anythin
 
 
 class DCI(NamedTuple):
-    """What `dci` returns.
+    """Disentanglement, completeness and informativeness, as `dci` returns them.
 
     disentanglement: 1 where each code entry serves one factor, 0 where it serves all alike.
     completeness: 1 where each factor is served by one entry, 0 where by all alike.
@@ -57,11 +57,11 @@ class DCI(NamedTuple):
 
 
 class BlockGap(NamedTuple):
-    """What `block_gap` returns.
+    """The gaps between blocks, as `block_gap` returns them.
 
     per_factor: (F,), the score of the best block less that of the second best, in [0, 1].
     mean: mean of `per_factor`.
-    best: F names, the best block of each factor; None where no block predicts anything of it.
+    best: F names, the best block of each factor; None where no block predicts anything.
     scores: {block: (F,)} in [0, 1].
     """
 

@@ -67,7 +67,7 @@ def write_report(
         curves: path of metrics.csv, see `figures.read_curves`.
         config: settings of the system and the training; may be nested.
         environment: versions and hardware.
-        data: the manifest of the prepared data; of it, only what names nobody is shown.
+        data: the manifest of the prepared data; shown as `tfdisent.privacy.data_summary` gives it.
         command: the command that continues the run.
         name: file name of the page.
 
