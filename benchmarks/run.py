@@ -1,15 +1,13 @@
 """Runs the benchmarks: python -m benchmarks.run [--only=step,pipeline,...] [--json=FILE]
 
 Each case runs in a fresh process and prints one line; at the end comes a Markdown table of all.
-Run it on a machine that does nothing else. Keras's backends are those that are installed.
+Run it on an otherwise idle machine. Keras's backends are those that are installed.
 """
 
 import importlib.util
 import json
 import os
 import pathlib
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +15,8 @@ from typing import Any, NamedTuple
 
 from absl import app, flags
 
-from benchmarks import ROOT, machine
+from benchmarks import machine
+from benchmarks.process import run_python
 
 BENCHMARKS = ("help_time", "fid", "preparation", "pipeline", "translation", "step")
 PAPER = {"steps": 2, "seconds": 20.0, "train_twice": False}
@@ -100,44 +99,12 @@ def run(case: Case, limit: float) -> dict[str, Any]:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "result.json"
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.case",
-            case.function,
-            json.dumps(case.arguments),
-            str(file),
-        ]
+        command = ["-m", "benchmarks.case", case.function, json.dumps(case.arguments), str(file)]
         environment = os.environ | {"KERAS_BACKEND": case.backend}
         environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        error = _run(command, environment, limit)
+        error = run_python(command, environment, limit)
         result = {"error": error} if error else json.loads(file.read_text(encoding="utf-8"))
     return row | result | {"wall": time.perf_counter() - start}
-
-
-def _run(command: list[str], environment: dict[str, str], limit: float) -> str:
-    """Runs a command; returns what went wrong, or nothing."""
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,  # so that its own processes end with it
-    )
-    try:
-        _, messages = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        return f"given up after {limit:.0f} s"
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-    if process.returncode:
-        return (messages.strip().splitlines() or [f"exit status {process.returncode}"])[-1]
-    return ""
 
 
 HEADER = ("benchmark", "case", "result", "first", "time against", "peak memory")
