@@ -9,7 +9,9 @@ TORCH ?= torch==2.13.0
 
 VENV := .venv
 BIN := $(VENV)/bin
-RUN := runs/drai-skin_phantom-quick
+# Tests run in two processes, a file each, so that fixtures of a module run once; `make test WORKERS=0` runs them in one.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile
 BACKEND_TESTS = $(wildcard tests/test_imports.py tests/test_losses.py tests/layers tests/networks \
 	tests/parity tests/training tests/systems tests/baselines)
 
@@ -27,20 +29,17 @@ help: ## list the targets
 
 .PHONY: demo
 demo: $(VENV)/installed ## train DRAI on the skin phantom, evaluate, report and export (minutes)
-	$(BIN)/python -m train.drai --dataset=skin_phantom --preset=quick --data_dir=data --run_dir=$(RUN)
-	@echo
-	@echo "Report: $(RUN)/report.html"
-	@echo "Model:  $$(ls -d saved_models/drai-skin_phantom/[0-9]*/ | sort -V | tail -n 1)"
+	$(BIN)/python -m train.drai --dataset=skin_phantom --preset=quick
 
 .PHONY: test test-jax test-torch
 test: $(VENV)/installed-test ## the whole suite, on TensorFlow
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest --durations=15
+	KERAS_BACKEND=tensorflow $(PYTEST) --durations=15
 
 test-jax: $(VENV)/installed-test $(VENV)/installed-jax ## engine and system tests, on JAX
-	KERAS_BACKEND=jax $(BIN)/python -m pytest --durations=5 $(BACKEND_TESTS)
+	KERAS_BACKEND=jax $(PYTEST) --durations=5 $(BACKEND_TESTS)
 
 test-torch: $(VENV)/installed-test $(VENV)/installed-torch ## engine and system tests, on PyTorch
-	KERAS_BACKEND=torch $(BIN)/python -m pytest --durations=5 $(BACKEND_TESTS)
+	KERAS_BACKEND=torch $(PYTEST) --durations=5 $(BACKEND_TESTS)
 
 .PHONY: test-beam
 test-beam: .venv-beam/installed ## preparation under Apache Beam, in an environment of its own
@@ -55,9 +54,23 @@ lint: $(VENV)/installed-dev ## check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(VENV)/installed-dev ## mend what ruff can mend
+format: $(VENV)/installed-dev ## fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What a machine with a GPU and JAX or PyTorch may lack, for benchmarks/device.py; NumPy and SciPy come with JAX.
+DEVICE_WHEELS := keras absl-py h5py ml_dtypes namex optree packaging rich markdown-it-py mdurl pygments tqdm \
+	matplotlib contourpy cycler fonttools kiwisolver pillow pyparsing python-dateutil six \
+	scikit-learn joblib narwhals threadpoolctl jinja2 markupsafe typing_extensions
+MANYLINUX := manylinux_2_28 manylinux_2_27 manylinux_2_17 manylinux2014 manylinux1
+
+.PHONY: device-wheels
+device-wheels: | $(BIN)/pip ## download what benchmarks/device.py needs on a machine without a network (44 MB)
+	rm -rf device-wheels
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.12 \
+		--implementation cp $(foreach tag,$(MANYLINUX),--platform $(tag)_x86_64) \
+		--dest device-wheels $(DEVICE_WHEELS)
+	@du -sh device-wheels
 
 .PHONY: wheel
 wheel: $(VENV)/installed ## build the wheel into dist/
@@ -67,7 +80,7 @@ wheel: $(VENV)/installed ## build the wheel into dist/
 
 .PHONY: clean
 clean: ## remove environments, builds and caches; data/, runs/ and saved_models/ stay
-	rm -rf .venv .venv-beam .venv-parity build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-beam .venv-parity build dist device-wheels *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Environments. A stamp file says what is installed; a change of setup.py asks pip again.
@@ -85,7 +98,7 @@ $(BIN)/pip:
 	exit 1
 
 $(VENV)/installed: setup.py | $(BIN)/pip
-	@echo "Installing tfdisent into $(VENV) (600 MB, mostly TensorFlow; one to five minutes)"
+	@echo "Installing tfdisent into $(VENV) (3.0 GB on disk, mostly TensorFlow; one to five minutes)"
 	@$(call pip_install,--editable .)
 	@touch $@
 

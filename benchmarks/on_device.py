@@ -103,14 +103,14 @@ def subject(system: str, changes: dict[str, Any]) -> Subject:
         from tfdisent.systems.drai import DRAI, DRAIConfig
 
         # A second pass on the transformed batch would double the time of a step, and tell nothing more.
-        config = DRAIConfig(**{"train_twice": False} | changes)
+        config = DRAIConfig.preset("paper", **{"train_twice": False} | changes)
         shape = (config.batch_size, config.image_size, config.image_size, config.channels)
         classes = np.arange(config.batch_size) % config.num_conditions
         condition = np.eye(config.num_conditions, dtype="float32")[classes]
         return Subject(DRAI, config, {"image": random.uniform(-1, 1, shape).astype("float32"), "condition": condition})
     from tfdisent.systems.unified import Unified, UnifiedConfig
 
-    config = UnifiedConfig(**changes)
+    config = UnifiedConfig.preset("paper", **changes)
     shape = (config.batch_size, *config.image_shape[:2], config.num_modalities)
     return Subject(Unified, config, {"image": random.uniform(-1, 1, shape).astype("float32")})
 
@@ -310,7 +310,7 @@ def training(folder: str, changes: dict[str, Any], precision: str, seconds: floa
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(0)
     train, test = read(folder, "train"), read(folder, "test")
-    config = DRAIConfig(**changes)
+    config = DRAIConfig.preset("paper", **changes)
     model = DRAI(config, seed=0)
     model.compile()
     whole = len(train["image"]) // config.batch_size * config.batch_size  # JAX compiles a step for each size of a batch

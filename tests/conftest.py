@@ -1,4 +1,4 @@
-"""How tests run: on the CPU, on two threads, quietly, each from the same seed."""
+"""How tests run: on the CPU, on two threads or in two processes of one, quietly, each from the same seed."""
 
 import contextlib
 import os
@@ -12,8 +12,13 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Compiling takes longer than what is compiled, so XLA does without most of its passes.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 for threads in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-    os.environ.setdefault(threads, "2")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ[threads] = "1"  # and not what the process that started the workers has set
+    else:
+        os.environ.setdefault(threads, "2")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 with contextlib.suppress(ImportError):
