@@ -263,7 +263,7 @@ def test_a_case_has_its_mask_in_the_table(needs_both, tmp_path):
 
 
 def test_labels_of_three_planes_are_taken_from_the_mean_of_their_probabilities(tmp_path):
-    """A model that is the surer of "low" the lower a pixel lies in its image; three of four planes' rows differ."""
+    """By a model that is the surer of "low" the lower a pixel lies in its image."""
 
     def function(image):
         low = tf.linspace(0.0, 1.0, 16)[None, :, None, None] + 0 * image
@@ -405,7 +405,7 @@ def test_a_mistake_ends_in_one_message(tmp_path):
     assert process.communicate(timeout=60)[1].startswith("error: Give --input: Volume")
 
 
-def test_a_stopped_command_leaves_whole_files_goes_on_there_and_needs_no_system(negative, tmp_path):
+def test_a_stopped_command_leaves_whole_files_resumes_there_and_needs_no_system(negative, tmp_path):
     array = brain(shape=(60, 70, 50))
     first = save(tmp_path / "in/000.nii", array)
     for number in range(1, 200):

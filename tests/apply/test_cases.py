@@ -12,7 +12,7 @@ from tfdisent.apply import Options, apply
 from tfdisent.apply.cases import assigned, find_cases, read_case
 
 
-def test_a_folder_is_gone_through_and_what_is_there_is_left_alone(negative, tmp_path, capsys):
+def test_all_volumes_of_a_folder_are_used_and_results_that_exist_are_left_alone(negative, tmp_path, capsys):
     for name in ("s1/T1.nii.gz", "s2/T1.nii", "s2/T2.nii", "s2/.hidden.nii", "s2/notes.txt"):
         save(tmp_path / "in" / name, brain()) if ".nii" in name else ((tmp_path / "in" / name).write_text("x"))
     output = tmp_path / "in" / "results"

@@ -61,7 +61,7 @@ def test_the_range_of_another_volume_may_be_that_inside_its_mask(negative, tmp_p
 
 
 def test_a_mask_says_what_is_brain(identity, tmp_path):
-    """As of volumes whose background is not 0."""
+    """Also in volumes whose background is not 0."""
     array = brain()
     masks = (array > 0).astype(np.uint8)
     source = save(tmp_path / "in/s1/scan.nii.gz", np.where(array, array, 5000))
@@ -128,7 +128,7 @@ class MaskedScan(Scan):
 
 
 def test_outside_of_a_mask_is_what_it_was_in_training(identity, tmp_path):
-    """As of z-scores, of which 0 is the mean and no background."""
+    """Such as in volumes of z-scores, where 0 is the mean and not the background."""
     array = brain()
     inside = array > 0
     scores = np.where(inside, (array - array[inside].mean()) / array[inside].std(), -2.5)

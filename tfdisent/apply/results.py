@@ -84,7 +84,7 @@ def wanted_files(task: Task, case: Case, target: str | None) -> dict[str, pathli
 
 
 def _write(task: Task, case: Case, wanted: dict[str | None, dict[str, pathlib.Path]]) -> float:
-    """Runs the model for each target and writes the files; returns which part of the anatomy its images do not reach."""
+    """Runs the model for each target and writes the files; returns which part of the anatomy no image reaches."""
     model, options = task.model, task.options
     volumes, mask = read_case(case, model.inputs, options.mask, nan=options.nan, max_oblique=options.max_oblique)
     scans = {}
