@@ -92,7 +92,7 @@ def test_beam_skips_and_lists_bad_units_as_the_pool_does(beam, files, tmp_path):
 def test_an_unknown_runner_or_engine_is_an_error(beam, tmp_path):
     with pytest.raises(ValueError, match="NoRunner"):
         prepare(PHANTOM, tmp_path, engine="beam", runner="NoRunner")
-    with pytest.raises(ValueError, match="engine must be 'pool' or 'beam', received 'spark'"):
+    with pytest.raises(ValueError, match="engine to be 'pool' or 'beam', received 'spark'"):
         prepare(PHANTOM, tmp_path, engine="spark")
 
 

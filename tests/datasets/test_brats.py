@@ -186,8 +186,8 @@ def test_fewer_modalities_may_be_chosen_in_any_order(brats18):
 
 def test_wrong_options_and_folders_are_errors(tmp_path, brats18):
     for options, message in (
-        ({"protocol": "paper"}, "protocol must be one of unified, margin, plain"),
-        ({"fold": 5}, "fold must be 0 to 4"),
+        ({"protocol": "paper"}, "protocol to be one of unified, margin, plain"),
+        ({"fold": 5}, "fold to be 0 to 4"),
         ({"modalities": ("t1", "pd")}, "no modality 'pd'"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -338,8 +338,8 @@ def test_mutated_files_give_our_errors_only(raw):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"phase": "water"}, "phase must be in, out or both"),
-        ({"fold": 3}, "fold must be 0 to 2"),
+        ({"phase": "water"}, "phase to be in, out or both"),
+        ({"fold": 3}, "fold to be 0 to 2"),
         ({"split": "mine"}, "auto, paper or seeded"),
         ({"candidates": 0}, "1 to 16 candidates"),
         ({"pixel_size": 0.0}, "pixel_size"),

@@ -126,7 +126,7 @@ def test_approximations_say_that_they_are(tmp_path):
 
 def test_wrong_options_are_errors():
     for options, message in (
-        ({"modality": "MRA"}, "modality must be one of T1, T2, PD"),
+        ({"modality": "MRA"}, "modality to be one of T1, T2, PD"),
         ({"sites": ("Rome",)}, "no site 'Rome', but Guys, HH, IOP"),
         ({"approximate": True, "mask_suffix": "_pveseg"}, "and not both"),
         ({"approximate": True, "modality": "PD"}, "not PD"),

@@ -517,14 +517,14 @@ def test_mutated_files_give_our_errors_only(raw):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"resample": "cm"}, "resample must be one of mm, matrix, none"),
+        ({"resample": "cm"}, "resample to be one of mm, matrix, none"),
         ({"slices": "some"}, "centre, all"),
-        ({"thresholds": (1, 2)}, "thresholds must be 6 numbers"),
-        ({"thresholds": ("a",) * 6}, "thresholds must be 6 numbers"),
+        ({"thresholds": (1, 2)}, "thresholds to be 6 numbers"),
+        ({"thresholds": ("a",) * 6}, "thresholds to be 6 numbers"),
         ({"window": (400, -1000)}, "two rising HU"),
-        ({"agreement": 0.0}, "agreement must be a fraction"),
+        ({"agreement": 0.0}, "agreement to be a fraction"),
         ({"size": 4}, "8 to 512"),
-        ({"min_readers": 5}, "min_readers must be 1 to 4"),
+        ({"min_readers": 5}, "min_readers to be 1 to 4"),
     ],
 )
 def test_options_out_of_range_are_errors(options, message):

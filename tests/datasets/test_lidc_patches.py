@@ -94,9 +94,9 @@ def test_real_patches_are_prepared(shared_data, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"size": 1}, "lidc_patches needs size of 8 to 512"),
-        ({"slices": "one"}, "slices must be one of centre, all"),
-        ({"thresholds": ("1",)}, "thresholds must be 6 numbers"),
+        ({"size": 1}, "lidc_patches: expected size of 8 to 512"),
+        ({"slices": "one"}, "slices to be one of centre, all"),
+        ({"thresholds": ("1",)}, "thresholds to be 6 numbers"),
     ],
 )
 def test_options_out_of_range_are_errors(options, message):

@@ -121,10 +121,10 @@ def test_the_tree_of_2016_is_read(ending, tmp_path):
 
 def test_wrong_options_are_errors():
     for options, message in (
-        ({"split": "seeded"}, "split must be one of leave_one_out, official"),
-        ({"images": "all"}, "images must be one of preprocessed, raw"),
-        ({"rater": 8}, "rater must be one of 0, 1"),
-        ({"fold": -1}, "fold must be 0 or more"),
+        ({"split": "seeded"}, "split to be one of leave_one_out, official"),
+        ({"images": "all"}, "images to be one of preprocessed, raw"),
+        ({"rater": 8}, "rater to be one of 0, 1"),
+        ({"fold": -1}, "fold to be 0 or more"),
         ({"modalities": ("DP",)}, "no modality 'DP', but FLAIR"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -52,7 +52,7 @@ def test_fewer_images_are_a_part_of_more_and_test_images_stay(tmp_path, kind):
 
 @pytest.mark.parametrize("options", [{"num_train": 0}, {"num_test": 0}, {"size": 8}, {"seed": -1}])
 def test_options_out_of_range_are_errors(options):
-    with pytest.raises(ValueError, match="skin_phantom needs"):
+    with pytest.raises(ValueError, match="skin_phantom: expected"):
         SkinPhantom(**options)
 
 
@@ -192,7 +192,7 @@ def test_retinas_have_fluid_by_its_fraction_and_layers(tmp_path):
 @pytest.mark.parametrize(
     "kind, options, message",
     [
-        (NodulePhantom, {"num_train": 0}, "nodule_phantom needs 1 <= num_train"),
+        (NodulePhantom, {"num_train": 0}, "nodule_phantom: expected 1 <= num_train"),
         (NodulePhantom, {"window": (400, -1000)}, "window as two rising HU"),
         (NodulePhantom, {"window": ("low", "high")}, "window as two rising HU"),
         (BrainPhantom, {"contrasts": ("PD",)}, "contrasts of one or more of T1,T1ce"),
@@ -206,7 +206,7 @@ def test_retinas_have_fluid_by_its_fraction_and_layers(tmp_path):
         (BrainPhantom, {"slices_per_subject": 0}, "slices_per_subject of 1 to 500"),
         (CardiacPhantom, {"scar": 2.0}, "scar of 0 to 1"),
         (CardiacPhantom, {"candidates": 0}, "candidates of 1 to 16"),
-        (AbdomenPhantom, {"size": 8}, "abdomen_phantom needs 16 <= size"),
+        (AbdomenPhantom, {"size": 8}, "abdomen_phantom: expected 16 <= size"),
         (RetinaPhantom, {"vendors": ("topcon",)}, "vendors of one or more of spectralis,cirrus"),
         (RetinaPhantom, {"fluids": ("CME",)}, "fluids of one or more of IRF,SRF,PED"),
         (RetinaPhantom, {"fluid": 2.0}, "fluid of 0 to 1"),

@@ -200,9 +200,9 @@ def test_mutated_headers_give_our_errors_only(raw):
     "options, message",
     [
         ({"resample": "cubic"}, "nearest, linear, none"),
-        ({"size": ""}, "needs a size"),
-        ({"vendors": ("Zeiss",)}, "vendors must be some of Cirrus, Spectralis, Topcon"),
-        ({"vendors": ()}, "vendors must be some of"),
+        ({"size": ""}, "expected a size"),
+        ({"vendors": ("Zeiss",)}, "vendors to be some of Cirrus, Spectralis, Topcon"),
+        ({"vendors": ()}, "vendors to be some of"),
     ],
 )
 def test_options_out_of_range_are_errors(options, message):

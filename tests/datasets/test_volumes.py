@@ -327,22 +327,22 @@ def test_other_bad_files_name_themselves(heads, tmp_path):
 
 def test_wrong_options_are_errors():
     for options, message in (
-        ({"size": "big"}, "size must be as 240x240"),
-        ({"size": "10x20x30"}, "size must be as"),
-        ({"slice_range": ("5",)}, "slice_range must be as 50,104"),
-        ({"slice_range": (9, 5)}, "slice_range must be as 50,104"),
-        ({"dtype": "float64"}, "dtype must be one of auto"),
-        ({"nan": "skip"}, "nan must be one of fail, zero"),
-        ({"foreground": "mean"}, "foreground must be one of"),
-        ({"neighbours": -1}, "neighbours must be 0 to 16"),
-        ({"planes": ()}, "planes must be one or more of axial, coronal, sagittal"),
-        ({"planes": ("axial", "oblique")}, "planes must be one or more of"),
+        ({"size": "big"}, "size like 240x240"),
+        ({"size": "10x20x30"}, "size like"),
+        ({"slice_range": ("5",)}, "slice_range like 50,104"),
+        ({"slice_range": (9, 5)}, "slice_range like 50,104"),
+        ({"dtype": "float64"}, "dtype to be one of auto"),
+        ({"nan": "skip"}, "nan to be one of fail, zero"),
+        ({"foreground": "mean"}, "foreground to be one of"),
+        ({"neighbours": -1}, "neighbours to be 0 to 16"),
+        ({"planes": ()}, "planes to be one or more of axial, coronal, sagittal"),
+        ({"planes": ("axial", "oblique")}, "planes to be one or more of"),
         ({"planes": ("axial", "axial")}, "each once"),
         ({"test_fraction": 0.6, "val_fraction": 0.4}, "leave nothing to train on"),
-        ({"mask_codes": ("0",)}, "must name the same number of things"),
+        ({"mask_codes": ("0",)}, "to name the same number of things"),
         ({"mask_codes": ("0", "0")}, "each code once"),
-        ({"mask_codes": ("0", "one")}, "must be whole numbers"),
-        ({"mask_codes": ("0", "70000")}, "must be 0 to 65535"),
+        ({"mask_codes": ("0", "one")}, "to be whole numbers"),
+        ({"mask_codes": ("0", "70000")}, "to be 0 to 65535"),
         ({"modalities": ("t1", "t1")}, "each one once"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -379,7 +379,7 @@ def test_every_subject_tests_in_one_fold():
     for fold in folds:
         assert sorted(sum(fold.values(), [])) == sorted(names) and len(fold["val"]) == 1
     assert "val" not in fold_split(names, 0, 5, 0, 0)
-    with pytest.raises(ValueError, match="fold must be 0 to 4"):
+    with pytest.raises(ValueError, match="fold to be 0 to 4"):
         fold_split(names, 5, 5, 0.1, 0)
     with pytest.raises(ValueError, match="3 subjects cannot be cut into 5"):
         fold_split(names[:3], 0, 5, 0.1, 0)

@@ -49,7 +49,7 @@ def test_resampling_keeps_types_labels_and_slices():
     assert thick.array.shape == (4, 4, 4)
     np.testing.assert_allclose(thick.positions.mean(), 9)  # the same centre
     assert preprocess.resample_in_plane(image, 1.001).array is image.array
-    with pytest.raises(ValueError, match="spacing must be three numbers"):
+    with pytest.raises(ValueError, match="spacing to be three numbers"):
         preprocess.resample(image, (0, -1, 0))
 
 
@@ -87,7 +87,7 @@ def test_foreground_is_what_is_not_zero_or_above_the_noise():
     np.testing.assert_array_equal(preprocess.foreground(scan.astype(np.int16), "otsu"), head)
     assert not preprocess.foreground(np.full((3, 4, 4), 5), "otsu").any()
     np.testing.assert_array_equal(preprocess.foreground(np.array([-2, 0, 3])), [True, False, True])
-    with pytest.raises(ValueError, match="foreground must be 'nonzero' or 'otsu'"):
+    with pytest.raises(ValueError, match="foreground to be 'nonzero' or 'otsu'"):
         preprocess.foreground(scan, "mean")
 
 
@@ -162,7 +162,7 @@ def test_the_rough_tissues_are_in_order_of_their_intensity():
     np.testing.assert_allclose([csf, grey, white], [250, 500, 750], atol=15)
     in_t2 = preprocess.tissue_segmentation_approximation(head, brain, contrast="T2")
     np.testing.assert_array_equal(in_t2[brain], 4 - tissues[brain])
-    with pytest.raises(ValueError, match="contrast must be"):
+    with pytest.raises(ValueError, match="contrast to be"):
         preprocess.tissue_segmentation_approximation(head, brain, contrast="PD")
     with pytest.raises(ValueError, match="three grey levels"):
         preprocess.tissue_segmentation_approximation(head, np.zeros_like(brain))

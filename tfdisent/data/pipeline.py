@@ -14,7 +14,6 @@ shuffled the subjects before.
 
 import collections
 import functools
-import hashlib
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfdisent import files
 from tfdisent.data.augment import AUGMENTATIONS, Batch
 from tfdisent.data.records import Manifest, parse
 from tfdisent.intensity import LEAST_RANGE, NORMALIZATIONS, bounds, statistic
@@ -172,7 +172,7 @@ def as_arrays(
     )
     if limit is not None:
         if limit < 1:
-            raise ValueError(f"limit must be at least 1, received {limit}.")
+            raise ValueError(f"Expected limit to be at least 1, received {limit}.")
         batches = batches.unbatch().take(limit).batch(256)
     columns = collections.defaultdict(list)
     for batch in batches.as_numpy_iterator():
@@ -280,8 +280,7 @@ def _check_shards(directory: pathlib.Path, shards: list[dict], checksums: bool) 
 @functools.lru_cache(maxsize=4096)
 def _sha256(path: pathlib.Path, modified: int) -> str:
     """Checksum of a file; `modified` makes a changed file another entry of the cache."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return files.sha256(path)
 
 
 def _normalized(batch: Batch, manifest: Manifest, normalize: str) -> Batch:

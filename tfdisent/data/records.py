@@ -87,7 +87,7 @@ class Manifest:
                 "space."
             )
         if len(self.image_shape) != 3:
-            raise ValueError(f"{self.dataset}: image_shape must be (H, W, C), received {self.image_shape}.")
+            raise ValueError(f"{self.dataset}: expected image_shape to be (H, W, C), received {self.image_shape}.")
 
     @property
     def features(self) -> dict[str, Feature]:

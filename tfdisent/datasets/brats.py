@@ -101,7 +101,7 @@ class BraTS(VolumeBuilder):
 
     def __post_init__(self):
         if self.protocol not in _PROTOCOLS:
-            raise ValueError(f"protocol must be one of {', '.join(_PROTOCOLS)}, received {self.protocol!r}.")
+            raise ValueError(f"Expected protocol to be one of {', '.join(_PROTOCOLS)}, received {self.protocol!r}.")
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name, value in _PROTOCOLS[self.protocol].items():
             if getattr(self, name) == defaults[name]:
@@ -110,7 +110,7 @@ class BraTS(VolumeBuilder):
         if unknown := sorted(set(self.modalities) - set(MODALITIES)):
             raise ValueError(f"brats has no modality {unknown[0]!r}, but {', '.join(MODALITIES)}.")
         if not 0 <= self.fold < NUM_FOLDS:
-            raise ValueError(f"fold must be 0 to {NUM_FOLDS - 1}, received {self.fold}.")
+            raise ValueError(f"Expected fold to be 0 to {NUM_FOLDS - 1}, received {self.fold}.")
 
     def info(self, raw_dir: pathlib.Path) -> Manifest:
         return self.manifest(

@@ -115,20 +115,20 @@ class CHAOS(Builder):
 
     def __post_init__(self):
         if self.phase not in PHASES:
-            raise ValueError(f"phase must be in, out or both, received {self.phase!r}.")
+            raise ValueError(f"Expected phase to be in, out or both, received {self.phase!r}.")
         if self.split not in ("auto", "paper", "seeded"):
-            raise ValueError(f"split must be auto, paper or seeded, received {self.split!r}.")
+            raise ValueError(f"Expected split to be auto, paper or seeded, received {self.split!r}.")
         if not 0 <= self.fold < len(FOLDS):
-            raise ValueError(f"fold must be 0 to {len(FOLDS) - 1}, received {self.fold}.")
+            raise ValueError(f"Expected fold to be 0 to {len(FOLDS) - 1}, received {self.fold}.")
         if not (1 <= self.candidates <= 16 and 8 <= self.size <= 1024):
             raise ValueError(
-                f"chaos needs 1 to 16 candidates and size of 8 to 1024 pixels, received {self.candidates} and "
+                f"chaos: expected 1 to 16 candidates and size of 8 to 1024 pixels, received {self.candidates} and "
                 f"{self.size}."
             )
         if not 0.1 <= self.pixel_size <= 20 or not 0 < self.test_fraction < 0.5:
             raise ValueError(
-                f"chaos needs pixel_size of 0.1 to 20 mm and 0 < test_fraction < 0.5, received {self.pixel_size} and "
-                f"{self.test_fraction}."
+                f"chaos: expected pixel_size of 0.1 to 20 mm and 0 < test_fraction < 0.5, received {self.pixel_size} "
+                f"and {self.test_fraction}."
             )
 
     @property

@@ -104,14 +104,14 @@ class HAM10000(Builder):
         if unknown := sorted(set(self.classes) - DIAGNOSES.keys()):
             raise ValueError(f"ham10000 has no class {unknown[0]!r}. Its classes are: {', '.join(DIAGNOSES)}.")
         if len(set(self.classes)) < len(self.classes):
-            raise ValueError(f"classes must name each class once, received {self.classes}.")
+            raise ValueError(f"Expected classes to name each class once, received {self.classes}.")
         if self.split not in ("auto", "official", "seeded"):
-            raise ValueError(f"split must be auto, official or seeded, received {self.split!r}.")
+            raise ValueError(f"Expected split to be auto, official or seeded, received {self.split!r}.")
         for name in ("test_fraction", "crop_fraction"):
             if not 0 < getattr(self, name) <= 1 or self.test_fraction == 1:
-                raise ValueError(f"{name} must be a fraction, received {getattr(self, name)}.")
+                raise ValueError(f"Expected {name} to be a fraction, received {getattr(self, name)}.")
         if not 8 <= self.size <= 450:
-            raise ValueError(f"size must be 8 to 450 pixels, received {self.size}.")
+            raise ValueError(f"Expected size to be 8 to 450 pixels, received {self.size}.")
 
     def info(self, raw_dir: pathlib.Path) -> Manifest:
         if not self.classes:

@@ -73,7 +73,7 @@ class IXI(VolumeBuilder):
         if self.mask_suffix and self.approximate:
             raise ValueError("Use mask_suffix or approximate, which makes masks, and not both.")
         if self.modality not in MODALITIES:
-            raise ValueError(f"modality must be one of {', '.join(MODALITIES)}, received {self.modality!r}.")
+            raise ValueError(f"Expected modality to be one of {', '.join(MODALITIES)}, received {self.modality!r}.")
         if self.approximate and self.modality == "PD":
             raise ValueError("approximate segments T1 and T2, not PD.")
         if unknown := sorted(set(self.sites) - set(SITES)):

@@ -154,16 +154,16 @@ class LIDC(Builder):
         make_numbers(self, "window", 2)
         for name in ("agreement", "test_fraction"):
             if not 0 < getattr(self, name) <= 1 or self.test_fraction == 1:
-                raise ValueError(f"{name} must be a fraction, received {getattr(self, name)}.")
+                raise ValueError(f"Expected {name} to be a fraction, received {getattr(self, name)}.")
         if not (8 <= self.size <= 512 and 8 <= self.patch <= 512 and 0.1 <= self.pixel_size <= 10):
             raise ValueError(
-                f"lidc needs size and patch of 8 to 512 pixels and pixel_size of 0.1 to 10 mm, received {self.size}, "
-                f"{self.patch} and {self.pixel_size}."
+                "lidc: expected size and patch of 8 to 512 pixels and pixel_size of 0.1 to 10 mm, received "
+                f"{self.size}, {self.patch} and {self.pixel_size}."
             )
         if not 1 <= self.min_readers <= 4:
-            raise ValueError(f"min_readers must be 1 to 4, received {self.min_readers}.")
+            raise ValueError(f"Expected min_readers to be 1 to 4, received {self.min_readers}.")
         if not self.window[0] < self.window[1]:
-            raise ValueError(f"window must be two rising HU, received {self.window}.")
+            raise ValueError(f"Expected window to be two rising HU, received {self.window}.")
 
     def info(self, raw_dir: pathlib.Path) -> Manifest:
         return Manifest(
@@ -445,7 +445,7 @@ def _overlap(shape: tuple[int, int], box: Sequence[float]) -> tuple[float, ...]:
 def check_choices(builder: Builder, **choices: tuple[str, ...]) -> None:
     for name, values in choices.items():
         if getattr(builder, name) not in values:
-            raise ValueError(f"{name} must be one of {', '.join(values)}, received {getattr(builder, name)!r}.")
+            raise ValueError(f"Expected {name} to be one of {', '.join(values)}, received {getattr(builder, name)!r}.")
 
 
 def make_numbers(builder: Builder, name: str, count: int) -> None:
@@ -456,5 +456,5 @@ def make_numbers(builder: Builder, name: str, count: int) -> None:
     except ValueError:
         numbers = ()
     if len(numbers) != count or not np.isfinite(numbers).all():
-        raise ValueError(f"{name} must be {count} numbers, received {given}.")
+        raise ValueError(f"Expected {name} to be {count} numbers, received {given}.")
     object.__setattr__(builder, name, numbers)

@@ -74,8 +74,8 @@ class LIDCPatches(Builder):
         make_numbers(self, "thresholds", len(BINARISED))
         if not (8 <= self.size <= 512 and 1 <= self.patch <= 512 and 0 < self.test_fraction < 1):
             raise ValueError(
-                "lidc_patches needs size of 8 to 512 pixels, patch of 1 to 512 mm and 0 < test_fraction < 1, received "
-                f"{self.size}, {self.patch} and {self.test_fraction}."
+                "lidc_patches: expected size of 8 to 512 pixels, patch of 1 to 512 mm and 0 < test_fraction < 1, "
+                f"received {self.size}, {self.patch} and {self.test_fraction}."
             )
 
     def info(self, raw_dir: pathlib.Path) -> Manifest:

@@ -91,12 +91,12 @@ class MSSEG(VolumeBuilder):
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(
-                    f"{name} must be one of {', '.join(map(str, choices))}, received {getattr(self, name)!r}."
+                    f"Expected {name} to be one of {', '.join(map(str, choices))}, received {getattr(self, name)!r}."
                 )
         if unknown := sorted(set(self.modalities) - set(MODALITIES)):
             raise ValueError(f"msseg has no modality {unknown[0]!r}, but {', '.join(MODALITIES)}.")
         if self.fold < 0:
-            raise ValueError(f"fold must be 0 or more, received {self.fold}.")
+            raise ValueError(f"Expected fold to be 0 or more, received {self.fold}.")
 
     def info(self, raw_dir: pathlib.Path) -> Manifest:
         return self.manifest(

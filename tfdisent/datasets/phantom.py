@@ -48,11 +48,11 @@ class _Phantom(Builder):
     def __post_init__(self):
         if not (1 <= self.num_train <= _FIRST_TEST_IMAGE and self.num_test >= 1 and self.seed >= 0):
             raise ValueError(
-                f"{self.name} needs 1 <= num_train <= 10 million, num_test >= 1 and seed >= 0, received "
+                f"{self.name}: expected 1 <= num_train <= 10 million, num_test >= 1 and seed >= 0, received "
                 f"num_train={self.num_train}, num_test={self.num_test}, seed={self.seed}."
             )
         if not 16 <= self.size <= 1024:
-            raise ValueError(f"{self.name} needs 16 <= size <= 1024 pixels, received size={self.size}.")
+            raise ValueError(f"{self.name}: expected 16 <= size <= 1024 pixels, received size={self.size}.")
 
     def splits(self, raw_dir: pathlib.Path | None) -> dict[str, list[Unit]]:
         counts = {"train": (0, self.num_train), "test": (_FIRST_TEST_IMAGE, self.num_test)}
@@ -121,7 +121,7 @@ class NodulePhantom(_Phantom):
         except ValueError:
             low = high = 0.0
         if not low < high:
-            raise ValueError(f"nodule_phantom needs window as two rising HU, received {self.window}.")
+            raise ValueError(f"nodule_phantom: expected window as two rising HU, received {self.window}.")
         object.__setattr__(self, "window", (low, high))
 
     def info(self, raw_dir: pathlib.Path | None) -> Manifest:
@@ -170,7 +170,7 @@ class _SubjectPhantom(_Phantom):
 
     def _check(self, option: str, is_valid: bool, expected: str) -> None:
         if not is_valid:
-            raise ValueError(f"{self.name} needs {option} of {expected}, received {getattr(self, option)!r}.")
+            raise ValueError(f"{self.name}: expected {option} of {expected}, received {getattr(self, option)!r}.")
 
     def _check_names(self, option: str, known: tuple[str, ...]) -> None:
         names = getattr(self, option)

@@ -61,11 +61,11 @@ def prepare(
         OSError: the shards cannot be written.
     """
     if on_error not in ("fail", "skip"):
-        raise ValueError(f"on_error must be 'fail' or 'skip', received {on_error!r}.")
+        raise ValueError(f"Expected on_error to be 'fail' or 'skip', received {on_error!r}.")
     if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, received {workers}.")
+        raise ValueError(f"Expected workers to be at least 1, received {workers}.")
     if engine not in ("pool", "beam"):
-        raise ValueError(f"engine must be 'pool' or 'beam', received {engine!r}.")
+        raise ValueError(f"Expected engine to be 'pool' or 'beam', received {engine!r}.")
     if engine == "beam":
         from tfdisent.datasets import beam  # needs Apache Beam
 

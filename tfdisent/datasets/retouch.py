@@ -70,11 +70,11 @@ class RETOUCH(VolumeBuilder):
     def __post_init__(self):
         super().__post_init__()
         if self.resample not in ("nearest", "linear", "none"):
-            raise ValueError(f"resample must be one of nearest, linear, none, received {self.resample!r}.")
+            raise ValueError(f"Expected resample to be one of nearest, linear, none, received {self.resample!r}.")
         if not self.size:
-            raise ValueError("retouch needs a size, as 496x512.")
+            raise ValueError("retouch: expected a size like 496x512, received none.")
         if not self.vendors or set(self.vendors) - set(VENDORS):
-            raise ValueError(f"vendors must be some of {', '.join(VENDORS)}, received {self.vendors}.")
+            raise ValueError(f"Expected vendors to be some of {', '.join(VENDORS)}, received {self.vendors}.")
 
     def info(self, raw_dir: pathlib.Path) -> Manifest:
         return self.manifest(

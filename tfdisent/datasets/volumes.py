@@ -139,13 +139,15 @@ class VolumeBuilder(Builder):
             ("nan", ("fail", "zero")),
         ):
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, received {getattr(self, name)!r}.")
+                raise ValueError(
+                    f"Expected {name} to be one of {', '.join(choices)}, received {getattr(self, name)!r}."
+                )
         if not self.planes or sorted(self.planes) != sorted(set(self.planes) & set(planes.PLANES)):
             raise ValueError(
-                f"planes must be one or more of {', '.join(planes.PLANES)}, each once, received {self.planes}."
+                f"Expected planes to be one or more of {', '.join(planes.PLANES)}, each once, received {self.planes}."
             )
         if len(set(self.modalities)) < len(self.modalities):
-            raise ValueError(f"modalities must name each one once, received {self.modalities}.")
+            raise ValueError(f"Expected modalities to name each one once, received {self.modalities}.")
 
     def _check_numbers(self) -> None:
         for name, low, high in (
@@ -159,7 +161,7 @@ class VolumeBuilder(Builder):
             ("seed", 0, 2**63),
         ):
             if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} must be {low} to {high}, received {getattr(self, name)!r}.")
+                raise ValueError(f"Expected {name} to be {low} to {high}, received {getattr(self, name)!r}.")
         if self.test_fraction + self.val_fraction >= 1:
             raise ValueError(
                 f"test_fraction and val_fraction leave nothing to train on: {self.test_fraction} and "
@@ -424,15 +426,17 @@ class VolumeBuilder(Builder):
         try:
             codes = [[int(code) for code in codes.split("|")] for codes in self.mask_codes]
         except ValueError:
-            raise ValueError(f"mask_codes must be whole numbers, as 0,1,4|3, received {self.mask_codes}.") from None
+            raise ValueError(
+                f"Expected mask_codes to be whole numbers like 0,1,4|3, received {self.mask_codes}."
+            ) from None
         ids = {code: index for index, group in enumerate(codes) for code in group}
         if len(codes) != len(self.mask_labels) or len(ids) != sum(map(len, codes)):
             raise ValueError(
-                "mask_labels and mask_codes must name the same number of things, and each code once, received "
+                "Expected mask_labels and mask_codes to name the same number of things, and each code once, received "
                 f"{self.mask_labels} and {self.mask_codes}."
             )
         if ids and not (0 <= min(ids) and max(ids) < 2**16 and len(codes) < 255):
-            raise ValueError(f"mask_codes must be 0 to 65535, received {self.mask_codes}.")
+            raise ValueError(f"Expected mask_codes to be 0 to 65535, received {self.mask_codes}.")
         return ids
 
 
@@ -474,7 +478,7 @@ def fold_split(
     """
     order = np.random.default_rng(seed).permutation(sorted(set(subjects))).tolist()
     if not 0 <= fold < num_folds:
-        raise ValueError(f"fold must be 0 to {num_folds - 1}, received {fold}.")
+        raise ValueError(f"Expected fold to be 0 to {num_folds - 1}, received {fold}.")
     if len(order) < num_folds:
         raise ValueError(f"{len(order)} subjects cannot be cut into {num_folds} folds.")
     edges = np.linspace(0, len(order), num_folds + 1).astype(int)
@@ -581,7 +585,7 @@ def _parsed_size(text: str) -> tuple[int, int] | None:
     except ValueError:
         numbers = []
     if len(numbers) not in (1, 2) or not all(1 <= number <= 4096 for number in numbers):
-        raise ValueError(f"size must be as 240x240 or 240 (height x width), received {text!r}.")
+        raise ValueError(f"Expected size like 240x240 or 240 (height x width), received {text!r}.")
     return numbers[0], numbers[-1]
 
 
@@ -594,5 +598,5 @@ def _parsed_range(texts: tuple[str, ...]) -> tuple[int, int] | None:
     except ValueError:
         first, last = 0, -1
     if not 0 <= first <= last:
-        raise ValueError(f"slice_range must be as 50,104 (first and last), received {texts}.")
+        raise ValueError(f"Expected slice_range like 50,104 (first and last), received {texts}.")
     return first, last

@@ -32,7 +32,7 @@ def read_dicom_series(files: Iterable[str | pathlib.Path], *, same_series: bool 
     """
     slices = [_dicom_slice(pathlib.Path(file)) for file in sorted(map(str, files))]
     if not slices:
-        raise ValueError("A DICOM series needs at least one file, received none.")
+        raise ValueError("Expected at least one file of a DICOM series, received none.")
     first = slices[0]
     for other in slices[1:]:
         if same_series and other.series != first.series:

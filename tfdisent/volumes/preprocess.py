@@ -37,7 +37,7 @@ def resample(volume: Volume, spacing: Sequence[float], *, labels: bool = False, 
         ValueError: spacing that is negative or not finite.
     """
     if len(spacing) != 3 or not all(0 <= step < math.inf for step in spacing):
-        raise ValueError(f"spacing must be three numbers of millimetres, 0 or more, received {tuple(spacing)}.")
+        raise ValueError(f"Expected spacing to be three numbers of millimetres, 0 or more, received {tuple(spacing)}.")
     array, affine = volume.array, volume.affine.copy()
     # Axes of the array with their columns of the affine: the slices are the array's first axis.
     for axis, column, old, new in zip((1, 2, 0), (1, 0, 2), volume.spacing, spacing, strict=True):
@@ -125,7 +125,7 @@ def foreground(array: np.ndarray, method: str = "nonzero") -> np.ndarray:
         return array != 0
     if method == "otsu":
         return array > _otsu_threshold(array)
-    raise ValueError(f"foreground must be 'nonzero' or 'otsu', received {method!r}.")
+    raise ValueError(f"Expected foreground to be 'nonzero' or 'otsu', received {method!r}.")
 
 
 def _otsu_threshold(array: np.ndarray) -> float:
@@ -301,7 +301,7 @@ def tissue_segmentation_approximation(volume: Volume, mask: np.ndarray, *, contr
     from sklearn.cluster import KMeans
 
     if contrast not in ("T1", "T2"):
-        raise ValueError(f"contrast must be 'T1' or 'T2', received {contrast!r}.")
+        raise ValueError(f"Expected contrast to be 'T1' or 'T2', received {contrast!r}.")
     mask = mask.astype(bool)
     values = volume.array[mask].astype(np.float64)
     if values.size == 0 or len(np.unique(values)) < 3:

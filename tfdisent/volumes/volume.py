@@ -155,7 +155,7 @@ def in_smallest_type(path: pathlib.Path, array: np.ndarray, slope: float, interc
 
 def finite(path: pathlib.Path, array: np.ndarray, nan: str) -> np.ndarray:
     if nan not in ("fail", "zero"):
-        raise ValueError(f"nan must be 'fail' or 'zero', received {nan!r}.")
+        raise ValueError(f"Expected nan to be 'fail' or 'zero', received {nan!r}.")
     # A sum is finite only if all its terms are; the reverse holds unless it overflows.
     if array.dtype.kind != "f" or math.isfinite(array.sum(dtype=np.float64)):
         return array
