@@ -312,6 +312,11 @@ def test_targets_and_outputs_both_name_results(tmp_path):
     assert t1.std() > 0.1 and t2.max() == 0.5  # 0 of the model's range
 
 
+def test_a_target_may_be_given_as_text_and_targets_as_any_sequence():
+    assert Options(target="T2").target == Options(target=["T2"]).target == ("T2",)
+    assert Options(target=["T1", "T2"]) == Options(target=("T1", "T2"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -10,78 +10,16 @@
 results their values, `results` writes them. A SavedModel is a program: apply only those whose origin you trust.
 """
 
-import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
-from tfdisent.intensity import NORMALIZATIONS
+from tfdisent.apply.options import Options
 from tfdisent.messages import say
 
+__all__ = ["Options", "apply"]
+
 # NumPy and TensorFlow are imported where they are used, so that --help is quick.
-
-
-def _option(default: Any, text: str, **more: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text, **more})
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How volumes are chosen, read, translated and written, and what a card lacks; each field is a flag of the command.
-
-    Each field's metadata holds its `help`, and where there are any its `choices`, its `minimum`, or `commas` for names
-    that are given as one text.
-    """
-
-    target: tuple[str, ...] = _option((), "Modality to translate to; may be repeated; 'all' is all that it knows.")
-    pattern: str = _option("*", "Names of the volumes in a folder, as 'T1*' or '*_t1.nii'.")
-    planes: str | None = _option(
-        None,
-        "Axial slices, or slices of three planes, fused; by default what the model was trained on.",
-        choices=("axial", "all"),
-    )
-    fusion: str = _option(
-        "mean",
-        "How planes are fused: the mean, weighted by resolution, reduces errors most; the median follows two planes "
-        "where the third fails.",
-        choices=("mean", "median"),
-    )
-    mask: str | os.PathLike | None = _option(None, "Brain mask of the volume, or a folder of masks named as the cases.")
-    background: str = _option(
-        "keep",
-        "What is background in the input stays 0, or gets what the model makes of it.",
-        choices=("keep", "translate"),
-    )
-    like: str | os.PathLike | None = _option(None, "Volume whose range of values the resulting images get.")
-    like_mask: str | os.PathLike | None = _option(None, "Brain mask of that volume.")
-    overwrite: bool = _option(False, "Replace results that exist already.")
-    on_error: str = _option("fail", "Stop at a volume that cannot be used, or leave it out.", choices=("fail", "skip"))
-    nan: str = _option("fail", "Voxels that are not finite: an error, or set to 0.", choices=("fail", "zero"))
-    max_oblique: float = _option(20.0, "Largest angle in degrees between a volume's axes and the body's.")
-    batch_size: int = _option(16, "Slices at a time.", minimum=1)
-    modalities: tuple[str, ...] = _option(
-        (), "Names of the targets, in the order of training, if the card lacks them.", commas=True
-    )
-    normalize: str | None = _option(None, "Normalisation in training, if the card lacks it.", choices=NORMALIZATIONS)
-    foreground: str | None = _option(
-        None,
-        "Where a volume has anatomy, if the card lacks it: where it is not 0, or above a threshold.",
-        choices=("nonzero", "otsu"),
-    )
-    pixel_spacing: float | None = _option(
-        None,
-        "Millimetres of the model's pixels, if the card lacks it; 0: slices are scaled to fit.",
-        minimum=0,
-    )
-
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value, choices, minimum = getattr(self, field.name), *map(field.metadata.get, ("choices", "minimum"))
-            if choices and value not in (field.default, *choices):
-                raise ValueError(f"Expected {field.name} to be one of {', '.join(choices)}; received {value!r}.")
-            if minimum is not None and value is not None and value < minimum:
-                raise ValueError(f"Expected {field.name} >= {minimum}, received {value}.")
 
 
 def apply(

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfdisent.apply import Options
 from tfdisent.apply.cases import Case, check_case, read_case
 from tfdisent.apply.intensities import Scale, Stack, beyond, finished, labelled, normalized, stacked
 from tfdisent.apply.model import SliceModel
+from tfdisent.apply.options import Options
 from tfdisent.files import write_json
 from tfdisent.volumes import Volume, write_nifti
 from tfdisent.volumes.planes import PLANES, through_planes

@@ -71,7 +71,6 @@ def execute(given: Any, others: Sequence[str]) -> None:
         if not given[name].value:
             raise ValueError(f"Give --{name}: {text}")
     options = {field.name: given[field.name].value for field in dataclasses.fields(Options)}
-    options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     apply(given.model, sources(given.input), given.output, Options(**options))
 
 
