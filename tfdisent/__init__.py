@@ -1,13 +1,19 @@
 """Published disentanglement systems for medical images, in Keras 3.
 
-    from tfdisent import DRAI, DRAIConfig, data
+    import tfdisent
+    from tfdisent import DRAI, DRAIConfig
 
-Systems and modules are imported when they are first asked for: `import tfdisent` costs nothing, and
-what needs TensorFlow (`data`, `export`) is in nobody's way on another backend.
+    model = DRAI(DRAIConfig(image_size=32))
+    tfdisent.export.export(model, "saved_models/drai", card={"title": "DRAI"})
+
+Systems and modules are imported when they are first asked for: `import tfdisent` costs nothing, and what
+needs TensorFlow (`data`, `export`) is in nobody's way on another backend. What Keras saved of them,
+`keras.models.load_model` loads after `import tfdisent`.
 """
 
 import importlib
 
+from tfdisent import _registration
 from tfdisent._version import __version__
 
 # name on the command line -> module, class, class of its configuration
@@ -16,7 +22,20 @@ SYSTEMS = {
     "unified": ("tfdisent.systems.unified", "Unified", "UnifiedConfig"),
 }
 
-_MODULES = ("data", "layers", "losses", "metrics", "phantoms", "training")
+_MODULES = (
+    "apply",
+    "data",
+    "datasets",
+    "experiment",
+    "export",
+    "layers",
+    "losses",
+    "metrics",
+    "papers",
+    "phantoms",
+    "training",
+    "volumes",
+)
 _HOMES = {name: module for module, *names in SYSTEMS.values() for name in names}
 
 __all__ = ["SYSTEMS", "__version__", *_HOMES, *_MODULES]
@@ -32,3 +51,6 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+_registration.register()

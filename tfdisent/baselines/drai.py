@@ -37,6 +37,7 @@ Decided here, where the paper is silent:
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -69,22 +70,34 @@ class StyleModel(ContentStyleModel):
 
     codes = ("style",)
 
-    def call(self, image, condition, training=False):
-        """Reconstruction of images from their style and condition, (B, H, W, C) in [-1, 1]."""
-        return self.hybrid(image, condition)
+    def call(self, inputs, condition=None, training=False):
+        """Reconstruction of images from their style and condition, (B, H, W, C) in [-1, 1].
+
+        Args:
+            inputs: images (B, H, W, C) in [-1, 1]; or a batch {"image": ..., "condition": ...}.
+            condition: (B, num_conditions), unless it is in the batch.
+        """
+        if isinstance(inputs, Mapping):
+            inputs, condition = inputs["image"], inputs.get("condition", condition)
+        if condition is None:
+            raise ValueError(
+                f"Expected images and conditions, since {type(self).__name__} infers style alone, received images; "
+                'call it on {"image": images, "condition": conditions}.'
+            )
+        return self.hybrid(inputs, condition)
 
     def encode(self, image) -> dict:
         """{"style": (B, style_dim)}, the posterior mean, of images (B, H, W, C) in [-1, 1]."""
-        style, _ = self.style_encoder(self._checked_image(image), training=False)
+        style, _ = self.style_encoder(self.checked("image", image), training=False)
         return {"style": style}
 
     def content_of(self, condition, noise=None):
         """The conditions (B, num_conditions) themselves; there is nothing to draw."""
-        return self._checked_condition(condition)
+        return self.checked("condition", condition)
 
     def generate(self, condition, style=None, seed: int | None = None):
         """Images (B, H, W, C) of conditions (B, num_conditions), with style (B, style_dim) given or from N(0, I)."""
-        condition = self._checked_condition(condition)
+        condition = self.checked("condition", condition)
         if style is None:
             shape = (ops.shape(condition)[0], self.config.style_dim)
             style = keras.random.normal(shape, seed=keras.random.SeedGenerator(seed))

@@ -47,6 +47,7 @@ anatomy. `translate` must be told the source (`needs_source`).
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import keras
@@ -64,10 +65,11 @@ from tfdisent.networks import (
     unet_encoder,
     with_code,
 )
-from tfdisent.systems.modalities import modality_indices
+from tfdisent.systems.modalities import is_code, modality_indices
+from tfdisent.systems.slices import SliceSystem
 from tfdisent.systems.unified import QUICK_BACKBONE, SMALL_BACKBONE, BackboneConfig, Unified
-from tfdisent.training.adversarial import Phase, input_gradient
-from tfdisent.training.system import System, presets
+from tfdisent.training.adversarial import Phase, has_values, input_gradient
+from tfdisent.training.system import presets
 
 BACKGROUND = -1.0
 # TC-MGAN's: fraction of all steps after which the learning rate is so many times the first one.
@@ -168,7 +170,7 @@ class TCMGANConfig(TranslatorConfig):
         return tuple(name for name in self.modalities if name != self.source)
 
 
-class Translator(System):
+class Translator(SliceSystem):
     """A model that must be told in which modality its images are.
 
     `fit` takes batches {"image": (B, H, W, M) in [-1, 1], "available": (B, M) of 0 and 1, by default 1}.
@@ -194,6 +196,7 @@ class Pix2Pix(Translator):
     """A conditional GAN for each ordered pair of modalities, trained together."""
 
     config_class = Pix2PixConfig
+    call_inputs = ("image", "target", "source")
 
     def __init__(self, config: Pix2PixConfig | None = None, seed: int = 0, **kwargs):
         super().__init__(config, seed, **kwargs)
@@ -260,6 +263,15 @@ class Pix2Pix(Translator):
 
     # --- verbs ---
 
+    def call(self, inputs, training=False):
+        """As of other systems of slices, but not where a function is traced, as by a compiled `predict`."""
+        if isinstance(inputs, Mapping) and not all(map(has_values, inputs.values())):
+            raise ValueError(
+                "Expected tensors with values, since Pix2Pix chooses among networks, one for each pair of modalities, "
+                "received those of a compiled function; call `translate`, or compile with run_eagerly=True."
+            )
+        return super().call(inputs)
+
     @property
     def pairs(self) -> list[tuple[int, int]]:
         """(source, target) that `translate` knows, as indices."""
@@ -279,7 +291,7 @@ class Pix2Pix(Translator):
         Raises:
             ValueError: for a pair that is not among the config's.
         """
-        image = self.config.checked_slices(image)
+        image = self.checked_slices(image)
         size = image.shape[0]
         sources = modality_indices(source, self.config.modalities, size, "source")
         targets = modality_indices(target, self.config.modalities, size, "target")
@@ -304,7 +316,7 @@ class Pix2Pix(Translator):
         image = (None, *self.config.image_shape)
 
         def of(network):
-            return lambda image: {"image": network(self.config.checked_slices(image), training=False)}
+            return lambda image: {"image": network(self.checked_slices(image), training=False)}
 
         return {
             re.sub(r"\W+", "_", pair): (of(network), {"image": image})
@@ -483,7 +495,9 @@ class TCMGAN(Translator):
         Raises:
             ValueError: for another source, or the source as a target.
         """
-        c, image = self.config, self.config.checked_slices(image)
+        c, image = self.config, self.checked_slices(image)
+        if is_code(target) and not has_values(target):
+            return self._translate(image, target)  # traced, as by `predict`: there are no values to check
         size = image.shape[0]
         sources = modality_indices(c.source if source is None else source, self.config.modalities, size, "source")
         for name in {c.modalities[index] for index in sources} - {c.source}:
@@ -502,7 +516,7 @@ class TCMGAN(Translator):
         """What is exported: `translate`, with targets as codes (B, M), in which the source's column is ignored."""
 
         def translate(image, target):
-            return {"image": self._translate(self.config.checked_slices(image), target)}
+            return {"image": self._translate(self.checked_slices(image), target)}
 
         shapes = {
             "image": (None, *self.config.image_shape),

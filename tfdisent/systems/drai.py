@@ -38,7 +38,7 @@ itself, so that the generator cannot win through E_phi.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -197,6 +197,11 @@ class ContentStyleModel(System):
 
     # --- training: what all of them share ---
 
+    def batch_shapes(self) -> dict[str, tuple]:
+        """Images and their conditions: what a batch holds, and x and y of `fit(x, y)`."""
+        c = self.config
+        return {"image": (c.image_size, c.image_size, c.channels), "condition": (c.num_conditions,)}
+
     def networks(self, names: Sequence[str]) -> list[keras.Model]:
         """Those of the named networks that this model has."""
         return [getattr(self, name) for name in names if hasattr(self, name)]
@@ -254,9 +259,13 @@ class ContentStyleModel(System):
 
     # --- verbs ---
 
-    def call(self, image, training=False):
-        """Reconstruction of an image from its own posterior means, (B, H, W, C) in [-1, 1]."""
-        codes = self.encode(image)
+    def call(self, inputs, training=False):
+        """Reconstruction of images from their own posterior means, (B, H, W, C) in [-1, 1].
+
+        Args:
+            inputs: images (B, H, W, C) in [-1, 1], or a batch with them as "image".
+        """
+        codes = self.encode(inputs["image"] if isinstance(inputs, Mapping) else inputs)
         return self.decode(codes["content"], codes["style"])
 
     def encode(self, image) -> dict:
@@ -268,14 +277,14 @@ class ContentStyleModel(System):
         Returns:
             {"content": (B, content_dim), "style": (B, style_dim)}, the posterior means.
         """
-        image = self._checked_image(image)
+        image = self.checked("image", image)
         style, _ = self.style_encoder(image, training=False)
         content, _ = self.content_encoder(image, training=False)
         return {"content": content, "style": style}
 
     def content_of(self, condition, noise=None):
         """Content (B, content_dim) of conditions (B, num_conditions): the mean of q(c|t), or a sample by noise."""
-        mean, log_variance = self.condition_encoder(self._checked_condition(condition), training=False)
+        mean, log_variance = self.condition_encoder(self.checked("condition", condition), training=False)
         return mean if noise is None else sample(mean, log_variance, ops.cast(noise, "float32"))
 
     def decode(self, content, style):
@@ -294,7 +303,7 @@ class ContentStyleModel(System):
         Returns:
             (B, H, W, C) in [-1, 1].
         """
-        condition = self._checked_condition(condition)
+        condition = self.checked("condition", condition)
         size = ops.shape(condition)[0]
         if style is None or content_noise is None:
             generator = keras.random.SeedGenerator(seed)  # not where both are given, as in an export
@@ -317,9 +326,9 @@ class ContentStyleModel(System):
         """
         if (content_image is None) == (condition is None):
             raise ValueError("Expected exactly one of content_image and condition as the source of content.")
-        style, _ = self.style_encoder(self._checked_image(style_image), training=False)
+        style, _ = self.style_encoder(self.checked("image", style_image), training=False)
         if condition is None:
-            content, _ = self.content_encoder(self._checked_image(content_image), training=False)
+            content, _ = self.content_encoder(self.checked("image", content_image), training=False)
         else:
             content = self.content_of(condition)
         return self.decode(content, style)
@@ -388,21 +397,6 @@ class ContentStyleModel(System):
             "encode": (self.encode, {"image": image}),
             "hybrid": (hybrid, {"content_image": image, "style_image": image}),
         }
-
-    def _checked_image(self, image):
-        c = self.config
-        expected = (c.image_size, c.image_size, c.channels)
-        if tuple(image.shape[1:]) != expected:
-            raise ValueError(
-                f"Expected images of shape (B, {', '.join(map(str, expected))}), received {tuple(image.shape)}."
-            )
-        return ops.cast(image, "float32")
-
-    def _checked_condition(self, condition):
-        expected = self.config.num_conditions
-        if len(condition.shape) != 2 or condition.shape[1] != expected:
-            raise ValueError(f"Expected conditions of shape (B, {expected}), received {tuple(condition.shape)}.")
-        return ops.cast(condition, "float32")
 
 
 class DRAI(ContentStyleModel):

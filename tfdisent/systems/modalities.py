@@ -75,15 +75,6 @@ class ConfigOfSlices(TrainingConfig):
                 f"{', '.join(self.modalities)}; received {tuple(image.shape)}."
             )
 
-    def checked_slices(self, image):
-        """The slices (B, H, W, 1) as float32; a ValueError on another shape."""
-        expected = self.image_shape
-        if tuple(image.shape[1:]) != expected:
-            raise ValueError(
-                f"Expected images of shape (B, {', '.join(map(str, expected))}), received {tuple(image.shape)}."
-            )
-        return ops.cast(image, "float32")
-
 
 def is_code(modality) -> bool:
     """Whether modalities are given as codes (B, M), and not by name or index."""

@@ -79,8 +79,9 @@ from tfdisent.systems.modalities import (
     is_code,
     modality_indices,
 )
+from tfdisent.systems.slices import SliceSystem
 from tfdisent.training.adversarial import Phase
-from tfdisent.training.system import System, presets
+from tfdisent.training.system import presets
 
 ADVERSARIAL_LOSSES = {"cross_entropy": binary_cross_entropy, "least_squares": least_squares}
 
@@ -190,7 +191,7 @@ class UnifiedConfig(BackboneConfig):
         return self.adversarial_weight > 0 or self.modality_weight > 0
 
 
-class Unified(System):
+class Unified(SliceSystem):
     """The system: its networks, what they are trained for, and the verbs.
 
     `fit` takes batches {"image": (B, H, W, M) in [-1, 1], "available": (B, M) of 0 and 1, by default 1}; other keys are
@@ -203,7 +204,6 @@ class Unified(System):
     """
 
     config_class = UnifiedConfig
-    needs_source = False  # `translate` does not ask which modality an image is in
 
     def __init__(self, config: UnifiedConfig | None = None, seed: int = 0, **kwargs):
         super().__init__(config, seed, **kwargs)
@@ -348,7 +348,7 @@ class Unified(System):
             {"level_1": (B, H / 2, W / 2, filters), ...}, from the finest to the bottleneck; without skips it
             is {"level_1": (B, H / 4, W / 4, 4 * filters)}.
         """
-        return self.encoder(self.config.checked_slices(image), training=False)
+        return self.encoder(self.checked_slices(image), training=False)
 
     def decode(self, anatomy: dict, target):
         """Slices (B, H, W, 1) in [-1, 1] from the anatomy that `encode` gives, and a target as in `translate`."""

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
-# Images are in [-1, 1], and augmentation or noise may carry them a little beyond; further out they were not scaled.
-LARGEST_INTENSITY = 2.0
+# Images are in [-1, 1]; noise may carry some pixels beyond, but so far out they have another scale.
+LARGEST_INTENSITY = 5.0
 
 
 def as_batch(data: Any, names: Sequence[str]) -> dict:

@@ -5,8 +5,11 @@ from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Self
 
 import keras
+import numpy as np
+from keras import ops
 
-from tfdisent.training.adversarial import AdversarialModel, ReplicaSeedGenerator, num_replicas
+from tfdisent.training import inputs
+from tfdisent.training.adversarial import AdversarialModel, ReplicaSeedGenerator, has_values, num_replicas
 
 
 def presets(quick: dict[str, Any], small: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -119,34 +122,62 @@ class System(AdversarialModel):
 
     config_class: type[TrainingConfig]
 
+    def __init_subclass__(cls, **kwargs):
+        """Registers the class with Keras, as "tfdisent>DRAI", so that `keras.models.load_model` finds it."""
+        super().__init_subclass__(**kwargs)
+        keras.saving.register_keras_serializable(cls.__module__.partition(".")[0])(cls)
+
     def __init__(self, config: TrainingConfig | None = None, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.config = config or self.config_class()
+        self.seed = seed
         self.seed_generator = ReplicaSeedGenerator(seed)
 
     def get_config(self) -> dict:
-        """The config's fields."""
-        return {"config": dataclasses.asdict(self.config)}
+        """The config's fields, as plain values, and the seed."""
+        fields = dataclasses.asdict(self.config).items()
+        config = {name: list(value) if isinstance(value, tuple) else value for name, value in fields}
+        return {"config": config, "seed": self.seed, "name": self.name}
 
     @classmethod
     def from_config(cls, config: dict) -> "System":
         """A model from `get_config`."""
-        return cls(cls.config_class(**config["config"]))
+        settings = dict(config)
+        return cls(cls.config_class(**settings.pop("config")), **settings)
 
-    def compile(self, optimizers: dict | None = None, **kwargs) -> None:
-        """Configures training; by default with an Adam for each player. Other arguments are those of the engine."""
-        if optimizers is None:
+    def compile(self, optimizers=None, *, optimizer=None, **kwargs) -> None:
+        """Configures training; by default with `default_optimizer` of each player. For the rest see the engine."""
+        if optimizers is None and optimizer is None:
             players = sorted({phase.optimizer for phase in self.phases()})
-            optimizers = {player: self._adam(player) for player in players}
-        super().compile(optimizers, **kwargs)
+            optimizers = {player: self.default_optimizer(player) for player in players}
+        super().compile(optimizers, optimizer=optimizer, **kwargs)
 
     def learning_rate(self, player: str):
         """A player's learning rate: a number, or a schedule."""
         return self.config.learning_rate
 
-    def _adam(self, player):
+    def default_optimizer(self, player: str) -> keras.optimizers.Optimizer:
+        """A player's optimizer where `compile` is given none: Adam with the config's settings."""
         c = self.config
         # Each device bounds its share of the gradient, so that their sum keeps to the bound.
         bound = c.clip_norm and c.clip_norm / num_replicas()
         rate = self.learning_rate(player)
         return keras.optimizers.Adam(rate, c.beta_1, c.beta_2, global_clipnorm=bound, name=player)
+
+    def checked(self, name: str, values, shape: tuple | None = None):
+        """What a verb was given, as float32, its shape checked, and, unless a function is traced, NaN and range too.
+
+        Args:
+            name: what it is, as in `batch_shapes`.
+            values: array or tensor.
+            shape: of one example, by default that of a batch.
+
+        Raises:
+            ValueError: what was expected, what was received, and how to get it right.
+        """
+        shape = self.batch_shapes()[name] if shape is None else shape
+        inputs.check_shape(name, values, shape)
+        if has_values(values):
+            array = values if isinstance(values, np.ndarray) else ops.convert_to_numpy(ops.stop_gradient(values))
+            inputs.check_values({name: array}, {name: shape})
+        return ops.cast(values, "float32")
