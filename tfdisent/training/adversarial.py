@@ -60,9 +60,10 @@ class AdversarialModel(keras.Model):
     `trainable=False`, which would turn batch normalisation to inference mode.
 
     `fit`, `train_on_batch`, `evaluate` and Keras's callbacks work as in `keras.Model`; the logs are the terms that the
-    phases name, and the losses are the model's own. `evaluate` (and `fit` with `validation_data`) computes the same
-    terms as training without moving a weight, a batch statistic or a seed. `evaluate` and `predict` use the averaged
-    weights where the model keeps some, as an export does; a call of the model and its verbs do so inside `averaged()`.
+    phases name (a callback that watches one must be told `mode="min"`), and the losses are the model's own. `evaluate`
+    (and `fit` with `validation_data`) computes the same terms as training without moving a weight, a batch statistic or
+    a seed. `evaluate` and `predict` use the averaged weights where the model keeps some, as an export does; a call of
+    the model and its verbs do so inside `averaged()`.
     """
 
     optional_inputs: Sequence[str] = ()  # keys of `batch_shapes` that a batch may leave out
