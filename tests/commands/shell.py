@@ -40,6 +40,11 @@ def start(work_dir, module, *arguments):
 
 def finish(process, status=0):
     """What a process printed: (standard output, errors), once it has ended with this status."""
-    out, err = process.communicate(timeout=280)
+    try:
+        out, err = process.communicate(timeout=280)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
     assert process.returncode == status, out + err
     return out, err

@@ -255,6 +255,22 @@ def test_a_trained_run_opens_with_its_settings_and_is_measured_on_other_data(who
     files.write_text(work_dir / "r/metrics.json", before.decode())
 
 
+def test_a_run_and_its_export_are_described(whole):
+    work_dir, _ = whole
+    out, _ = call(work_dir, "info", "r", "saved_models/drai-skin_phantom")
+    for words in (
+        "drai of system drai, preset quick",
+        "skin_phantom (num_train=48, num_test=30)",
+        "12 of 12",
+        "step 12, saved_models/drai-skin_phantom/1",
+        "model saved_models/drai-skin_phantom/1",
+        "DRAI on skin_phantom",
+    ):
+        assert words in out
+    metrics = json.loads((work_dir / "r/metrics.json").read_text())
+    assert all(f"  {name} " in out for name in metrics)
+
+
 def test_a_folder_that_is_no_run_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"folder of a run, received .*config.json is missing"):
         open_run(str(tmp_path))

@@ -9,6 +9,7 @@ import pytest
 
 from tests.commands.shell import call, finish, start
 from tests.datasets import raw_volumes
+from tfdisent.experiment import open_run, prepare
 from tfdisent.phantoms import brain
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
@@ -41,6 +42,14 @@ def test_a_run_measures_reports_and_exports(trained):
     assert card["config"]["normalize"] == "volume"
     # The phantom's field of view is 208 mm.
     assert card["data"]["pixel_spacing"] == [6.5, 6.5] and card["data"]["planes"] == ["axial"]
+
+
+def test_a_trained_run_opens_as_its_command_would_make_it(trained):
+    run = open_run(str(trained / "r"), data_dir=str(trained / "data"))
+    assert run.config.modalities == ("T1", "T1ce", "T2", "FLAIR")
+    changes = {"image_size": 32, "filters": 2, "discriminator_filters": 2, "batch_size": 4}
+    assert (run.settings.changes, run.settings.steps) == (changes, 3)
+    assert prepare(run.settings).state == run.state
 
 
 def test_the_export_translates_a_volume_onto_its_own_grid(trained):

@@ -1,4 +1,4 @@
-"""The console script: tfdisent VERB [--flag=value ...]; each verb has its own --help."""
+"""Disentanglement systems for medical images: tfdisent VERB [--flag=value ...]; each verb has its own --help."""
 
 import importlib
 import sys

@@ -6,6 +6,9 @@ evaluates. Settings are values of the model's config: a preset, and --set=field=
 
 Systems: drai, unified.
 
+Presets: quick shows the effect in minutes on two CPU cores; small does so with larger images, in about half an hour;
+paper is the setting of the paper, which needs a GPU.
+
 Examples:
 
   tfdisent train drai --dataset=skin_phantom

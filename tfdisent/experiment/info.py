@@ -9,7 +9,7 @@ from typing import Any
 from tfdisent import datasets
 from tfdisent.experiment import catalogue, folder
 
-WIDTH = 20  # of the names before their values
+WIDTH = 16  # of the names before their values, at least
 
 
 def describe(what: str) -> str:
@@ -102,18 +102,15 @@ def describe_data_set(name: str) -> str:
 
 
 def _lines(values: Mapping[str, Any]) -> list[str]:
-    return [_line(name, value) for name, value in values.items()]
+    width = max(map(len, values), default=0)
+    return [_line(name, value, width) for name, value in values.items()]
 
 
 def _metric_lines(metrics: Mapping[str, Mapping]) -> list[str]:
     values = {name: entry.get("value") for name, entry in metrics.items()}
-    width = max(map(len, values), default=0)
-    return [
-        f"  {name:<{width}}  {'not computed' if value is None else format(value, '.4g')}"
-        for name, value in values.items()
-    ]
+    return _lines({name: "not computed" if value is None else f"{value:.4g}" for name, value in values.items()})
 
 
-def _line(name: str, value: Any) -> str:
+def _line(name: str, value: Any, width: int = WIDTH) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return f"  {name:<{WIDTH}}{text}"
+    return f"  {name:<{width}}  {text}"

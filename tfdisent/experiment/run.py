@@ -1,9 +1,11 @@
-"""A run, step by step: prepare, fit, evaluate, export. Each can be called alone, and continues what is there.
+"""A run, step by step, each of which can be called alone and continues what is there:
 
-run = prepare(Settings(system="drai", dataset="skin_phantom", preset="quick"))
-fit(run)
-evaluate(run)
-export(run)
+    run = prepare(Settings(system="drai", dataset="skin_phantom", preset="quick"))
+    fit(run)
+    evaluate(run)
+    export(run)
+
+`train` takes all of them; `open_run` opens a trained run again.
 """
 
 import contextlib
@@ -112,12 +114,15 @@ def open_run(run_dir: str, **others: Any) -> Run:
     results = checkpoints = settings.folder
     config = settings.method.model.config_class(**record["config"])
     data_folder, manifest = prepared_data(settings)
-    for name, value in config.data_fields(manifest).items():
+    decided = config.data_fields(manifest)
+    for name, value in decided.items():
         if getattr(config, name) != value:
             raise ValueError(
                 f"Expected data with {name} {getattr(config, name)}, as {run_dir} was trained on; {settings.dataset} "
                 f"has {value}."
             )
+    changes = {name: value for name, value in settings.changes.items() if name not in decided}
+    settings = dataclasses.replace(settings, changes=changes)
     if settings.dataset != record["dataset"]:
         results /= f"on-{settings.dataset}"
     run = _run_of(settings, config, data_folder, manifest, results, checkpoints)

@@ -109,7 +109,7 @@ class Settings:
         """The model's config: that of the preset, with what makes it this method, the changes, and `fields`."""
         values = {**self.method.changes, **self.changes}
         values |= {name: getattr(self, name) for name in ("batch_size", "steps") if getattr(self, name)}
-        return self.method.model.config_class.preset(self.preset, **values, **fields)
+        return self.method.model.config_class.preset(self.preset, **{**values, **fields})
 
     @property
     def preparation(self) -> dict[str, Any]:

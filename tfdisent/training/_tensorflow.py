@@ -1,5 +1,7 @@
 """What the adversarial engine needs of TensorFlow."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -67,5 +69,10 @@ def device_names() -> list[str]:
 
 
 def mirrored_scope(devices: list[str]):
-    """The scope of a `MirroredStrategy` over the devices."""
-    return tf.distribute.MirroredStrategy(devices).scope()
+    """The scope of a `MirroredStrategy` over the devices; of the same one at each call, so that it can be resumed."""
+    return _mirrored_strategy(tuple(devices)).scope()
+
+
+@functools.cache
+def _mirrored_strategy(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    return tf.distribute.MirroredStrategy(list(devices))
