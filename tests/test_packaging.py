@@ -1,6 +1,7 @@
 """The wheel: what is in it, and what it asks for."""
 
 import email
+import importlib
 import importlib.metadata
 import pathlib
 import re
@@ -48,6 +49,12 @@ def test_the_wheel_has_the_version_and_licence_of_the_tree(wheel, metadata):
     assert metadata["Name"] == "tfdisent"
     assert metadata["Version"] == tfdisent.__version__
     assert any(name.endswith("LICENSE") for name in wheel.namelist())
+
+
+def test_the_wheel_brings_the_console_script(wheel):
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt")]
+    module, function = re.search(r"^tfdisent *= *([\w.]+):(\w+)$", wheel.read(name).decode(), re.MULTILINE).groups()
+    assert callable(getattr(importlib.import_module(module), function))
 
 
 def test_every_package_that_the_code_imports_is_asked_for(metadata):

@@ -101,7 +101,7 @@ def read_settings(run_dir: str | os.PathLike, **others: Any) -> Settings:
     }
     settings = Settings(**{**recorded, **others})
     preset = _plain(dataclasses.asdict(settings.config()))
-    changes = {name: value for name, value in record["config"].items() if preset[name] != value}
+    changes = {name: value for name, value in record["config"].items() if preset.get(name) != value}
     return dataclasses.replace(settings, steps=changes.pop("steps", None), changes=changes)
 
 
