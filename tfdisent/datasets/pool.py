@@ -132,4 +132,4 @@ def _why_a_worker_died() -> str:
             f'{script} has no `if __name__ == "__main__":`, so that each worker process runs it from the start, and '
             "died. Put what the script does under that line, or use workers=1."
         )
-    return "A worker process died, probably by lack of memory. Use fewer workers; the same command resumes."
+    return "A worker process died, probably by lack of memory. Use fewer workers."

@@ -98,7 +98,8 @@ def prepare(
         shutil.rmtree(folder / ".partial")
     except OSError as error:
         raise OSError(
-            f"Preparation of {folder} stopped: {error}. What is whole is kept, and the same command resumes from there."
+            f"Preparation of {folder} stopped: {str(error).rstrip('.')}. What is whole is kept, and the same command "
+            "resumes from there."
         ) from error
     if manifest.skipped:
         print(f"{len(manifest.skipped)} skipped, listed in {folder / 'manifest.json'}", file=sys.stderr)
