@@ -350,7 +350,7 @@ class TCMGAN(Translator):
     # --- training ---
 
     def learning_rate(self, player: str):
-        """Falls in steps, at fractions of the whole training."""
+        """The rate of either player, which falls in steps, at fractions of the whole training."""
         rate, steps = self.config.learning_rate, self.config.steps
         return keras.optimizers.schedules.PiecewiseConstantDecay(
             [round(fraction * steps) for fraction in DECAY],
@@ -358,7 +358,7 @@ class TCMGAN(Translator):
         )
 
     def phases(self) -> list[Phase]:
-        """Discriminator, then generator and segmentor, unless nobody listens to the latter."""
+        """Discriminator, then generator and segmentor, if the segmentor has a part in the loss."""
         generators = [self.generator]
         if self.config.segmentation_weight:
             generators.append(self.segmentor)
@@ -421,7 +421,7 @@ class TCMGAN(Translator):
         return ops.cast(mask > 0, "float32")
 
     def discriminator_loss(self, batch: dict, carried: dict):
-        """Real over generated slices, steep between them, and the modality of real ones."""
+        """Scores real slices above generated ones, with a gradient of norm 1 between them, and names the modality."""
         c = self.config
         x, y, code, weight = (batch[name] for name in ("source", "target", "code", "weight"))
         generated = ops.stop_gradient(self.generator({"image": x, "code": code}, training=True))
@@ -550,7 +550,7 @@ def summed(scores):
 
 
 def mean(values: list):
-    """Of scalars."""
+    """The mean of scalars."""
     return sum(values) / len(values)
 
 

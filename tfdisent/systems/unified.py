@@ -7,7 +7,7 @@ anatomy in the modality asked for. There is no public code; the networks are tho
 
 Symbols: Enc `encoder`, Dec `decoder`, Dis `discriminator` with a score per patch and, Dis_mc, logits of the modality.
 x is the `source` slice, of modality m_x, y the `target`, the same slice in modality m_y; x~_y = Dec(Enc(x), m_y) is
-`generated`, x~_x = Dec(Enc(x~_y), m_x) `returned`. Both modalities are drawn anew in each step, m_y = m_x included.
+`generated`, x~_x = Dec(Enc(x~_y), m_x) `returned`. Both modalities are drawn again in each step, m_y = m_x included.
 
 Loss terms (means over batch, pixels and features; the weight is a field of the config):
 
@@ -33,7 +33,7 @@ Where the paper is silent or says two things:
   not given.
 * Eq. 2 lacks the real image and its sign; it is read as the GAN's, with the non-saturating loss for Dec. Dis sees one
   real image a step, y, for Eq. 2 and 3 both: it is of modality m_y as x~_y is.
-* Dis_mc learns on real images only, as in StarGAN and TC-MGAN, lest it learns to read what Dec writes;
+* Dis_mc learns on real images only, as in StarGAN and TC-MGAN, so that it cannot learn to read what Dec writes;
   `classify_generated=True` is Eq. 3 as written.
 * "The same number of x from each modality": source modalities are dealt out to a randomly ordered batch in turn. A
   subject without the one dealt to it takes an available one. m_y is drawn among the available ones.
@@ -42,9 +42,9 @@ Where the paper is silent or says two things:
 
 Deviations, each a config field: `average_momentum` keeps averaged weights for evaluation and export (0 gives the last
 ones); `merge` gives the U-Net's decoder a convolution per level in which features, skip and code meet, without which it
-hardly turns contrast around (see `unet_decoder`); `upsampling="nearest"` takes the place of the backbone's transposed
-convolutions, whose checkerboards are known; `disentanglement_delay` lets Eq. 5 begin when Dec shows lesions, since it
-compares x with what Dec makes of it, and asks Enc to overlook what that lacks; `clip_norm` bounds gradients, and
+hardly inverts contrast (see `unet_decoder`); `upsampling="nearest"` takes the place of the backbone's transposed
+convolutions, which leave checkerboards; `disentanglement_delay` starts Eq. 5 only when Dec shows lesions, since it
+compares x with what Dec makes of it, and so asks Enc to ignore what that lacks; `clip_norm` bounds gradients, and
 `learning_rate_decay` lets the rates fall.
 """
 
@@ -217,14 +217,14 @@ class Unified(SliceSystem):
     # --- training ---
 
     def phases(self) -> list[Phase]:
-        """Encoder and decoder, then the discriminator, unless nobody listens to it."""
+        """Encoder and decoder, then the discriminator, if it has a part in their loss."""
         phases = [Phase(self.generator_loss, [self.encoder, self.decoder], "generators")]
         if self.config.is_adversarial:
             phases.append(Phase(self.discriminator_loss, [self.discriminator], "discriminators"))
         return phases
 
     def learning_rate(self, player: str):
-        """Of encoder and decoder, or of the discriminator."""
+        """The rate of encoder and decoder, or of the discriminator: constant, or falling at the end of training."""
         c = self.config
         rate = c.learning_rate if player == "generators" else c.discriminator_learning_rate
         if not c.learning_rate_decay:
@@ -295,7 +295,7 @@ class Unified(SliceSystem):
         return total, terms, {"generated": generated}
 
     def disentanglement_weight(self):
-        """Of Eq. 5, in this step."""
+        """The weight of Eq. 5 in this step."""
         c = self.config
         if not c.disentanglement_delay:
             return c.disentanglement_weight
