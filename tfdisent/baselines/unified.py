@@ -65,9 +65,8 @@ from tfdisent.networks import (
     unet_encoder,
     with_code,
 )
-from tfdisent.systems.modalities import is_code, modality_indices
-from tfdisent.systems.slices import SliceSystem
-from tfdisent.systems.unified import QUICK_BACKBONE, SMALL_BACKBONE, BackboneConfig, Unified
+from tfdisent.systems.slices import is_code, modality_indices
+from tfdisent.systems.unified import QUICK_BACKBONE, SMALL_BACKBONE, BackboneConfig, TranslationSystem, Unified
 from tfdisent.training.adversarial import Phase, has_values, input_gradient
 from tfdisent.training.system import presets
 
@@ -170,7 +169,7 @@ class TCMGANConfig(TranslatorConfig):
         return tuple(name for name in self.modalities if name != self.source)
 
 
-class Translator(SliceSystem):
+class Translator(TranslationSystem):
     """A model that must be told in which modality its images are.
 
     `fit` takes batches {"image": (B, H, W, M) in [-1, 1], "available": (B, M) of 0 and 1, by default 1}.
@@ -185,10 +184,8 @@ class Translator(SliceSystem):
 
     def shown(self, batch: dict):
         """Slices (B, H, W, M), with background in the place of what is not available, and what is (B, M)."""
-        image = batch["image"]
-        self.config.check_batch(image)
-        everything = ops.ones((ops.shape(image)[0], self.config.num_modalities))
-        available = ops.cast(batch.get("available", everything), "float32")
+        image, available = batch["image"], self.available(batch)
+        self.check_batch(image)
         return ops.where(available[:, None, None, :] > 0, image, BACKGROUND), available
 
 

@@ -199,8 +199,9 @@ class ContentStyleModel(System):
 
     def batch_shapes(self) -> dict[str, tuple]:
         """Images and their conditions: what a batch holds, and x and y of `fit(x, y)`."""
-        c = self.config
-        return {"image": (c.image_size, c.image_size, c.channels), "condition": (c.num_conditions,)}
+        config = self.config
+        shape = (config.image_size, config.image_size, config.channels)
+        return {"image": shape, "condition": (config.num_conditions,)}
 
     def networks(self, names: Sequence[str]) -> list[keras.Model]:
         """Those of the named networks that this model has."""

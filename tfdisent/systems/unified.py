@@ -50,6 +50,7 @@ compares x with what Dec makes of it, and so asks Enc to ignore what that lacks;
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
 from typing import ClassVar
 
 import keras
@@ -73,14 +74,8 @@ from tfdisent.networks import (
     unet_decoder,
     unet_encoder,
 )
-from tfdisent.systems.modalities import (
-    ConfigOfSlices,
-    checked_code,
-    is_code,
-    modality_indices,
-)
-from tfdisent.systems.slices import SliceSystem
-from tfdisent.training.adversarial import Phase
+from tfdisent.systems.slices import ModalityConfig, SliceSystem, checked_code, is_code, modality_indices
+from tfdisent.training.adversarial import Phase, has_values
 from tfdisent.training.system import presets
 
 ADVERSARIAL_LOSSES = {"cross_entropy": binary_cross_entropy, "least_squares": least_squares}
@@ -102,7 +97,7 @@ SMALL_BACKBONE = {"image_size": 128}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BackboneConfig(ConfigOfSlices):
+class BackboneConfig(ModalityConfig):
     """Settings of the backbone, TC-MGAN's, which the framework and all that it is compared with have in common.
 
     Those of training are described in `TrainingConfig`.
@@ -127,7 +122,7 @@ class BackboneConfig(ConfigOfSlices):
     initializer: str = "normal"
     translation_weight: float = 1.0
 
-    CHOICES: ClassVar = ConfigOfSlices.CHOICES | {"upsampling": UPSAMPLING, "initializer": INITIALIZERS}
+    CHOICES: ClassVar = ModalityConfig.CHOICES | {"upsampling": UPSAMPLING, "initializer": INITIALIZERS}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -191,7 +186,36 @@ class UnifiedConfig(BackboneConfig):
         return self.adversarial_weight > 0 or self.modality_weight > 0
 
 
-class Unified(SliceSystem):
+class TranslationSystem(SliceSystem):
+    """A system of slices whose verb is `translate`."""
+
+    needs_source = False  # whether `translate` must be told which modality an image is in
+    call_inputs = ("image", "target")
+
+    def call(self, inputs, training=False):
+        """Slices in another modality, (B, H, W, 1) in [-1, 1]: `translate` in the form that `predict` takes.
+
+        Args:
+            inputs: {"image": (B, H, W, 1) in [-1, 1], "target": the modalities wanted, as indices (B,) or one-hot codes
+                (B, M)}; and the "source" likewise, where `call_inputs` names it.
+        """
+        names = self.call_inputs
+        given = sorted(inputs) if isinstance(inputs, Mapping) else [type(inputs).__name__]
+        if not set(names) <= set(given):
+            raise ValueError(
+                f"Expected a dict with {', '.join(map(repr, names))}, since the modality wanted must be told, received "
+                f"{', '.join(map(repr, given))}; see `translate`."
+            )
+        return self.translate(inputs["image"], *(self._modality(inputs[name]) for name in names[1:]))
+
+    def _modality(self, values):
+        """Indices or codes as `translate` takes them; where a function is traced, indices have no value, so codes."""
+        if has_values(values):
+            return ops.convert_to_numpy(values)
+        return ops.one_hot(values, self.config.num_modalities) if len(values.shape) == 1 else values
+
+
+class Unified(TranslationSystem):
     """The system: its networks, what they are trained for, and the verbs.
 
     `fit` takes batches {"image": (B, H, W, M) in [-1, 1], "available": (B, M) of 0 and 1, by default 1}; other keys are
@@ -240,7 +264,7 @@ class Unified(SliceSystem):
             weight is 1, or 0 for a subject without any modality.
         """
         image = batch["image"]
-        self.config.check_batch(image)
+        self.check_batch(image)
         drawn = self.draw(batch)
         chosen = {"weight": 1.0}
         for name in ("source", "target"):
@@ -254,7 +278,7 @@ class Unified(SliceSystem):
         """Adds what a step draws at random; a key that the batch already has is kept, so that a test can inject it."""
         seed, num_modalities = self.seed_generator, self.config.num_modalities
         size = ops.shape(batch["image"])[0]
-        available = ops.cast(batch.get("available", ops.ones((size, num_modalities))), "float32")
+        available = self.available(batch)
         order = ops.argsort(keras.random.uniform((size,), seed=seed))
         dealt = (order + keras.random.randint((), 0, num_modalities, seed=seed)) % num_modalities
         dealt = ops.one_hot(dealt, num_modalities, dtype="float32")
