@@ -6,7 +6,7 @@ import re
 import keras
 import pytest
 
-from tfdisent.experiment import Settings, command_of
+from tfdisent.experiment import Settings, command_of, prepare
 from tfdisent.experiment.settings import flags_of, typed_changes
 from tfdisent.systems.drai import DRAIConfig
 
@@ -97,3 +97,25 @@ def test_the_command_names_what_differs_from_the_defaults():
         "--set=clip_norm=none --data=modalities=t1,t2"
     )
     assert "--seed=0" in flags_of(settings, defaults=True)
+
+
+def test_what_depends_on_the_data_is_checked_when_they_are_known():
+    settings = Settings(system="unified", model="tcmgan", dataset="chaos", changes={"source": "InPhase"})
+    assert settings.config(modalities=("InPhase", "OutPhase")).source == "InPhase"
+    with pytest.raises(ValueError, match="source to be one of T1, T2, received 'InPhase'"):
+        settings.config(modalities=("T1", "T2"))
+    settings = Settings(system="unified", model="pix2pix", dataset="chaos", batch_size=4)
+    assert len(settings.config(modalities=("InPhase", "OutPhase")).pairs) == 2
+
+
+def test_a_source_that_the_data_lack_is_told_before_they_are_prepared(tmp_path):
+    settings = Settings(system="unified", model="tcmgan", data_dir=str(tmp_path), changes={"source": "PD"})
+    with pytest.raises(ValueError, match="received 'PD'"):
+        prepare(settings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_without_conditions_are_told_to_drai_before_they_are_prepared(tmp_path):
+    with pytest.raises(ValueError, match="conditions and classes, received brain_phantom"):
+        prepare(Settings(system="drai", dataset="brain_phantom", data_dir=str(tmp_path)))
+    assert not list(tmp_path.iterdir())

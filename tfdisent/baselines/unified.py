@@ -96,6 +96,7 @@ class Pix2PixConfig(TranslatorConfig):
     pairs: tuple[str, ...] = ()
     share_batch: bool = False
 
+    DATA_DEPENDENT: ClassVar = ("pairs", "share_batch")
     PRESETS: ClassVar = presets(
         quick=QUICK_BACKBONE | {"share_batch": True, "batch_size": 48, "steps": 1200}, small=SMALL_BACKBONE
     )
@@ -143,6 +144,7 @@ class TCMGANConfig(TranslatorConfig):
     gradient_penalty_weight: float = 100.0
     segmentation_weight: float = 1.0
 
+    DATA_DEPENDENT: ClassVar = ("source",)
     # The sums over pixels make 0.1 a weight for 128 x 128.
     PRESETS: ClassVar = presets(
         quick=QUICK_BACKBONE | {"segmentor_filters": 16, "translation_weight": 0.4, "steps": 2400},

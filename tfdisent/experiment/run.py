@@ -11,6 +11,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -143,7 +144,9 @@ def prepared_data(settings: Settings) -> tuple[pathlib.Path, Manifest]:
     builder = datasets.make_builder(name, options)
     raw_dir = settings.raw_dir and pathlib.Path(settings.raw_dir).expanduser()
     if not builder.raw_help or (raw_dir and raw_dir.exists()):
-        config.check_manifest(builder.info(raw_dir))
+        manifest = builder.info(raw_dir)
+        config.check_manifest(manifest)
+        settings.config(**config.data_fields(manifest))
     path = datasets.prepare(name, settings.data_dir, raw_dir, **options)
     manifest = Manifest.read(path)
     config.check_manifest(manifest)
@@ -163,31 +166,29 @@ def fit(run: Run) -> None:
         return
     beginning = f"continuing after step {start}" if start else "starting"
     say(f"2/5 training: {beginning}, {config.steps} steps in total")
-    batches = data.load(
-        run.data_folder,
-        "train",
-        batch_size=config.batch_size,
-        augment=config.augmentation.split(",") if config.augmentation else None,
-        seed=settings.seed,
-        repeat=True,
-        start_step=start,
-        balance=config.balance_classes,
-        **config.loading,
-    )
+    load = _loader(run)
+    validation = run.model.validation(load)
+    epochs = {"steps_per_epoch": config.steps - start}
+    if validation is not None:
+        every = min(settings.sample_every, config.steps - start)
+        epochs = {"steps_per_epoch": every, "epochs": math.ceil((config.steps - start) / every)}
     checkpoints = Checkpoints(run.run_dir / "checkpoints")
     saver = callbacks.SaveCheckpoints(checkpoints, settings.checkpoint_every, start, run.state["seconds"])
     write_scalars = _tensorboard_writer(run.run_dir / "tensorboard")
     try:
         with _precision(settings), distribution.scope(settings.devices):
             run.model.fit(
-                batches,
-                steps_per_epoch=config.steps - start,
+                run.model.stream(load, start),
+                **epochs,
+                validation_data=validation,
                 verbose=0,
                 callbacks=[
                     callbacks.MetricsFile(run.run_dir / "metrics.csv", start=start, also=write_scalars),
                     callbacks.Every(settings.sample_every, _sampler(run), start),
+                    callbacks.ValidationFile(run.run_dir / "validation.csv", start=start, also=write_scalars),
                     callbacks.Progress(config.steps, start),
                     saver,
+                    callbacks.Every(config.steps, lambda step: setattr(run.model, "stop_training", True), start),
                 ],
             )
     finally:
@@ -282,6 +283,20 @@ def _run_of(settings, config, data_folder, manifest, run_dir, checkpoints_of=Non
         state = checkpoints.restore(model) or {"step": 0, "seconds": 0.0}
     evaluation = catalogue.evaluation(settings.system)
     return Run(settings, settings.method, evaluation, data_folder, manifest, run_dir, model, state)
+
+
+def _loader(run: Run) -> Callable[..., Any]:
+    """Gives an endless stream of a split's batches as the config says, but for arguments of `tfdisent.data.load`."""
+    config = run.config
+    arguments = {
+        "batch_size": config.batch_size,
+        "augment": config.augmentation.split(",") if config.augmentation else None,
+        "seed": run.settings.seed,
+        "repeat": True,
+        "balance": config.balance_classes,
+        **config.loading,
+    }
+    return lambda split, **changes: data.load(run.data_folder, split, **arguments | changes)
 
 
 @contextlib.contextmanager

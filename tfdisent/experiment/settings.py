@@ -106,10 +106,16 @@ class Settings:
         return catalogue.method(self.system, self.model)
 
     def config(self, **fields: Any):
-        """The model's config: that of the preset, with what makes it this method, the changes, and `fields`."""
+        """The model's config: that of the preset, with what makes it this method, the changes, and `fields`.
+
+        Without `fields`, as long as the data are not known, what depends on them is at its default.
+        """
+        config_class = self.method.model.config_class
         values = {**self.method.changes, **self.changes}
         values |= {name: getattr(self, name) for name in ("batch_size", "steps") if getattr(self, name)}
-        return self.method.model.config_class.preset(self.preset, **{**values, **fields})
+        if not fields:
+            values |= {name: getattr(config_class, name) for name in config_class.DATA_DEPENDENT}
+        return config_class.preset(self.preset, **{**values, **fields})
 
     @property
     def preparation(self) -> dict[str, Any]:

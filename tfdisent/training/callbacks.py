@@ -175,6 +175,21 @@ class MetricsFile(StepCallback):
             writer.writerow([self.step, *(f"{value:.6g}" for value in means.values())])
 
 
+class ValidationFile(MetricsFile):
+    """Appends the loss terms of each validation to a CSV file: step, then one column a term; none, no file."""
+
+    def on_step(self, logs):
+        """Nothing: the terms of the steps are not those of the validation."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes a row, if there was a validation."""
+        means = {name: float(value) for name, value in sorted((logs or {}).items()) if name.startswith("val_")}
+        if means:
+            self._write({name.removeprefix("val_"): value for name, value in means.items()})
+            if self.also is not None:
+                self.also(self.step, means)
+
+
 class Progress(StepCallback):
     """Shows steps, speed and time left: a bar on a terminal, elsewhere a line every half minute."""
 

@@ -1,7 +1,7 @@
 """What all systems and baselines are to the engine: models made from a config, with an optimizer for each player."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, Self
 
 import keras
@@ -37,6 +37,7 @@ class TrainingConfig:
         PRESETS: settings by preset, {name: {field: value}}; `paper` changes nothing.
         FRACTIONS: fields in [0, 1).
         CHOICES: what a field may be, {field: values}.
+        DATA_DEPENDENT: fields that must fit those of `data_fields`, and so are checked when these are known.
     """
 
     image_size: int | tuple[int, int] = 64
@@ -54,6 +55,7 @@ class TrainingConfig:
     PRESETS: ClassVar[Mapping[str, dict[str, Any]]] = {"paper": {}}
     FRACTIONS: ClassVar[tuple[str, ...]] = ("average_momentum", "beta_1", "beta_2")
     CHOICES: ClassVar[Mapping[str, Collection[Any]]] = {}
+    DATA_DEPENDENT: ClassVar[tuple[str, ...]] = ()
 
     def __new__(cls, **settings):
         known = [field.name for field in dataclasses.fields(cls)]
@@ -163,6 +165,26 @@ class System(AdversarialModel):
         bound = c.clip_norm and c.clip_norm / num_replicas()
         rate = self.learning_rate(player)
         return keras.optimizers.Adam(rate, c.beta_1, c.beta_2, global_clipnorm=bound, name=player)
+
+    def stream(self, load: Callable, start_step: int):
+        """The batches of training, without an end, a pure function of the step: by default those of the training split.
+
+        A system that trains on several streams at once, as on two domains, makes them with several calls and zips them.
+
+        Args:
+            load: (split, **changes) -> an endless `tf.data.Dataset` of batches, read as the config says but for
+                `changes`, which are arguments of `tfdisent.data.load`.
+            start_step: batches to leave out at the start, those of the steps that are done.
+        """
+        return load("train", start_step=start_step)
+
+    def validation(self, load: Callable):
+        """What the loss terms are computed on at times in training: an ending `tf.data.Dataset`, by default None.
+
+        Args:
+            load: as in `stream`; with `repeat=False` it ends.
+        """
+        return None
 
     def checked(self, name: str, values, shape: tuple | None = None):
         """What a verb was given, as float32, its shape checked, and, unless a function is traced, NaN and range too.

@@ -1,0 +1,77 @@
+"""A system that brings its own stream of batches, of two domains at once, and its own validation."""
+
+import csv
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfdisent import experiment
+from tfdisent.experiment.run import _loader
+from tfdisent.systems.unified import Unified
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
+
+
+class TwoScanners(Unified):
+    """Trains on two slices of one scanner beside two of the other; validated on the test split."""
+
+    def stream(self, load, start_step):
+        def of(scanner):
+            batches = load("train", batch_size=1).filter(lambda batch: batch["domain"][0] == scanner)
+            return batches.unbatch().batch(2, drop_remainder=True)
+
+        def beside(a, b):
+            return {name: tf.concat([a[name], b[name]], axis=0) for name in ("image", "domain")}
+
+        return tf.data.Dataset.zip(of(0), of(1)).map(beside).skip(start_step)
+
+    def validation(self, load):
+        return load("test", repeat=False)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stream")
+    settings = experiment.Settings(
+        system="unified",
+        data_dir=str(folder / "data"),
+        run_dir=str(folder / "run"),
+        steps=5,
+        batch_size=4,
+        sample_every=2,
+        changes={"image_size": 32, "filters": 2, "discriminator_filters": 2},
+        data={"num_train": 4, "num_test": 2, "slices_per_subject": 2, "scanners": ("scanner_a", "scanner_b")},
+    )
+    run = experiment.prepare(settings)
+    model = TwoScanners(run.config, seed=0)
+    model.compile()
+    return dataclasses.replace(run, model=model)
+
+
+def test_each_batch_holds_both_domains_and_a_resumed_stream_continues_exactly(run):
+    batches = list(run.model.stream(_loader(run), 0).take(4).as_numpy_iterator())
+    assert all(batch["domain"].tolist() == [0, 0, 1, 1] for batch in batches)
+    (third,) = run.model.stream(_loader(run), 2).take(1).as_numpy_iterator()
+    np.testing.assert_array_equal(third["image"], batches[2]["image"])
+    assert not np.array_equal(batches[0]["image"], batches[1]["image"])
+
+
+def test_a_run_trains_on_the_stream_to_its_last_step_and_validates_between(run):
+    experiment.fit(run)
+    assert run.state["step"] == 5
+    with (run.run_dir / "validation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [2, 4, 5]
+    assert {"translation", "d_adversarial"} <= rows[0].keys()
+    assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+
+
+def test_systems_train_on_the_training_split_without_validation_by_default(run):
+    calls = []
+    model = Unified(run.config)
+    model.stream(lambda split, **changes: calls.append((split, changes)), 3)
+    assert calls == [("train", {"start_step": 3})]
+    assert model.validation(None) is None
