@@ -140,7 +140,7 @@ def prepared_data(settings: Settings) -> tuple[pathlib.Path, Manifest]:
         ValueError: the data cannot serve the system. Where the builder knows it, nothing is prepared before.
         FileNotFoundError: no raw data; says where to get them.
     """
-    name, options, config = settings.dataset, settings.preparation, settings.config()
+    name, options, config = settings.dataset, settings.preparation, settings.provisional_config
     builder = datasets.make_builder(name, options)
     raw_dir = settings.raw_dir and pathlib.Path(settings.raw_dir).expanduser()
     if not builder.raw_help or (raw_dir and raw_dir.exists()):

@@ -106,16 +106,16 @@ class Settings:
         return catalogue.method(self.system, self.model)
 
     def config(self, **fields: Any):
-        """The model's config: that of the preset, with what makes it this method, the changes, and `fields`.
-
-        Without `fields`, as long as the data are not known, what depends on them is at its default.
-        """
-        config_class = self.method.model.config_class
+        """The model's config: that of the preset, with what makes it this method, the changes, and `fields`."""
         values = {**self.method.changes, **self.changes}
         values |= {name: getattr(self, name) for name in ("batch_size", "steps") if getattr(self, name)}
-        if not fields:
-            values |= {name: getattr(config_class, name) for name in config_class.DATA_DEPENDENT}
-        return config_class.preset(self.preset, **{**values, **fields})
+        return self.method.model.config_class.preset(self.preset, **{**values, **fields})
+
+    @property
+    def provisional_config(self):
+        """The model's config as long as the data are not known: what depends on them is at its default."""
+        config_class = self.method.model.config_class
+        return self.config(**{name: getattr(config_class, name) for name in config_class.DATA_DEPENDENT})
 
     @property
     def preparation(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class Settings:
         Raises:
             ValueError: a size is given apart from the config's.
         """
-        config = self.config()
+        config = self.provisional_config
         options = config.preparation(self.dataset, config.image_size)
         if "size" in options.keys() & self.data.keys():
             raise ValueError("The image size is the system's: give --set=image_size=... in place of --data=size=...")
