@@ -10,7 +10,7 @@ import pytest
 from tests.commands.shell import call
 from tfdisent import datasets
 from tfdisent.commands import augment, evaluate, info, main, prepare, reproduce, train, training
-from tfdisent.commands.command import Command, flag_values, help_text, status_of
+from tfdisent.commands.command import Command, flag_values, help_text, run_command
 from tfdisent.experiment import catalogue
 from tfdisent.messages import INTERRUPTED, STOPPED, Stopped
 
@@ -110,7 +110,9 @@ def test_arguments_of_another_form_end_with_status_2_and_one_message(arguments, 
 
 def ending(execute):
     """The exit code of a command that does this."""
-    return status_of(Command("c", "", lambda values: None, execute), [])
+    with pytest.raises(SystemExit) as end:
+        run_command(Command("c", "", lambda values: None, execute), [])
+    return end.value.code
 
 
 def test_exit_codes_tell_how_a_command_ended(capsys):
@@ -128,7 +130,7 @@ def test_exit_codes_tell_how_a_command_ended(capsys):
     assert ending(raising(Stopped("saved", signal.SIGINT))) == 130
     assert ending(raising(Stopped("saved", signal.SIGTERM))) == STOPPED == 143
     with pytest.raises(IndexError):  # a fault of the code: its traceback is wanted
-        ending(lambda given, others: others[0])
+        run_command(Command("c", "", lambda values: None, lambda given, others: others[0]), [])
 
 
 def test_sigterm_ends_a_command_as_an_exception_does_and_the_handler_is_put_back():
@@ -141,9 +143,7 @@ def test_sigterm_ends_a_command_as_an_exception_does_and_the_handler_is_put_back
         finally:
             cleaned.append(True)
 
-    with pytest.raises(SystemExit) as end:
-        ending(execute)
-    assert end.value.code == STOPPED and cleaned
+    assert ending(execute) == STOPPED and cleaned
     assert signal.getsignal(signal.SIGTERM) is before
 
 

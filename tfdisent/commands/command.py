@@ -43,12 +43,7 @@ class Command(NamedTuple):
 
 
 def run_command(command: Command, argv: Sequence[str] | None = None) -> None:
-    """Runs a command on arguments, by default those of the process, and ends the process with its exit code."""
-    sys.exit(status_of(command, sys.argv[1:] if argv is None else argv))
-
-
-def status_of(command: Command, argv: Sequence[str]) -> int:
-    """Runs a command; returns its exit code.
+    """Runs a command on arguments, by default those of the process, and ends the process with its exit code.
 
     0 after success, 1 after an error that was told, 2 for arguments of another form, 130 after Ctrl-C, and 143 after
     SIGTERM. An error of the user's is one message, and a traceback too with --verbosity=1.
@@ -57,32 +52,34 @@ def status_of(command: Command, argv: Sequence[str]) -> int:
     # As an exception, so that a file being written is removed.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
     try:
-        others = given([command.name, *argv], known_only=command.takes_options)[1:]
+        arguments = [command.name, *(sys.argv[1:] if argv is None else argv)]
+        others = given(arguments, known_only=command.takes_options)[1:]
         if given.help:
             print(help_text(command))
-            return 0
+            sys.exit()
         _set_logging(given.verbosity)
-        return command.execute(given, others) or 0
+        status = command.execute(given, others) or 0
     except flags.UnrecognizedFlagError as error:
         similar = difflib.get_close_matches(error.flagname, list(given), n=1)
         advice = f"give --{similar[0]}, or see --help" if similar else "--help lists those that there are"
-        return _tell(f"Unknown flag --{error.flagname}: {advice}.", USAGE)
+        status = _tell(f"Unknown flag --{error.flagname}: {advice}.", USAGE)
     except (flags.Error, UsageError) as error:
-        return _tell(f"{error}".removeprefix("ERROR:: "), USAGE)
+        status = _tell(str(error).removeprefix("ERROR:: "), USAGE)
     except Stopped as stop:
         say(str(stop))
-        return INTERRUPTED if stop.signal == signal.SIGINT else STOPPED
+        status = INTERRUPTED if stop.signal == signal.SIGINT else STOPPED
     except BrokenPipeError:  # who reads the output, such as `head`, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        status = 1
     except KeyboardInterrupt:
-        return _tell("interrupted; the same command continues where it was", INTERRUPTED)
+        status = _tell("interrupted; the same command continues where it was", INTERRUPTED)
     except (*USER_ERRORS, ImportError) as error:
         if given.verbosity > 0:
             traceback.print_exc()
-        return _tell(str(error), 1)
+        status = _tell(str(error), 1)
     finally:
         signal.signal(signal.SIGTERM, before)
+    sys.exit(status)
 
 
 def flag_values(command: Command) -> flags.FlagValues:
