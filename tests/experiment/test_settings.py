@@ -6,7 +6,8 @@ import re
 import keras
 import pytest
 
-from tfdisent.experiment import Settings, command_of, prepare
+from tfdisent import datasets
+from tfdisent.experiment import Settings, command_of, folder, prepare
 from tfdisent.experiment.settings import flags_of, typed_changes
 from tfdisent.systems.drai import DRAIConfig
 
@@ -74,6 +75,18 @@ def test_what_makes_a_method_cannot_be_changed():
     field = next(iter(Settings(system="drai", model="dai").method.changes))
     with pytest.raises(ValueError, match=rf"--model=dai is DAI by {field}=.*leave out --set={field}"):
         Settings(system="drai", model="dai", changes={field: 1})
+
+
+def test_a_run_folder_gives_the_settings_that_made_it(tmp_path):
+    given = {"steps": 7, "seed": 3, "changes": {"filters": 2}, "data": {"num_test": 2}, "run_dir": str(tmp_path / "r")}
+    settings = Settings(system="unified", model="tcmgan_FLAIR", data_dir=str(tmp_path), **given)
+    builder = datasets.make_builder("brain_phantom", settings.preparation)
+    manifest = dataclasses.replace(builder.info(None), splits={})
+    config = settings.config(modalities=tuple(manifest.modalities))
+    folder.open_folder(settings, config, manifest)
+    read = folder.read_settings(tmp_path / "r")
+    assert read.changes.pop("modalities", None) in (None, list(manifest.modalities))
+    assert read == dataclasses.replace(settings, data={"num_test": "2"})
 
 
 def test_settings_are_frozen():

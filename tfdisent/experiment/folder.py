@@ -100,8 +100,12 @@ def read_settings(run_dir: str | os.PathLike, **others: Any) -> Settings:
         "run_dir": str(run_dir),
     }
     settings = Settings(**{**recorded, **others})
-    preset = _plain(dataclasses.asdict(settings.config()))
-    changes = {name: value for name, value in record["config"].items() if preset.get(name) != value}
+    preset = _plain(dataclasses.asdict(settings.provisional_config))
+    changes = {
+        name: value
+        for name, value in record["config"].items()
+        if preset.get(name) != value and name not in settings.method.changes
+    }
     return dataclasses.replace(settings, steps=changes.pop("steps", None), changes=changes)
 
 
