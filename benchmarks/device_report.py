@@ -57,7 +57,7 @@ def peaks(cards: list[str], given: list[float]) -> dict[str, float]:
 
 
 def with_shares(rows: list[dict[str, Any]], peak: dict[str, float]) -> list[dict[str, Any]]:
-    """Adds to each step its images/s, its TFLOP/s and their share of the card's peak.
+    """Adds to each step, and to a training, its images/s, its TFLOP/s and their share of the card's peak.
 
     The operations are those that PyTorch counts, of products and convolutions alone; or those that XLA counts, where
     PyTorch is not there.
@@ -69,9 +69,9 @@ def with_shares(rows: list[dict[str, Any]], peak: dict[str, float]) -> list[dict
     for row in rows:
         if "step" in row:
             row = row | {"images/s": row["batch_size"] / row["step"]}
-            if row["system"] in counted:
-                row["TFLOP/s"] = row["images/s"] * counted[row["system"]] / 1e12
-            if "TFLOP/s" in row and row["precision"] in peak:
+        if "images/s" in row and row["system"] in counted:
+            row = row | {"TFLOP/s": row["images/s"] * row.get("passes", 1) * counted[row["system"]] / 1e12}
+            if row["precision"] in peak:
                 row["share"] = row["TFLOP/s"] / peak[row["precision"]]
         result.append(row)
     return result
@@ -95,8 +95,8 @@ def markdown(facts: dict[str, Any], rows: list[dict[str, Any]], peak: dict[str, 
     for row in rows:
         if "losses" in row:
             lines += _training_lines(row)
-        if "measures" in row:
-            lines += _table(("measure", "value"), [(name, _number(value)) for name, value in row["measures"].items()])
+    measures = [item for row in rows for item in row.get("measures", {}).items()]
+    lines += _table(("measure", "value"), [(name, _number(value)) for name, value in measures])
     lines.append("")
     for row in rows:
         if "what" in row:
@@ -131,6 +131,10 @@ def _step_cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _training_lines(row: dict[str, Any]) -> list[str]:
     speed = f"{row['steps']} steps of {row['passes']} passes, {row['images/s']:.4g} images/s"
+    if "TFLOP/s" in row:
+        speed += f", {row['TFLOP/s']:.3g} TFLOP/s"
+    if "share" in row:
+        speed += f" ({row['share']:.1%} of the peak)"
     first = f"the first step after {row['seconds until the first step']:.0f} s"
     losses = ", ".join(f"{name} {_number(value)}" for name, value in row["losses"].items())
     return [

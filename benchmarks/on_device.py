@@ -67,12 +67,9 @@ def read(folder: str, split: str) -> dict[str, np.ndarray]:
 
 def agreement(folder: str, name: str, batch_norms: list[bool], first: bool = False) -> Iterator[dict]:
     """Three steps on this backend; `first` also writes what all start from."""
-    import keras
-
     from benchmarks import three_steps
 
-    if keras.backend.backend() == "torch":
-        torch_precision("highest")
+    set_precision("highest")
     if first:
         three_steps.prepare(folder, batch_norms)
     three_steps.take(folder, name, batch_norms)
@@ -186,7 +183,7 @@ def steps_jax(
 
     deadline = time.monotonic() + compile_seconds
     pool = concurrent.futures.ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1)))
-    programs, rows, states = {}, {}, {}
+    programs, rows, states, flops = {}, {}, {}, {}
     for precision in precisions:
         policy, products = PRECISIONS[precision]
         for system, changes in systems.items():
@@ -209,7 +206,9 @@ def steps_jax(
                 with jax.default_matmul_precision(products):
                     lowered = jax.jit(model.train_step, donate_argnums=0).lower(state, one.batch)
                 programs[system, precision] = pool.submit(lowered.compile)
-                rows[system, precision]["flops"] = (lowered.cost_analysis() or {}).get("flops", 0.0) / size or None
+                if system not in flops:  # counting takes seconds
+                    flops[system] = (lowered.cost_analysis() or {}).get("flops", 0.0) / size or None
+                rows[system, precision]["flops"] = flops[system]
             except Exception as error:
                 rows[system, precision]["error"] = one_line(error)  # one that fails leaves the others
     concurrent.futures.wait(programs.values(), timeout=max(0.0, deadline - time.monotonic()))
@@ -318,11 +317,12 @@ def training(folder: str, changes: dict[str, Any], precision: str, seconds: floa
 
     watch = _watch(begin + seconds)
     history = model.fit(batches, batch_size=config.batch_size, epochs=1_000_000, verbose=0, callbacks=[watch]).history
-    row = {"backend": keras.backend.backend(), "precision": precision, "steps": watch.steps}
+    row = {"system": "drai", "backend": keras.backend.backend(), "precision": precision, "steps": watch.steps}
     row |= {"seconds until the first step": watch.first - begin, "images/s": config.batch_size * watch.rate()}
     yield row | {"passes": 1 + config.train_twice, "losses": {name: values[-1] for name, values in history.items()}}
 
-    yield {"measures": _measures(model, train, test, f"{folder}/judges", judge_epochs)}
+    for measures in _measures(model, train, test, f"{folder}/judges", judge_epochs):
+        yield {"measures": measures}
 
 
 def _watch(deadline: float):
@@ -348,8 +348,8 @@ def _watch(deadline: float):
     return Watch()
 
 
-def _measures(model, train, test, judge_directory: str, judge_epochs: int) -> dict[str, float]:
-    """Metrics of a trained DRAI, by name."""
+def _measures(model, train, test, judge_directory: str, judge_epochs: int) -> Iterator[dict[str, float]]:
+    """Metrics of a trained DRAI, by name, some at a time."""
     from tfdisent import metrics
     from tfdisent.downstream.judge import fit_classifier
     from tfdisent.evaluation import drai
@@ -360,13 +360,16 @@ def _measures(model, train, test, judge_directory: str, judge_epochs: int) -> di
         train["image"], train["label"], 3, kind="convnet", epochs=judge_epochs, directory=directory / "classifier"
     )
     with model.averaged():
-        generated = drai.generate(model, test["condition"], random)
+        logits = classifier.logits(drai.generate(model, test["condition"], random))
+        accuracy = metrics.conditional_generation_accuracy(logits, test["label"])
+        yield {"conditional_generation_accuracy": accuracy}
         hybrids = drai.make_hybrids(model, test, random)
-        entries = drai.consistency_metrics(model, hybrids)
-    entries |= drai.class_metrics(classifier, hybrids, test)
-    entries |= drai.truth_metrics(directory, hybrids, train, test, list(skin.FACTORS), judge_epochs)
-    accuracy = metrics.conditional_generation_accuracy(classifier.logits(generated), test["label"])
-    return {"conditional_generation_accuracy": accuracy} | {name: entry["value"] for name, entry in entries.items()}
+        for entries in (
+            drai.class_metrics(classifier, hybrids, test),
+            drai.truth_metrics(directory, hybrids, train, test, list(skin.FACTORS), judge_epochs),
+            drai.consistency_metrics(model, hybrids),
+        ):
+            yield {name: entry["value"] for name, entry in entries.items()}
 
 
 def _positions() -> list[int]:

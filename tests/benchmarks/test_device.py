@@ -45,7 +45,7 @@ def test_three_steps_agree_between_the_backends_and_the_cpu(rows):
 
 def test_every_step_is_measured_and_both_backends_count_the_same_operations(rows):
     steps = {(row["system"], row["backend"], row["precision"]): row for row in rows if row["section"] == "steps"}
-    assert len(steps) == 8
+    assert len(steps) == 4
     for (system, backend, precision), row in steps.items():
         assert row["images/s"] > 0
         # XLA leaves out products with the zeros of padding, which are many in images so small.
@@ -56,8 +56,8 @@ def test_a_training_is_measured(rows):
     losses = next(row["losses"] for row in rows if "losses" in row)
     assert {"g_image", "d_image", "code_cycle"} <= set(losses)
     assert all(math.isfinite(value) for value in losses.values())
-    measures = next(row["measures"] for row in rows if "measures" in row)
-    assert {"conditional_generation_accuracy", "hybrid_class_accuracy", "hybrid_position_r2_style"} <= set(measures)
+    measures = {name for row in rows for name in row.get("measures", {})}
+    assert {"conditional_generation_accuracy", "hybrid_class_accuracy", "hybrid_position_r2_style"} <= measures
 
 
 def test_the_tables_hold_what_the_file_does(found, rows):
