@@ -137,9 +137,8 @@ class AdversarialModel(keras.Model):
         """What `compile` was given, and the states of the random generators, which Keras leaves out of its files."""
         if not self.compiled:
             return {}
-        serialize = keras.saving.serialize_keras_object
         return {
-            "optimizers": {name: serialize(optimizer) for name, optimizer in self.optimizers.items()},
+            "optimizers": {name: serialized(optimizer) for name, optimizer in self.optimizers.items()},
             "seeds": [ops.convert_to_numpy(seed).tolist() for seed in random_states(self)],
             **self._compile_settings,
         }
@@ -358,6 +357,14 @@ def copies(optimizer: keras.optimizers.Optimizer | str, names: Sequence[str]) ->
     """An optimizer of the same rule and settings for each name; `optimizer` may be Keras's name of the rule."""
     optimizer = keras.optimizers.get(optimizer)
     return {name: type(optimizer).from_config({**optimizer.get_config(), "name": name}) for name in names}
+
+
+def serialized(optimizer: keras.optimizers.Optimizer) -> dict:
+    """The optimizer as `keras.saving.deserialize_keras_object` reads it, under any backend."""
+    config = keras.saving.serialize_keras_object(optimizer)
+    if config["module"].startswith("keras."):  # on PyTorch, Keras names a class that is that backend's alone
+        config |= {"module": "keras.optimizers", "registered_name": None}
+    return config
 
 
 def has_values(values: Any) -> bool:

@@ -71,7 +71,7 @@ class WeightAverage(abc.ABC):
         kept = [ops.copy(variable) for variable in self._live]
         try:
             for average, variable in zip(self._averages, self._live, strict=True):
-                variable.assign(average.value)
+                variable.assign(ops.copy(average))  # not one buffer of both: JAX gives it away with either
             yield
         finally:
             for value, variable in zip(kept, self._live, strict=True):
