@@ -11,7 +11,7 @@ from typing import TextIO
 
 # Errors that a user can fix: told in one message, without a traceback.
 USER_ERRORS = (ValueError, OSError, ArithmeticError)
-USAGE = 2  # exit status when the arguments are not of the form that a command expects
+USAGE = 2  # exit status when a command's arguments are malformed
 STOPPED = 143  # exit status after SIGTERM, as shells count it
 INTERRUPTED = 130  # likewise after SIGINT
 

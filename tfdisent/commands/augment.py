@@ -1,7 +1,7 @@
-"""Writes labelled synthetic images by a trained run that fill the rare classes up: tfdisent augment --run_dir=DIR
+"""Fills up rare classes with synthetic images from a trained run: tfdisent augment --run_dir=DIR
 
-They are a data set of their own in --augment_dir; report-augmentation.html in the run's folder says what they bring to
-a classifier that is trained on real, real and synthetic, real with repetition, and synthetic images.
+The images are written to --augment_dir as a prepared data set. report-augmentation.html in the run's folder compares
+classifiers trained on real images, real and synthetic ones, real ones with repetition, and synthetic ones alone.
 """
 
 from collections.abc import Sequence

@@ -21,7 +21,7 @@ _SHARED = ("help", "verbosity")
 
 
 class UsageError(Exception):
-    """The arguments are not of the form that the command expects."""
+    """The arguments are malformed."""
 
 
 class Command(NamedTuple):
@@ -45,7 +45,7 @@ class Command(NamedTuple):
 def run_command(command: Command, argv: Sequence[str] | None = None) -> None:
     """Runs a command on arguments, by default those of the process, and ends the process with its exit code.
 
-    0 after success, 1 after an error that was told, 2 for arguments of another form, 130 after Ctrl-C, and 143 after
+    0 after success, 1 after an error, 2 for malformed arguments, 130 after Ctrl-C, and 143 after
     SIGTERM. An error of the user's is one message, and a traceback too with --verbosity=1.
     """
     given = flag_values(command)

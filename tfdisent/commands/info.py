@@ -1,6 +1,6 @@
-"""Says what a run folder, an exported model or a data set is: tfdisent info RUN|MODEL|DATASET
+"""Describes a run folder, an exported model or a data set: tfdisent info RUN|MODEL|DATASET
 
-A data set is a prepared folder, or a name; `tfdisent prepare --dataset=help` lists the names.
+A data set is given as a prepared folder or by name; `tfdisent prepare --dataset=help` lists the names.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from tfdisent.commands.command import Command, UsageError, quiet, run_command
 
 
 def define(values: flags.FlagValues) -> None:
-    """Defines no flags: what is asked for is an argument."""
+    """Defines no flags: what to describe is given as arguments."""
 
 
 def execute(given: Any, others: Sequence[str]) -> None:
-    """Prints what is known of each argument."""
+    """Prints a description of each argument."""
     if not others:
         raise UsageError("Give a run folder, an exported model, or a data set.")
     with quiet(given):

@@ -12,9 +12,9 @@ VERBS = {
     "train": "train a system: prepare, train, evaluate, report and export",
     "evaluate": "measure a trained run again, also on other data",
     "reproduce": "repeat a table or a figure of a paper",
-    "augment": "write labelled synthetic images by a trained run, and measure what they bring",
+    "augment": "fill up rare classes with synthetic images from a trained run",
     "apply": "run an exported model on whole volumes",
-    "info": "say what a run folder, an exported model or a data set is",
+    "info": "describe a run folder, an exported model or a data set",
 }
 
 

@@ -1,13 +1,13 @@
-"""Labelled synthetic images by a trained run, and what they bring to a classifier.
+"""Labelled synthetic images from a trained run, and how much they help a classifier.
 
-The use that DRAI's paper names in Sec. V: rare classes are filled up with generated images. Written is a prepared data
-set of its own, by the writer of all others, which `tfdisent.data.load` reads:
+DRAI's paper suggests this use in Sec. V: rare classes are filled up with generated images. The images are written as a
+prepared data set, which `tfdisent.data.load` reads as any other:
 
-    split "train"   what brings each class to `per_class` images together with the real training images
-    split "rest"    what makes it, with "train", a set of `per_class` images of each class without real ones
+    split "train"   added to the real training images, it makes `per_class` images of each class
+    split "rest"    added to split "train", it makes `per_class` images of each class without real ones
 
 Each image has the condition of a real training image of its class, drawn at random, so that attributes occur together
-as they do in truth; style and content noise are drawn anew.
+as they do in real images. Style and content noise are drawn for each image.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ def augment(
     output: str | pathlib.Path | None = None,
     seed: int | None = None,
 ) -> pathlib.Path:
-    """Writes synthetic images by a trained run, and into its folder what they bring to a classifier.
+    """Writes synthetic images from a trained run, and a report in its folder on how much they help a classifier.
 
     Args:
         run: of a model that generates images of classes.
@@ -65,7 +65,7 @@ def augment(
     if run.evaluation.generate is None:
         raise ValueError(f"Expected a run of a model that makes images of classes; {run.title} does not generate any.")
     say(f"1/3 synthetic images: {run.state['step']} of {run.config.steps} steps are done")
-    run.manifest.split("test")  # to measure on; it is missed before hours of work rather than after
+    run.manifest.split("test")  # to measure on; a missing one is an error before hours of work, not after
     output = pathlib.Path(output or run.run_dir / "synthetic").expanduser()
     synthesize(run, output, per_class=per_class, seed=run.settings.seed if seed is None else seed)
     say("2/3 comparison")
@@ -202,7 +202,7 @@ def to_stored(images: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: str)
     """
     if not np.isfinite(images).all():
         raise ArithmeticError(
-            "The model's images are not finite: its training has failed. Train it anew, with a smaller learning rate."
+            "The model's images are not finite: its training has failed. Train it again with a smaller learning rate."
         )
     low, high = (bound[:, None, None, :].astype("float64") for bound in (low, high))
     values = low + (np.clip(images.astype("float64"), -1, 1) + 1) / 2 * (high - low)

@@ -54,7 +54,7 @@ def open_folder(settings: Settings, config: Any, manifest: Any) -> pathlib.Path:
         if differences:
             raise ValueError(
                 f"{run_dir} is a run with other settings: {'; '.join(differences)}. Give those again to continue it, "
-                "or another --run_dir to start anew."
+                "or another --run_dir to start a new one."
             )
         if old["config"]["steps"] != config.steps:
             (run_dir / "metrics.json").unlink(missing_ok=True)  # of the shorter training

@@ -13,7 +13,7 @@ WIDTH = 16  # of the names before their values, at least
 
 
 def describe(what: str) -> str:
-    """What is known of a run folder, of an exported model or its versions, or of a data set, prepared or by name.
+    """Describes a run folder, an exported model (or all its versions), or a data set, prepared or by name.
 
     Raises:
         ValueError: it is none of these.

@@ -222,17 +222,17 @@ def datasets_of(paper: papers.Paper, asked: tuple[str, ...], given: str | None, 
 def train(settings: Settings) -> bool:
     """Runs one training command as a user would, to its end; returns whether it succeeded.
 
-    A signal that stops this process is handed on, so that the run saves its state; then `Stopped` is raised.
+    A signal that stops this process is passed to the run, which saves its state; then `Stopped` is raised.
     """
     command = [sys.executable, "-m", "tfdisent", "train", settings.system, *flags_of(settings)]
     process = subprocess.Popen(command)
     stopped = []
 
-    def hand_on(number, frame):
+    def pass_on(number, frame):
         stopped.append(number)
         process.send_signal(number)
 
-    before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         status = process.wait()
     finally:
@@ -383,16 +383,16 @@ def titles_of(paper: papers.Paper) -> dict[str, str]:
 
 def protocols(table: papers.Table, dataset: str, cases: list[Case]) -> list[str]:
     """How the metrics of a table were measured here, a sentence each, from the first finished run that has them."""
-    told = {}
+    sentences = {}
     for case in cases:
         if case.dataset == dataset and is_finished(case.folder):
             metrics = _metrics(case)
             for name in dict.fromkeys(key.partition("/")[0] for key in table.metrics):
-                if name in metrics and name not in told:
+                if name in metrics and name not in sentences:
                     entry = metrics[name]
                     by = "" if entry["extractor"] == "none" else f"; {entry['extractor']}"
-                    told[name] = f"{name.replace('_', ' ').capitalize()} here: {entry['protocol']}{by}."
-    return list(told.values())
+                    sentences[name] = f"{name.replace('_', ' ').capitalize()} here: {entry['protocol']}{by}."
+    return list(sentences.values())
 
 
 def summary(request: Request, cases: list[Case]) -> str:

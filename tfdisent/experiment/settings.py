@@ -1,4 +1,4 @@
-"""What a training run is asked for, checked before anything is prepared."""
+"""The settings of a training run, checked before anything is prepared."""
 
 import dataclasses
 import pathlib
