@@ -149,3 +149,21 @@ def test_all_devices_or_the_first_few_can_be_chosen():
 def test_a_number_of_devices_that_are_not_there_is_refused(devices):
     with pytest.raises(ValueError, match=f"'all' or a number from 1 to 3, received {devices!r}"):
         choose(devices, ["a", "b", "c"])
+
+
+@pytest.mark.backend("tensorflow")
+def test_a_scope_that_is_entered_again_is_of_the_same_devices(run_python):
+    run_python("""
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+from tfdisent.training import distribution
+
+with distribution.scope("all"):
+    strategy = tf.distribute.get_strategy()
+assert strategy.num_replicas_in_sync == 2
+with distribution.scope(2), strategy.scope():  # as Keras enters that of the model in `fit`
+    assert tf.distribute.get_strategy() is strategy
+""")
