@@ -221,7 +221,7 @@ def test_the_terms_of_an_evaluation_are_means_over_examples():
     model.compile()
     values = np.repeat(np.arange(5, dtype="float32") / 10, 32 * 32 * 2).reshape(5, 32, 32, 2)
     terms = model.evaluate({"image": values}, batch_size=2, verbose=0, return_dict=True)  # 2, 2 and 1
-    assert terms["mean"] == pytest.approx(0.2)
+    assert terms["mean"] == pytest.approx(0.2, abs=1e-4)  # that of the batches' means is 0.23
 
 
 def test_validation_leaves_training_as_it_is_and_uses_averaged_weights():

@@ -29,7 +29,7 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        directory: where they lie; made when needed.
+        directory: of the checkpoints; made when needed.
         keep: how many of the newest stay.
     """
 
@@ -84,7 +84,7 @@ class Checkpoints:
         return self.directory / f"step-{step:08d}"
 
     def _remove_leftovers(self) -> None:
-        """Removes what a killed run left half written or half deleted; nothing else that may lie in the folder."""
+        """Removes what a killed run left half written or half deleted; nothing else that may be in the folder."""
         unfinished = (path for path in self.directory.glob("step-[0-9]*") if not (path / STATE).exists())
         hidden = (self.directory.glob(name) for name in (".writing", ".step-*.writing", ".step-*.deleting"))
         for left in itertools.chain(unfinished, *hidden):
