@@ -32,7 +32,7 @@ unified   Liu et al. (ISBI 2021): slices 240 x 240 with at least 2000 brain pixe
 margin    Ouyang et al. (IPMI 2021): the middle 192 x 160 (anterior-posterior x right-left) of
           slices 50 to 104, each with the one below and above as channels; five folds of which
           `fold` tests, and a tenth of the others is for validation. The published folds are of
-          369 training and 125 validation cases shuffled together, and cannot be had from 369.
+          369 training and 125 validation cases shuffled together, and cannot be rebuilt from 369.
 plain     240 x 240, every slice that shows brain in all modalities, test_fraction and val_fraction.
 """
 
