@@ -186,8 +186,8 @@ class Sections:
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             # What one process compiled, such as the drawing of weights, the next one reads.
             "JAX_COMPILATION_CACHE_DIR": f"{self.folder}/compiled",
-            "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_COMPILATION_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
         if on_cpu or not self.sizes.accelerated:
             variables |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
