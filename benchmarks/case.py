@@ -1,7 +1,7 @@
 """One case in this process: python -m benchmarks.case MODULE:FUNCTION [ARGUMENTS] [FILE]
 
-ARGUMENTS is a JSON object. Prints the measurement as JSON, or writes it to FILE. Other sizes than
-those of `benchmarks.run` are tried with it.
+ARGUMENTS is a JSON object. Prints the measurement as JSON, or writes it to FILE. Other sizes than those of
+`benchmarks.run` are tried with it.
 """
 
 import importlib

@@ -82,8 +82,8 @@ def markdown(facts: dict[str, Any], rows: list[dict[str, Any]], peak: dict[str, 
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     devices = f"{', '.join(facts['gpus']) or 'no GPU'}; {facts['cpu']}, {facts['cores']} cores"
     lines = [
-        f"{facts['date']}, commit {facts['commit']}; {devices}; Python {facts['python']}, {versions}; "
-        f"{seconds:.0f} s in all."
+        f"{facts['date']}, commit {facts['commit']}; {devices}; Python {facts['python']}, {versions}; {seconds:.0f} s "
+        "in all."
     ]
     if peak:
         lines += ["", "Peaks, TFLOP/s: " + ", ".join(f"{name} {value:g}" for name, value in peak.items()) + "."]

@@ -1,8 +1,7 @@
 """What the adversarial engine costs: DRAI's step through it, and one written by hand in TensorFlow.
 
-Both take the same losses, networks, optimizers and averages. The engine's has phases, `minimize`,
-`fit` and its callbacks; the other is one `tf.function` in a Python loop. They train in turns, in
-one process.
+Both take the same losses, networks, optimizers and averages. The engine's has phases, `minimize`, `fit` and its
+callbacks; the other is one `tf.function` in a Python loop. They train in turns, in one process.
 """
 
 import statistics

@@ -1,7 +1,7 @@
 """Preparation of data sets, from nothing to a whole folder.
 
-The result holds the start of the pool, whose processes load TensorFlow. `first` is that start: the
-preparation of a few images.
+The result holds the start of the pool, whose processes load TensorFlow. `first` is that start: the preparation of a few
+images.
 """
 
 import io

@@ -1,7 +1,7 @@
 """Runs the benchmarks: python -m benchmarks.run [--only=step,pipeline,...] [--json=FILE]
 
-Each case runs in a fresh process and prints one line; at the end comes a Markdown table of all.
-Run it on an otherwise idle machine. Keras's backends are those that are installed.
+Each case runs in a fresh process and prints one line; at the end comes a Markdown table of all. Run it on an otherwise
+idle machine. Keras's backends are those that are installed.
 """
 
 import importlib.util
@@ -132,9 +132,8 @@ def table(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     devices = ", ".join([f"{facts['cpu']} ({' '.join(facts['instructions'])})", *facts["gpus"]])
     lines = [
-        f"{facts['date']}, commit {facts['commit']}; {devices}; {facts['cores']} cores, "
-        f"{facts['memory_gib']} GiB, load {facts['load']} at the start; {facts['system']}; "
-        f"Python {facts['python']}, {versions}.",
+        f"{facts['date']}, commit {facts['commit']}; {devices}; {facts['cores']} cores, {facts['memory_gib']} GiB, "
+        f"load {facts['load']} at the start; {facts['system']}; Python {facts['python']}, {versions}.",
         "",
         "| " + " | ".join(HEADER) + " |",
         "|---" * len(HEADER) + "|",

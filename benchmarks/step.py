@@ -50,8 +50,7 @@ def examples(config: DRAIConfig, steps: int) -> dict[str, np.ndarray]:
 class StepTimes(keras.callbacks.Callback):
     """Seconds of each step, from the end of the one before, when its losses are known.
 
-    `first` is from the start of training to the end of the first step, which compiles; `warm` are
-    the others.
+    `first` is from the start of training to the end of the first step, which compiles; `warm` are the others.
     """
 
     def __init__(self, limit: float = float("inf")):

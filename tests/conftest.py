@@ -61,8 +61,8 @@ def shared_data() -> pathlib.Path:
 def run_python():
     """`run_python(code, env={...})` runs code in a fresh process, and returns what it printed.
 
-    The repository is importable there; `env` adds to the environment, and None as a value takes
-    from it. A process that fails, or is not done in 240 s, fails the test with its errors.
+    The repository is importable there; `env` adds to the environment, and None as a value takes from it. A process that
+    fails, or is not done in 240 s, fails the test with its errors.
     """
 
     def run(code: str, env: dict[str, str | None] | None = None) -> str:

@@ -134,8 +134,8 @@ def run_signatures(folder):
 
 
 def read_elsewhere(folder, compute, afterwards=""):
-    """What `compute(name, inputs)` gives for every signature in a process with nothing of this
-    repository, by "count/signature/output", and what that process printed.
+    """What `compute(name, inputs)` gives for every signature in a process with nothing of this repository, by
+    "count/signature/output", and what that process printed.
     """
     arrays = {f"{name}/{key}": a for name, values in INPUTS.items() for key, a in values.items()}
     np.savez(folder / "inputs.npz", **arrays)

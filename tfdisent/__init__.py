@@ -6,9 +6,9 @@
     model = DRAI(DRAIConfig(image_size=32))
     tfdisent.export.export(model, "saved_models/drai", card={"title": "DRAI"})
 
-Systems and modules are imported when they are first asked for: `import tfdisent` costs nothing, and what
-needs TensorFlow (`data`, `export`) is in nobody's way on another backend. What Keras saved of them,
-`keras.models.load_model` loads after `import tfdisent`.
+Systems and modules are imported when they are first asked for: `import tfdisent` costs nothing, and what needs
+TensorFlow (`data`, `export`) is in nobody's way on another backend. What Keras saved of them, `keras.models.load_model`
+loads after `import tfdisent`.
 """
 
 import importlib

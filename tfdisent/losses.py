@@ -12,8 +12,8 @@ def least_squares(scores, target: float):
     """Least-squares adversarial loss, (score - target)^2.
 
     Source: Mao et al., Least Squares Generative Adversarial Networks, ICCV 2017, Eq. 9 with a = 0 (fake), b = c = 1
-    (real), https://arxiv.org/abs/1611.04076. The factor 1/2 of that paper is left out, as DRAI's and most public
-    code do.
+    (real), https://arxiv.org/abs/1611.04076. The factor 1/2 of that paper is left out, as DRAI's and most public code
+    do.
 
     Args:
         scores: unbounded discriminator outputs, shape (B, ...).

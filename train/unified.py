@@ -1,5 +1,5 @@
-"""Trains the unified framework for translation between modalities: python -m train.unified --dataset=brain_phantom
-Or what it is compared with: python -m train.unified --model=pix2pix ...
+"""Trains the unified framework for translation between modalities: python -m train.unified --dataset=brain_phantom Or
+what it is compared with: python -m train.unified --model=pix2pix ...
 
 Data sets: brain_phantom (made by itself), brats, manifest, bids (--raw_dir=DIR) with two modalities or more. Volumes
 are prepared at their own size, or cut to --data=size=192x160, and resized when they are read: --set=image_size=128.

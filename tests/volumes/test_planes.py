@@ -214,8 +214,8 @@ def test_the_mean_of_three_planes_has_a_third_of_the_inconsistency_and_of_the_va
 
 
 def test_the_median_of_three_planes_lessens_inconsistency_almost_as_much():
-    """Of independent normal errors a, a', b, c: E abs(med(a, b, c) - med(a', b, c)) is the integral
-    of 4 F^2 (1 - F)^2, and E abs(a - a') that of 2 F (1 - F).
+    """Of independent normal errors a, a', b, c: E abs(med(a, b, c) - med(a', b, c)) is the integral of 4 F^2 (1 - F)^2,
+    and E abs(a - a') that of 2 F (1 - F).
     """
     from scipy.stats import norm
 

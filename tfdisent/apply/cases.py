@@ -71,8 +71,8 @@ def assigned(case: Case, inputs: tuple[str, ...]) -> Case:
     known = ", ".join(inputs)
     if UNNAMED in case.files and len(inputs) > 1:
         raise ValueError(
-            f"The model takes {known} of each case, received {case.files[UNNAMED]} without a name. "
-            f"Give --input={inputs[0]}=PATH --input={inputs[1]}=PATH, or a table (.csv) with these columns."
+            f"The model takes {known} of each case, received {case.files[UNNAMED]} without a name. Give "
+            f"--input={inputs[0]}=PATH --input={inputs[1]}=PATH, or a table (.csv) with these columns."
         )
     files = {name or inputs[0]: path for name, path in case.files.items()}
     if unknown := [name for name in files if name not in inputs]:
@@ -85,8 +85,8 @@ def check_case(case: Case, model: "SliceModel") -> None:
     missing = [name for name in model.inputs if name not in case.files]
     if missing and not model.takes_missing:
         raise ValueError(
-            f"{case.label} lacks {', '.join(missing)}. The model needs {', '.join(model.inputs)} of each case; "
-            "add the volume, or leave the case out."
+            f"{case.label} lacks {', '.join(missing)}. The model needs {', '.join(model.inputs)} of each case; add the "
+            "volume, or leave the case out."
         )
     for name, path in {**case.files, **({"mask": case.mask} if case.mask else {})}.items():
         if not path.is_file():
@@ -162,8 +162,8 @@ def _check_apart(given: str, path: pathlib.Path, output: pathlib.Path) -> None:
     folder = path if path.is_dir() else path.parent
     if output.resolve() in (path.resolve(), folder.resolve()):
         raise ValueError(
-            f"--output={output} is the input, or its folder. "
-            "Give another folder, so that no result is taken for a scan."
+            f"--output={output} is the input, or its folder. Give another folder, so that no result is taken for a "
+            "scan."
         )
 
 

@@ -37,9 +37,9 @@ class SliceModel(NamedTuple):
     """A signature of a SavedModel, and what its card says of it.
 
     Attributes:
-        run: (stack (B, h, w, C), target=None, available=None) -> {output: (B, h, w, K)}; target is one of `targets`,
-            or None; available says of each of the C inputs whether it is there, by default all are. Images are
-            normalised by their volume; where training normalised by "slice", `run` does.
+        run: (stack (B, h, w, C), target=None, available=None) -> {output: (B, h, w, K)}; target is one of `targets`, or
+            None; available says of each of the C inputs whether it is there, by default all are. Images are normalised
+            by their volume; where training normalised by "slice", `run` does.
         signature: its name.
         image_size: h and w.
         inputs: names of the channels of a stack.
@@ -84,8 +84,7 @@ def load_model(
 
     Of the card it reads `signatures` (the first is taken), `inputs` and `outputs` (by default one image each), of
     `config` (or else `data`) `modalities` and `normalize`, and of `data` `pixel_spacing` (millimetres of the model's
-    pixels, one number or two), `foreground`, `background`, `planes` (whose slices it was trained on) and
-    `image_dtype`.
+    pixels, one number or two), `foreground`, `background`, `planes` (whose slices it was trained on) and `image_dtype`.
 
     The signature takes `image` (B, h, w, C), with a channel for each of the card's inputs; optionally `target`, one-hot
     codes (B, T); and optionally `available` (B, C), 1 for each input that is there and 0 for one that is missing. It
@@ -188,8 +187,8 @@ def _version_folder(path: pathlib.Path) -> pathlib.Path:
     versions = [p for p in path.glob("*/saved_model.pb") if p.parent.name.isdecimal()]
     if not versions:
         raise FileNotFoundError(
-            f"{path} is not a SavedModel: it has no saved_model.pb, nor has a version in it. "
-            "Give --model a folder of saved_models/, to which every training command writes."
+            f"{path} is not a SavedModel: it has no saved_model.pb, nor has a version in it. Give --model a folder of "
+            "saved_models/, to which every training command writes."
         )
     return max(versions, key=lambda p: int(p.parent.name)).parent
 
@@ -251,8 +250,8 @@ def _targets(path: pathlib.Path, names: Sequence[str], count: int) -> tuple[str,
     if count and len(names) != count:
         said = ", ".join(map(str, names)) or "none"
         raise ValueError(
-            f"{path} translates to {count} modalities, and the names given for them are: {said}. "
-            "Give --modalities=NAME,NAME,... in the order of training."
+            f"{path} translates to {count} modalities, and the names given for them are: {said}. Give "
+            "--modalities=NAME,NAME,... in the order of training."
         )
     return tuple(map(str, names[:count]))
 
@@ -318,13 +317,13 @@ def _image_size(
     if not fits or any(made[key] != (*size, output.channels) for key, output in outputs.items()):
         raise ValueError(
             f"{name} of {path} turns images of shape {shape} into {', '.join(map(str, made.values()))}, expected one "
-            f"size, and one channel for each input ({', '.join(inputs)}), image and class that its card names. "
-            "Export the model with its inputs and outputs in the card."
+            f"size, and one channel for each input ({', '.join(inputs)}), image and class that its card names. Export "
+            "the model with its inputs and outputs in the card."
         )
     vector = _tensors(function).get("available")
     if vector is not None and tuple(vector.shape[1:]) != (len(inputs),):
         raise ValueError(
-            f"{name} of {path} takes available of shape {tuple(vector.shape[1:])}, expected ({len(inputs)},): "
-            "one number for each input. Export the model again."
+            f"{name} of {path} takes available of shape {tuple(vector.shape[1:])}, expected ({len(inputs)},): one "
+            "number for each input. Export the model again."
         )
     return size

@@ -61,8 +61,9 @@ def process(task: Task, case: Case) -> tuple[str, str]:
     text = f"{names} ({time.monotonic() - started:.1f} s)"
     if share:
         text += (
-            f"\n    {share:.1%} of its anatomy lies beyond the model's images and is 0 in the results; "
-            "--pixel_spacing=0 scales slices to fit."
+            "\n"
+            f"    {share:.1%} of its anatomy lies beyond the model's images and is 0 in the results; --pixel_spacing=0 "
+            "scales slices to fit."
         )
     return "written", text
 
@@ -70,8 +71,8 @@ def process(task: Task, case: Case) -> tuple[str, str]:
 def wanted_files(task: Task, case: Case, target: str | None) -> dict[str, pathlib.Path]:
     """{output of the model: file} of the results for a target that are to be written.
 
-    A result is called after the case, the target and the output, as s1_T2_edges.nii.gz. The output "image" adds no
-    name of its own; without a target either, it is the signature's.
+    A result is called after the case, the target and the output, as s1_T2_edges.nii.gz. The output "image" adds no name
+    of its own; without a target either, it is the signature's.
     """
     files = {}
     for name in task.model.outputs:

@@ -6,9 +6,9 @@ inference for text-to-image synthesis, ICCV 2019. `METHODS` holds them by name. 
 optimizers and order of updates, so that they differ in what they infer, and how. DAI and the ablations are DRAI with
 weights of zero, and keep all of its parameters (Sec. III-F); their networks for a term that is off stay as they are.
 
-Symbols as in `tfdisent.systems.drai`. A single model has no content code: G_x(z, t) takes the condition itself.
-x~ is drawn with z ~ N(0, I); x^ is `reconstructed`, from codes of x; x^_t = G_x(z^, c) with c ~ q(c|t), or
-G_x(z^, t), is `conditioned`: x's style under its condition, p(x|t, z^).
+Symbols as in `tfdisent.systems.drai`. A single model has no content code: G_x(z, t) takes the condition itself. x~ is
+drawn with z ~ N(0, I); x^ is `reconstructed`, from codes of x; x^_t = G_x(z^, c) with c ~ q(c|t), or G_x(z^, t), is
+`conditioned`: x's style under its condition, p(x|t, z^).
 
 | term | what | models |
 |---|---|---|

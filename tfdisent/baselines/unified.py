@@ -299,8 +299,8 @@ class Pix2Pix(Translator):
             if (i, j) not in known:
                 names = self.config.modalities
                 raise ValueError(
-                    f"Expected a pair that was trained, {', '.join(self.config.pairs)}; received "
-                    f"'{names[i]} to {names[j]}'."
+                    f"Expected a pair that was trained, {', '.join(self.config.pairs)}; received '{names[i]} to "
+                    f"{names[j]}'."
                 )
         parts, order = [], []
         for pair in sorted(set(wanted)):
@@ -406,7 +406,7 @@ class TCMGAN(Translator):
         """The whole tumour (B, H, W, 1) of 0 and 1, from the batch's masks."""
         if "mask" not in batch:
             raise ValueError(
-                f"Expected batches with a mask, for the tumour that TC-MGAN keeps consistent; received "
+                "Expected batches with a mask, for the tumour that TC-MGAN keeps consistent; received "
                 f"{', '.join(sorted(batch))}. Take a data set with masks, or leave the segmentor out by "
                 "segmentation_weight=0."
             )

@@ -45,8 +45,8 @@ class Command(NamedTuple):
 def run_command(command: Command, argv: Sequence[str] | None = None) -> None:
     """Runs a command on arguments, by default those of the process, and ends the process with its exit code.
 
-    0 after success, 1 after an error, 2 for malformed arguments, 130 after Ctrl-C, and 143 after
-    SIGTERM. An error of the user's is one message, and a traceback too with --verbosity=1.
+    0 after success, 1 after an error, 2 for malformed arguments, 130 after Ctrl-C, and 143 after SIGTERM. An error of
+    the user's is one message, and a traceback too with --verbosity=1.
     """
     given = flag_values(command)
     # As an exception, so that a file being written is removed.

@@ -34,8 +34,8 @@ MODELS = {
     "drai": "drai; or what it is compared with: cinfogan, dcinfogan, cavae, dcavae, dai; or DAI with some of DRAI's "
     "terms: selfReg, MIReg, featureCycle, or two of them, as in selfReg+MIReg.",
     "unified": "unified; or what it is compared with: pix2pix, a network for each pair of modalities; tcmgan_T2 (or "
-    "another source), from one to all others; or unified with fewer terms: no_disentanglement, no_adversarial_cycle, "
-    "translation_only.",
+    "another source), from one to all others; or unified with fewer terms: no_disentanglement, "
+    "no_adversarial_cycle, translation_only.",
 }
 
 

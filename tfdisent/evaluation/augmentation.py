@@ -45,8 +45,8 @@ def compare(
         train, test: real images: image (N, H, W, C) in [-1, 1], label (N,).
         synthetic: generated images, with the same keys; the first of each class are added to the real ones.
         label_names: the classes, in order of their labels.
-        per_class: images of each class after balancing; a class that has more keeps them. Default: as many as the
-            most frequent class has.
+        per_class: images of each class after balancing; a class that has more keeps them. Default: as many as the most
+            frequent class has.
         kind: of the classifier, see `ImageClassifier`.
         seeds: of the classifier's weights and of the order of its images; the spread is over them.
         steps: of training, of 64 images each; default: 10 passes through the largest set, at most 3000.
@@ -81,8 +81,8 @@ def compare(
 
     how = (
         f"{steps} steps of {BATCH_SIZE} images for every set, flipped and turned at random, some blurred, some noisy; "
-        "tested on real images; mean and standard deviation over classifier seeds "
-        f"{', '.join(map(str, seeds))} of one generator" + left_out
+        f"tested on real images; mean and standard deviation over classifier seeds {', '.join(map(str, seeds))} of one "
+        "generator" + left_out
     )
     results = {}
     for metric in scores[METHODS[0]][0]:

@@ -216,8 +216,8 @@ def memorisation_check(generated: np.ndarray, train: dict, test: dict) -> tuple[
         "memorisation_share_closer": entry(
             found.share_closer,
             count,
-            f"{protocol}: share of generated images nearer than the nearest {found.expected_share:.2g} of test "
-            f"images, so {found.expected_share:.2g} by chance",
+            f"{protocol}: share of generated images nearer than the nearest {found.expected_share:.2g} of test images, "
+            f"so {found.expected_share:.2g} by chance",
         ),
     }
     made, original = found.copies.T
@@ -404,9 +404,9 @@ def factor_figure(results: dict) -> Figure:
     }
     return Figure(
         "What each code tells of the truth",
-        "How well a linear model reads each known factor of the phantom from each code (R2): 1 is exact, 0 not at "
-        "all. What decides the class (border, size) should be read from content; position, orientation, skin, light "
-        "and hairs from style.",
+        "How well a linear model reads each known factor of the phantom from each code (R2): 1 is exact, 0 not at all. "
+        "What decides the class (border, size) should be read from content; position, orientation, skin, light and "
+        "hairs from style.",
         figures.matrix(
             np.array([list(row.values()) for row in rows.values()]).T,
             rows=list(rows["style"]),

@@ -137,8 +137,8 @@ def retrieval_figures(search: Search, found: dict[str, np.ndarray], shown: int =
     if "content" in found:
         codes = Figure(
             "Retrieval",
-            "The query image at the top left, to its right the test images with the most similar style codes, below "
-            "it those with the most similar content codes.",
+            "The query image at the top left, to its right the test images with the most similar style codes, below it "
+            "those with the most similar content codes.",
             figures.retrieval_grid(queries, neighbours["style"], neighbours["content"]),
             "paper Fig. 14, 15",
         )
@@ -153,8 +153,8 @@ def retrieval_figures(search: Search, found: dict[str, np.ndarray], shown: int =
     targets = database[target_images(search)[rows]]
     references = Figure(
         "Retrieval",
-        "The same query images; then the target, the test image whose class and lesion size are most similar; then "
-        "the test images with the most similar pixels, which tend to share position and surroundings.",
+        "The same query images; then the target, the test image whose class and lesion size are most similar; then the "
+        "test images with the most similar pixels, which tend to share position and surroundings.",
         figures.columns_grid({"query": queries, "target": targets, "by pixels": neighbours["pixels"]}),
         "paper Fig. 14, 15",
     )

@@ -286,8 +286,8 @@ def draw_figures(model, made: dict, test: dict, names: tuple[str, ...]) -> list[
         Figure(
             "Every modality from every other",
             "Left column: the real slice that the model was given. The rest of the row: the other contrasts that it "
-            "synthesised from that slice. Top row: the real contrasts. Each synthesised slice should look like the "
-            "top of its column, lesions included.",
+            "synthesised from that slice. Top row: the real contrasts. Each synthesised slice should look like the top "
+            "of its column, lesions included.",
             figures.columns_grid(groups),
             "paper Fig. 2",
         )

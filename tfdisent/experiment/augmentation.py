@@ -264,10 +264,10 @@ def _write(run: Run, missing: dict[str, int], origin: dict, work_dir: pathlib.Pa
     records = list(_generated(run, real, labels, origin["seed"]))
     commit = environment()["commit"]
     description = (
-        f"Synthetic images: made by {run.title}, run {origin['run']}, step {origin['step']}, code at commit "
-        f"{commit}, seed {origin['seed']}, after {manifest.dataset} {manifest.version}. They must not be used for "
-        f"diagnosis. Split train brings each class to {per_class} images together with the real training images; "
-        "with split rest it is a set of as many of each class without real ones."
+        f"Synthetic images: made by {run.title}, run {origin['run']}, step {origin['step']}, code at commit {commit}, "
+        f"seed {origin['seed']}, after {manifest.dataset} {manifest.version}. They must not be used for diagnosis. "
+        f"Split train brings each class to {per_class} images together with the real training images; with split rest "
+        "it is a set of as many of each class without real ones."
     )
     if left_out := [label for label in manifest.labels if label not in missing]:
         description += f" Left out, as without training images: {', '.join(left_out)}."

@@ -28,7 +28,7 @@ def describe(what: str) -> str:
     if what in datasets.DATASETS:
         return describe_data_set(what)
     raise ValueError(
-        f"Expected a run folder, an exported model, a prepared data set, or the name of a data set among "
+        "Expected a run folder, an exported model, a prepared data set, or the name of a data set among "
         f"{', '.join(sorted(datasets.DATASETS))}; received {what!r}."
     )
 

@@ -210,8 +210,8 @@ def datasets_of(paper: papers.Paper, asked: tuple[str, ...], given: str | None, 
         if data not in asked:
             fitting = sorted(ours for ours, theirs in paper.data.items() if theirs in asked)
             raise ValueError(
-                f"The paper's {what} is on {' and '.join(asked)}: expected --dataset of {', '.join(fitting)}; "
-                f"received {name!r}."
+                f"The paper's {what} is on {' and '.join(asked)}: expected --dataset of {', '.join(fitting)}; received "
+                f"{name!r}."
             )
         if name in chosen:
             raise ValueError(f"--dataset={given} names {name} more than once.")
@@ -407,7 +407,8 @@ def summary(request: Request, cases: list[Case]) -> str:
         steps = ", ".join(sorted({str(config["steps"]) for config in configs}))
         text += f" Preset {preset}: images of {sizes} pixels, {steps} steps of {configs[0]['batch_size']} images."
     return (
-        f"{text} Where several seeds are done, values are their mean and standard deviation.\n\n"
+        f"{text} Where several seeds are done, values are their mean and standard deviation.\n"
+        "\n"
         "Data, image size, length of training and the network behind FID, IS and CGAcc are not the paper's unless "
         "said: compare the order of the methods rather than the numbers."
     )

@@ -186,8 +186,8 @@ def typed_changes(config_class: type, changes: Mapping[str, Any]) -> dict[str, A
     for name in changes:
         if name not in fields:
             raise ValueError(
-                f"Expected --set=field=value with a field of {', '.join(fields)}; "
-                f"received {f'{name}={changes[name]}'!r}."
+                f"Expected --set=field=value with a field of {', '.join(fields)}; received "
+                f"{f'{name}={changes[name]}'!r}."
             )
     return {
         name: _parsed(name, value, fields[name]) if isinstance(value, str) else value for name, value in changes.items()

@@ -8,11 +8,10 @@ from keras import ops
 class InstanceNormalization(keras.layers.Layer):
     """Normalises every channel of every example over its own positions.
 
-    `y = gamma * (x - mean) / sqrt(variance + epsilon) + beta`, with mean and (biased) variance
-    over the spatial axes; gamma and beta are per channel (Ulyanov et al. 2016,
-    https://arxiv.org/abs/1607.08022). Statistics are float32 at least, also under mixed precision.
-    The default epsilon is TensorFlow Addons'; PyTorch's is 1e-5, without gamma and beta. A map of
-    a single position gives beta.
+    `y = gamma * (x - mean) / sqrt(variance + epsilon) + beta`, with mean and (biased) variance over the spatial axes;
+    gamma and beta are per channel (Ulyanov et al. 2016, https://arxiv.org/abs/1607.08022). Statistics are float32 at
+    least, also under mixed precision. The default epsilon is TensorFlow Addons'; PyTorch's is 1e-5, without gamma and
+    beta. A map of a single position gives beta.
 
     Args:
         epsilon: added to the variance, > 0.
@@ -35,8 +34,8 @@ class InstanceNormalization(keras.layers.Layer):
     def build(self, input_shape) -> None:
         if len(input_shape) < 3 or input_shape[-1] is None:
             raise ValueError(
-                "InstanceNormalization expects (batch, *spatial, channels) with a known number of "
-                f"channels. Received shape: {tuple(input_shape)}."
+                "InstanceNormalization expects (batch, *spatial, channels) with a known number of channels. Received "
+                f"shape: {tuple(input_shape)}."
             )
         channels = (input_shape[-1],)
         # autocast=False: the parameters meet float32 statistics, so they are not rounded first.
@@ -68,25 +67,24 @@ class InstanceNormalization(keras.layers.Layer):
 class SpectralNormalization(keras.layers.Wrapper):
     """Divides a layer's kernel by its largest singular value.
 
-    Miyato et al. 2018 (https://arxiv.org/abs/1802.05957), Algorithm 1 and Eq. 8. With W the kernel
-    as a matrix of `kernel.shape[-1]` columns (the paper's W transposed) and u the stored vector,
-    each call computes, `power_iterations` times,
+    Miyato et al. 2018 (https://arxiv.org/abs/1802.05957), Algorithm 1 and Eq. 8. With W the kernel as a matrix of
+    `kernel.shape[-1]` columns (the paper's W transposed) and u the stored vector, each call computes,
+    `power_iterations` times,
 
         v = W u / |W u|,    u' = W^T v / |W^T v|,    and then    sigma = v^T W u',
 
-    and runs the layer with `kernel / sigma`. The gradient goes through sigma, with u' and v held
-    constant, as in the paper. The kernel itself stays as the optimizer left it; u' is stored only
-    when `training=True`. The same kernel and u thus give the same output in training and inference.
-    Regularisers and constraints of the layer see the raw kernel. sigma is computed in float32 at
-    least, also under mixed precision.
+    and runs the layer with `kernel / sigma`. The gradient goes through sigma, with u' and v held constant, as in the
+    paper. The kernel itself stays as the optimizer left it; u' is stored only when `training=True`. The same kernel and
+    u thus give the same output in training and inference. Regularisers and constraints of the layer see the raw kernel.
+    sigma is computed in float32 at least, also under mixed precision.
 
-    `keras.layers.SpectralNormalization` differs: it overwrites the kernel with the normalised one.
-    The matrix' columns are always the kernel's last axis, as in TensorFlow Addons; for transposed
-    convolutions these are the input channels, where PyTorch takes the output channels.
+    `keras.layers.SpectralNormalization` differs: it overwrites the kernel with the normalised one. The matrix' columns
+    are always the kernel's last axis, as in TensorFlow Addons; for transposed convolutions these are the input
+    channels, where PyTorch takes the output channels.
 
     Args:
-        layer: a layer with a `kernel` or `embeddings` weight (Dense, Conv1D-3D, their transposes,
-            Embedding) and no other state. It keeps its dtype policy; the wrapper takes none.
+        layer: a layer with a `kernel` or `embeddings` weight (Dense, Conv1D-3D, their transposes, Embedding) and no
+            other state. It keeps its dtype policy; the wrapper takes none.
         power_iterations: number of iterations per call, >= 1.
         epsilon: a norm up to this counts as zero: a zero kernel stays zero, and u as it was.
     """
@@ -107,8 +105,8 @@ class SpectralNormalization(keras.layers.Wrapper):
             )
         if layer.activity_regularizer is not None:
             raise ValueError(
-                f"SpectralNormalization: `activity_regularizer` of layer {layer.name!r} would be "
-                "lost; give it to SpectralNormalization(..., activity_regularizer=...) instead."
+                f"SpectralNormalization: `activity_regularizer` of layer {layer.name!r} would be lost; give it to "
+                "SpectralNormalization(..., activity_regularizer=...) instead."
             )
         self.power_iterations = power_iterations
         self.epsilon = epsilon
@@ -132,8 +130,8 @@ class SpectralNormalization(keras.layers.Wrapper):
             if isinstance(variable, keras.Variable):
                 return variable
         raise ValueError(
-            "SpectralNormalization needs a layer with a `kernel` or `embeddings` variable (without "
-            f"LoRA). Received: {type(self.layer).__name__} {self.layer.name!r}."
+            "SpectralNormalization needs a layer with a `kernel` or `embeddings` variable (without LoRA). Received: "
+            f"{type(self.layer).__name__} {self.layer.name!r}."
         )
 
     @property

@@ -8,12 +8,12 @@ from keras import ops
 class GaussianSampling(keras.layers.Layer):
     """Draws `mean + exp(log_variance / 2) * noise`: the reparameterised normal distribution.
 
-    Kingma and Welling 2014, Sec. 2.4 (https://arxiv.org/abs/1312.6114). The gradient reaches both
-    inputs. It samples in inference too; use the mean directly where no noise is wanted.
+    Kingma and Welling 2014, Sec. 2.4 (https://arxiv.org/abs/1312.6114). The gradient reaches both inputs. It samples in
+    inference too; use the mean directly where no noise is wanted.
 
     Args:
-        seed: int, or None for a random one. The generator's state is one of `variables`, but Keras
-            leaves it out of weights files.
+        seed: int, or None for a random one. The generator's state is one of `variables`, but Keras leaves it out of
+            weights files.
 
     Call arguments:
         inputs: pair `(mean, log_variance)` of tensors of one shape.

@@ -97,8 +97,7 @@ def distance_correlation(a: np.ndarray, b: np.ndarray) -> float:
 def coefficient_of_determination(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, float]:
     """Returns R^2, the coefficient of determination, per column, and its mean over columns.
 
-    `1 - sum (true - predicted)^2 / sum (true - mean)^2`: 1 is perfect, 0 is as good as the mean,
-    negative is worse.
+    `1 - sum (true - predicted)^2 / sum (true - mean)^2`: 1 is perfect, 0 is as good as the mean, negative is worse.
 
     Args:
         true: (N, F) or (N,).

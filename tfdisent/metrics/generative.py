@@ -35,8 +35,8 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
         num_samples, width = features.shape
         if num_samples <= width:
             warnings.warn(
-                f"{name}: N={num_samples} samples for D={width} features: covariance is singular, value biased "
-                f"upward. Take more than {width} images, or kernel_distance, which is unbiased at any N.",
+                f"{name}: N={num_samples} samples for D={width} features: covariance is singular, value biased upward. "
+                f"Take more than {width} images, or kernel_distance, which is unbiased at any N.",
                 UserWarning,
                 stacklevel=2,
             )

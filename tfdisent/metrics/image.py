@@ -15,8 +15,8 @@ K1, K2 = 0.01, 0.03
 def mean_absolute_error(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """Returns the mean of |a - b| over each image's pixels and channels, in the images' units; 0 for equal images.
 
-    Papers also report the sum: the "L1" of Liu et al. (ISBI 2021), Table 1, fits the mean for images in [0, 1] times
-    H x W.
+    Papers also report the sum: the "L1" of Liu et al. (ISBI 2021), Table 1, fits the mean for images in [0, 1] times H
+    x W.
 
     Args:
         a, b: finite numbers (N, H, W) or (N, H, W, C).

@@ -91,8 +91,8 @@ def nearest_distances(
     """Finds the nearest reference of each query by root mean squared difference over all values.
 
     Distances are exact: |q|^2 - 2 q r + |r|^2, which loses digits where q is close to r, only selects the references
-    that can be the nearest; their distances are computed from the differences. 2000 queries and 5000 references of
-    64 x 64 x 3 take about 10 s on one core.
+    that can be the nearest; their distances are computed from the differences. 2000 queries and 5000 references of 64 x
+    64 x 3 take about 10 s on one core.
 
     Args:
         queries: (Q, ...), images or features, integers or floats.

@@ -9,9 +9,9 @@ Where the definitions come from:
     SAP   Kumar, Sattigeri and Balakrishnan 2018, Variational inference of disentangled latent
           concepts from unlabeled observations, https://arxiv.org/abs/1711.00848
 
-with the estimation of Locatello et al. 2019, Challenging common assumptions in the unsupervised
-learning of disentangled representations, https://arxiv.org/abs/1811.12359 (histograms of 20 bins,
-trees fitted on one part of the data and scored on the other), except where a docstring says so.
+with the estimation of Locatello et al. 2019, Challenging common assumptions in the unsupervised learning of
+disentangled representations, https://arxiv.org/abs/1811.12359 (histograms of 20 bins, trees fitted on one part of the
+data and scored on the other), except where a docstring says so.
 
 These three ask for one *entry* of a code per factor. A content and a style vector may be kept apart perfectly and yet
 be rotated within themselves, which lowers all three; `block_gap` is insensitive to such rotations and asks for one

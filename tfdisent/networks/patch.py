@@ -29,7 +29,7 @@ def patch_discriminator(
     height, width, _ = image_shape
     if num_levels < 1 or height % 2**num_levels or width % 2**num_levels:
         raise ValueError(
-            f"Expected num_levels of 1 or more, and a height and width that can be halved as often; received "
+            "Expected num_levels of 1 or more, and a height and width that can be halved as often; received "
             f"{num_levels} levels for {height} x {width}."
         )
     image = keras.Input(image_shape, name="image")

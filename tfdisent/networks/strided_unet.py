@@ -47,7 +47,7 @@ def strided_unet(
     height, width, _ = image_shape
     if num_levels < 1 or height % 2**num_levels or width % 2**num_levels:
         raise ValueError(
-            f"Expected num_levels of 1 or more, and a height and width that can be halved as often; received "
+            "Expected num_levels of 1 or more, and a height and width that can be halved as often; received "
             f"{num_levels} levels for {height} x {width}."
         )
     image = h = keras.Input(image_shape, name="image")

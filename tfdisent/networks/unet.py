@@ -1,9 +1,9 @@
 """The U-Net of pix2pix, cut at its bottleneck.
 
 Source: Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, Sec. 3.2 and 6.1.1,
-https://arxiv.org/abs/1611.07004: convolutions of 4 x 4 and stride 2 with leaky ReLU down, transposed ones with ReLU
-up, each stage of the decoder with the encoder's features of the same size beside its own. The first stage, the
-innermost and the last are not normalised: a map of one pixel has no statistics, and image intensities are to stay.
+https://arxiv.org/abs/1611.07004: convolutions of 4 x 4 and stride 2 with leaky ReLU down, transposed ones with ReLU up,
+each stage of the decoder with the encoder's features of the same size beside its own. The first stage, the innermost
+and the last are not normalised: a map of one pixel has no statistics, and image intensities are to stay.
 """
 
 from collections.abc import Callable
@@ -109,6 +109,6 @@ def _check_levels(image_shape, num_levels):
     height, width, _ = image_shape
     if num_levels < 2 or height % 2**num_levels or width % 2**num_levels:
         raise ValueError(
-            f"Expected num_levels of 2 or more, and a height and width that can be halved as often; received "
+            "Expected num_levels of 2 or more, and a height and width that can be halved as often; received "
             f"{num_levels} levels for {height} x {width}."
         )

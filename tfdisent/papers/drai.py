@@ -188,7 +188,7 @@ PAPER = Paper(
     },
     notes=(
         "The paper's ± is the standard deviation over 4 training seeds.",
-        "Fréchet distances and Inception scores can be compared only when data, extractor and number of images are "
-        "the same.",
+        "Fréchet distances and Inception scores can be compared only when data, extractor and number of images are the "
+        "same.",
     ),
 )

@@ -1,7 +1,7 @@
 """The pictures of the papers, drawn from arrays: grids of images, maps of codes, curves of losses.
 
-Every function takes arrays and returns one picture, uint8 (height, width, 3) on white. Images are (..., H, W, C) with
-C = 1 or 3, float in [-1, 1] or uint8, drawn upright as stored. Grids enlarge them by whole numbers only, each pixel
+Every function takes arrays and returns one picture, uint8 (height, width, 3) on white. Images are (..., H, W, C) with C
+= 1 or 3, float in [-1, 1] or uint8, drawn upright as stored. Grids enlarge them by whole numbers only, each pixel
 becoming a square of pixels, so that a reader sees exactly what the model made. `upscale=None` chooses the factor that
 brings an image to about 128 pixels.
 """
@@ -56,8 +56,8 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
 def image_grid(images: np.ndarray, columns: int = 8, *, pad: int = 2, upscale: int | None = None) -> np.ndarray:
     """Returns images (N, H, W, C) row by row in a grid, `pad` white pixels around and between them.
 
-    The image in row r, column k begins `pad + r * (H * upscale + pad)` pixels down and
-    `pad + k * (W * upscale + pad)` to the right.
+    The image in row r, column k begins `pad + r * (H * upscale + pad)` pixels down and `pad + k * (W * upscale + pad)`
+    to the right.
 
     Raises:
         ValueError: there is no image, the shape is not (N, H, W, 1 or 3), or columns < 1.

@@ -113,8 +113,8 @@ class DRAIConfig(TrainingConfig):
         dropout: rate in the joint discriminators.
         initializer: "normal" for N(0, 0.02), or "he_normal".
         kl_weight: weight of the three KL terms.
-        gradient_reversal_weight, self_supervision_weight, code_cycle_weight: weights of Eq. 11, 15 and 9.
-            All three 0 is the baseline DAI.
+        gradient_reversal_weight, self_supervision_weight, code_cycle_weight: weights of Eq. 11, 15 and 9. All three 0
+            is the baseline DAI.
         style_margin: bound of the style term of Eq. 15, or None for the paper's unbounded one.
         train_twice: train on each batch and then on its transformed version.
         balance_classes: show images of rare classes several times in an epoch, as Sec. III-A balances HAM10000.

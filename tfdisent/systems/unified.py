@@ -5,8 +5,8 @@ translation, ISBI 2021, https://arxiv.org/abs/2101.05434. In: slices of one subj
 which may be missing. Out: an encoder of anatomy that does not ask which modality it sees, and a decoder that shows this
 anatomy in the modality asked for. There is no public code; the networks are those of TC-MGAN, which the paper adopts.
 
-Symbols: Enc `encoder`, Dec `decoder`, Dis `discriminator` with a score per patch and, Dis_mc, logits of the modality.
-x is the `source` slice, of modality m_x, y the `target`, the same slice in modality m_y; x~_y = Dec(Enc(x), m_y) is
+Symbols: Enc `encoder`, Dec `decoder`, Dis `discriminator` with a score per patch and, Dis_mc, logits of the modality. x
+is the `source` slice, of modality m_x, y the `target`, the same slice in modality m_y; x~_y = Dec(Enc(x), m_y) is
 `generated`, x~_x = Dec(Enc(x~_y), m_x) `returned`. Both modalities are drawn again in each step, m_y = m_x included.
 
 Loss terms (means over batch, pixels and features; the weight is a field of the config):
@@ -369,8 +369,8 @@ class Unified(TranslationSystem):
             image: (B, H, W, 1) in [-1, 1].
 
         Returns:
-            {"level_1": (B, H / 2, W / 2, filters), ...}, from the finest to the bottleneck; without skips it
-            is {"level_1": (B, H / 4, W / 4, 4 * filters)}.
+            {"level_1": (B, H / 2, W / 2, filters), ...}, from the finest to the bottleneck; without skips it is
+            {"level_1": (B, H / 4, W / 4, 4 * filters)}.
         """
         return self.encoder(self.checked_slices(image), training=False)
 

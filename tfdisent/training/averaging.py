@@ -30,8 +30,8 @@ class WeightAverage(abc.ABC):
         for variable in self._live:
             if "float" not in variable.dtype:
                 raise ValueError(
-                    f"{type(self).__name__} averages float variables only. Received: "
-                    f"{variable.path} of dtype {variable.dtype}; leave it out."
+                    f"{type(self).__name__} averages float variables only. Received: {variable.path} of dtype "
+                    f"{variable.dtype}; leave it out."
                 )
         self._count = keras.Variable(0, dtype="int32", trainable=False, autocast=False, name="count")
         self._averages = [

@@ -12,8 +12,7 @@ def require_gradients(gradients, variables) -> list:
     missing = [v.path for v, gradient in zip(variables, gradients, strict=True) if gradient is None]
     if missing:
         raise ValueError(
-            f"Expected a gradient for every variable of the phase, but the loss does not depend on "
-            f"{', '.join(missing)}. "
-            "Leave that network out of the phase's `networks`, or use it in the loss."
+            "Expected a gradient for every variable of the phase, but the loss does not depend on "
+            f"{', '.join(missing)}. Leave that network out of the phase's `networks`, or use it in the loss."
         )
     return list(gradients)

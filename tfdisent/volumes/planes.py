@@ -4,14 +4,14 @@
 
 A model of slices sees each slice alone, so its results may jump from one slice to the next. In another plane these
 jumps are streaks across the slices, which a model does not reproduce there: the mean of three planes has a third of
-them (multi-view fusion, which Ren et al., IEEE TMI, use for `harmonize`). The model must have been trained on slices
-of all three planes; one that was trained on axial slices alone may do so much worse on the others that
-`planes=("axial",)` is the better choice.
+them (multi-view fusion, which Ren et al., IEEE TMI, use for `harmonize`). The model must have been trained on slices of
+all three planes; one that was trained on axial slices alone may do so much worse on the others that `planes=("axial",)`
+is the better choice.
 
-Volumes are (S, H, W) in the order of `tfdisent.volumes.volume`: from inferior to superior, anterior to posterior,
-right to left. Stacks of C volumes on one grid are (S, H, W, C). Slices of each plane are shown as a radiologist sees
-them: axial ones with anterior up, coronal and sagittal ones with superior up; the patient's right, or anterior, is on
-the left.
+Volumes are (S, H, W) in the order of `tfdisent.volumes.volume`: from inferior to superior, anterior to posterior, right
+to left. Stacks of C volumes on one grid are (S, H, W, C). Slices of each plane are shown as a radiologist sees them:
+axial ones with anterior up, coronal and sagittal ones with superior up; the patient's right, or anterior, is on the
+left.
 """
 
 import math
@@ -44,9 +44,9 @@ def through_planes(
     """Applies a function of slices to all slices of a volume or stack, in each plane, and fuses the results.
 
     Slices are brought to square pixels of `pixel_spacing` by linear interpolation (antialiased where pixels are larger
-    than voxels) and cropped or padded around their middle to `image_size`; the results are brought back onto the
-    voxels in the same way. Where voxel and pixel have the same size, nothing is interpolated, and the identity gives
-    the volume back exactly.
+    than voxels) and cropped or padded around their middle to `image_size`; the results are brought back onto the voxels
+    in the same way. Where voxel and pixel have the same size, nothing is interpolated, and the identity gives the
+    volume back exactly.
 
     "mean" weights each plane by its resolution: for each of the image's two axes by how much of a voxel one pixel is,
     at most 1. Coronal and sagittal slices of an axial scan with gaps of three pixels are interpolated to three times
@@ -56,14 +56,14 @@ def through_planes(
 
     Args:
         volume: (S, H, W), or a stack (S, H, W, C); floats.
-        function: for a volume (B, h, w) float32 -> (B, h, w); for a stack (B, h, w, C) -> (B, h, w, K), with any
-            number K of channels; B is at most `batch_size`.
+        function: for a volume (B, h, w) float32 -> (B, h, w); for a stack (B, h, w, C) -> (B, h, w, K), with any number
+            K of channels; B is at most `batch_size`.
         image_size: h and w.
         spacing: millimetres along y, x and across slices, as `Volume.spacing`.
         pixel_spacing: millimetres of a pixel that `function` expects, or of its rows and columns. None: so that axial
             slices just fit into the image, and larger where another plane needs it.
-        planes: some of `PLANES`. Those whose slices have only one row or column (of a volume of one slice) are left
-            out if there is another.
+        planes: some of `PLANES`. Those whose slices have only one row or column (of a volume of one slice) are left out
+            if there is another.
         fusion: one of `FUSIONS`. Where fewer than three planes reach a voxel, it is the mean.
         mask: (S, H, W), bool: where a result is wanted. Slices outside of it are not computed. Along axes where the
             image would cut the mask off, it is centred on the mask.
@@ -147,8 +147,8 @@ def slice_inconsistency(
 ) -> float:
     """How differently a volume and the truth change from slice to slice.
 
-    The mean of abs((v[k+1] - v[k]) - (r[k+1] - r[k])) over neighbouring voxels of two slices. It is 0 for an error
-    that is the same in all slices, but not for an intensity gain that differs between them.
+    The mean of abs((v[k+1] - v[k]) - (r[k+1] - r[k])) over neighbouring voxels of two slices. It is 0 for an error that
+    is the same in all slices, but not for an intensity gain that differs between them.
 
     Args:
         volume, reference: (S, H, W), on one grid and in the same units, which are the result's too.
@@ -256,8 +256,8 @@ def _on_single_channel(function: Callable[[np.ndarray], np.ndarray]) -> Callable
         answer = np.asarray(function(images[..., 0]))
         if answer.shape != images.shape[:3]:
             raise ValueError(
-                f"Expected function to return images of shape {images.shape[:3]}, as it was given; "
-                f"received {answer.shape}."
+                f"Expected function to return images of shape {images.shape[:3]}, as it was given; received "
+                f"{answer.shape}."
             )
         return answer[..., None]
 
