@@ -56,7 +56,7 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> None:
         others = given(arguments, known_only=command.takes_options)[1:]
         if given.help:
             print(help_text(command))
-            sys.exit()
+            sys.exit(0)
         _set_logging(given.verbosity)
         status = command.execute(given, others) or 0
     except flags.UnrecognizedFlagError as error:
