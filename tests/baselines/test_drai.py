@@ -10,6 +10,7 @@ import pytest
 from keras import ops
 
 from tests.checks import Judge, array, moved, same_state, tensors, trained_once, weights
+from tests.tiny import NARROWEST
 from tfdisent.baselines import drai as baselines
 from tfdisent.baselines.drai import CAVAE, DCAVAE, METHODS, CInfoGAN, DCInfoGAN
 from tfdisent.baselines.method import method
@@ -17,22 +18,7 @@ from tfdisent.systems.drai import DRAI, DRAIConfig
 from tfdisent.training.adversarial import AdversarialModel
 from tfdisent.training.checkpoint import Checkpoints
 
-TINY = DRAIConfig(
-    image_size=16,
-    channels=1,
-    content_dim=4,
-    style_dim=5,
-    generator_filters=2,
-    encoder_filters=2,
-    discriminator_filters=2,
-    condition_units=4,
-    code_units=4,
-    joint_units=4,
-    regressor_units=4,
-    initializer="he_normal",
-    learning_rate=1e-3,
-    train_twice=False,
-)
+TINY = DRAIConfig(**NARROWEST, channels=1, initializer="he_normal", learning_rate=1e-3, train_twice=False)
 OTHERS = {"cinfogan": CInfoGAN, "dcinfogan": DCInfoGAN, "cavae": CAVAE, "dcavae": DCAVAE}
 ABLATIONS = [known.name for known in METHODS if known.model is DRAI and known.changes]
 SINGLE, DUAL = ("cinfogan", "cavae"), ("dcinfogan", "dcavae")

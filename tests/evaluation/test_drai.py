@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.tiny import NARROW
 from tfdisent.baselines.drai import CInfoGAN
 from tfdisent.evaluation import drai
 from tfdisent.papers import paper_of
@@ -25,16 +26,7 @@ def arrays(num, seed):
 
 
 def config():
-    small = dict.fromkeys(("generator_filters", "encoder_filters", "discriminator_filters", "condition_units"), 4)
-    return DRAIConfig(
-        image_size=16,
-        content_dim=4,
-        style_dim=4,
-        code_units=8,
-        joint_units=8,
-        regressor_units=8,
-        **small,
-    )
+    return DRAIConfig(**NARROW)
 
 
 @pytest.fixture(scope="module")

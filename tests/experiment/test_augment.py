@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.experiment.test_run import SIZES
+from tests.tiny import NARROW
 from tfdisent import data
 from tfdisent.baselines.drai import CInfoGAN
 from tfdisent.data import Manifest
@@ -44,7 +44,7 @@ def prepared(directory, **options):
 def model_of(manifest, kind=DRAI):
     height, _, channels = manifest.image_shape
     config = {"channels": channels, "num_conditions": len(manifest.condition_names)}
-    model = kind(DRAIConfig(**SIZES, **config), seed=0)
+    model = kind(DRAIConfig(**NARROW, **config), seed=0)
     model.compile()
     return model
 

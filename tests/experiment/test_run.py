@@ -10,24 +10,13 @@ import keras
 import pytest
 
 from tests.commands.shell import call, finish, start
+from tests.tiny import NARROW
 from tfdisent import files
 from tfdisent.experiment import Settings, evaluate, export, fit, open_run, prepare
 from tfdisent.messages import STOPPED
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
 
-SIZES = {
-    "image_size": 16,
-    "content_dim": 4,
-    "style_dim": 4,
-    "generator_filters": 4,
-    "encoder_filters": 4,
-    "discriminator_filters": 4,
-    "condition_units": 4,
-    "code_units": 8,
-    "joint_units": 8,
-    "regressor_units": 8,
-}
 TINY = [
     "--dataset=skin_phantom",
     "--preset=quick",
@@ -35,7 +24,7 @@ TINY = [
     "--checkpoint_every=4",
     "--sample_every=8",
     "--num_samples=30",
-    *(f"--set={name}={value}" for name, value in SIZES.items()),
+    *(f"--set={name}={value}" for name, value in NARROW.items()),
 ]
 
 
@@ -219,7 +208,7 @@ def test_the_flags_of_a_run_repeat_it(whole):
 def test_a_notebook_does_in_five_lines_what_the_command_does(whole, data_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = {"num_train": 48, "num_test": 30}
-    tiny = {"batch_size": 8, "steps": 12, "num_samples": 30, "checkpoint_every": 4, "changes": SIZES}
+    tiny = {"batch_size": 8, "steps": 12, "num_samples": 30, "checkpoint_every": 4, "changes": NARROW}
     run = prepare(Settings(system="drai", dataset="skin_phantom", data_dir=str(data_dir), data=data, **tiny))
     fit(run)
     metrics = evaluate(run)
@@ -232,7 +221,7 @@ def test_a_notebook_does_in_five_lines_what_the_command_does(whole, data_dir, tm
 
 
 def test_a_run_is_exported_without_being_evaluated(data_dir, tmp_path):
-    changes = {"batch_size": 8, "steps": 1, "data": {"num_train": 48, "num_test": 30}, "changes": SIZES}
+    changes = {"batch_size": 8, "steps": 1, "data": {"num_train": 48, "num_test": 30}, "changes": NARROW}
     folders = {"run_dir": str(tmp_path / "r"), "export_dir": str(tmp_path / "m"), "data_dir": str(data_dir)}
     run = prepare(Settings(system="drai", **changes, **folders))
     fit(run)
@@ -245,7 +234,7 @@ def test_a_trained_run_opens_with_its_settings_and_is_measured_on_other_data(who
     before = (work_dir / "r/metrics.json").read_bytes()
     run = open_run(str(work_dir / "r"))
     assert run.state["step"] == 12 and run.settings.steps == 12
-    assert run.settings.changes == SIZES | {"batch_size": 8}
+    assert run.settings.changes == NARROW | {"batch_size": 8}
     assert run.settings.data_dir == str(data_dir)
     _, err = call(work_dir, "evaluate", "--run_dir=r", "--dataset=nodule_phantom", status=1)
     assert "channels" in err and "Traceback" not in err

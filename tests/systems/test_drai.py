@@ -11,27 +11,13 @@ import pytest
 from keras import ops
 
 from tests.checks import Judge, array, moved, same_state, tensors, trained_once, weights
+from tests.tiny import NARROWEST
 from tfdisent.systems import drai
 from tfdisent.systems.drai import DRAI, DRAIConfig, mismatched_conditions, transform
 from tfdisent.training.adversarial import AdversarialModel
 from tfdisent.training.checkpoint import Checkpoints
 
-TINY = DRAIConfig(
-    image_size=16,
-    channels=1,
-    content_dim=4,
-    style_dim=5,
-    generator_filters=2,
-    encoder_filters=2,
-    discriminator_filters=2,
-    condition_units=4,
-    code_units=4,
-    joint_units=4,
-    regressor_units=4,
-    initializer="he_normal",
-    learning_rate=1e-3,
-    train_twice=False,
-)
+TINY = DRAIConfig(**NARROWEST, channels=1, initializer="he_normal", learning_rate=1e-3, train_twice=False)
 DAI = {"gradient_reversal_weight": 0.0, "self_supervision_weight": 0.0, "code_cycle_weight": 0.0}
 B = 4
 

@@ -10,26 +10,15 @@ import pytest
 from keras import ops
 
 from tests.checks import same_state, to_numpy
+from tests.tiny import NARROWEST, TWO_MODALITIES
 from tfdisent import _registration, layers
 from tfdisent.baselines import drai as drai_baselines
 from tfdisent.baselines import unified as unified_baselines
 from tfdisent.systems.drai import DRAI, DRAIConfig
 from tfdisent.systems.unified import Unified, UnifiedConfig
 
-SIZES = {
-    "content_dim": 4,
-    "style_dim": 4,
-    "generator_filters": 2,
-    "encoder_filters": 2,
-    "discriminator_filters": 2,
-    "condition_units": 4,
-    "code_units": 4,
-    "joint_units": 4,
-    "regressor_units": 4,
-}
-TINY = DRAIConfig(image_size=16, channels=1, train_twice=False, batch_size=4, learning_rate=1e-3, **SIZES)
-BACKBONE = {"image_size": 32, "modalities": ("T1", "T2"), "filters": 2, "discriminator_filters": 2}
-TINY_SLICES = UnifiedConfig(**BACKBONE, learning_rate_decay=0.5, steps=6)
+TINY = DRAIConfig(**NARROWEST, channels=1, train_twice=False, batch_size=4, learning_rate=1e-3)
+TINY_SLICES = UnifiedConfig(**TWO_MODALITIES, learning_rate_decay=0.5, steps=6)
 MODELS = {
     "drai": lambda: DRAI(TINY, seed=3),
     "cinfogan": lambda: drai_baselines.CInfoGAN(TINY, seed=3),
@@ -37,9 +26,9 @@ MODELS = {
     "cavae": lambda: drai_baselines.CAVAE(TINY, seed=3),
     "dcavae": lambda: drai_baselines.DCAVAE(TINY, seed=3),
     "unified": lambda: Unified(TINY_SLICES, seed=3),
-    "pix2pix": lambda: unified_baselines.Pix2Pix(unified_baselines.Pix2PixConfig(**BACKBONE), seed=3),
+    "pix2pix": lambda: unified_baselines.Pix2Pix(unified_baselines.Pix2PixConfig(**TWO_MODALITIES), seed=3),
     "tcmgan": lambda: unified_baselines.TCMGAN(
-        unified_baselines.TCMGANConfig(**BACKBONE, source="T1", segmentation_weight=0.0), seed=3
+        unified_baselines.TCMGANConfig(**TWO_MODALITIES, source="T1", segmentation_weight=0.0), seed=3
     ),
 }
 RANDOM = np.random.default_rng(0)

@@ -5,24 +5,10 @@ import numpy as np
 import pytest
 from keras import ops
 
+from tests.tiny import NARROW
 from tfdisent.systems.drai import DRAI, DRAIConfig
 
-CONFIG = DRAIConfig(
-    image_size=16,
-    channels=1,
-    content_dim=4,
-    style_dim=4,
-    generator_filters=4,
-    encoder_filters=4,
-    discriminator_filters=4,
-    condition_units=4,
-    code_units=8,
-    joint_units=8,
-    regressor_units=8,
-    dropout=0.0,
-    train_twice=False,
-    initializer="he_normal",
-)
+CONFIG = DRAIConfig(**NARROW, channels=1, dropout=0.0, train_twice=False, initializer="he_normal")
 
 
 def made(policy):

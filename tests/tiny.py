@@ -1,0 +1,18 @@
+"""The smallest settings of the systems, which tests share: plain values of config fields."""
+
+# DRAI with as little as it can have; content and style of unlike lengths, so that a mix-up is an error.
+NARROWEST = {
+    "image_size": 16,
+    "content_dim": 4,
+    "style_dim": 5,
+    **dict.fromkeys(("generator_filters", "encoder_filters", "discriminator_filters"), 2),
+    **dict.fromkeys(("condition_units", "code_units", "joint_units", "regressor_units"), 4),
+}
+# DRAI that can learn something in a few steps.
+NARROW = NARROWEST | {
+    "style_dim": 4,
+    **dict.fromkeys(("generator_filters", "encoder_filters", "discriminator_filters"), 4),
+    **dict.fromkeys(("code_units", "joint_units", "regressor_units"), 8),
+}
+# Unified and its baselines on slices in two modalities.
+TWO_MODALITIES = {"image_size": 32, "modalities": ("T1", "T2"), "filters": 2, "discriminator_filters": 2}
