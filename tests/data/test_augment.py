@@ -5,6 +5,7 @@ import tensorflow as tf
 from tfdisent.data import augment
 
 SEED = tf.constant([3, 5], tf.int64)
+INVERSES = np.array([0, 1, 2, 3, 4, 6, 5, 7], "int32")  # all but the quarter turns undo themselves
 
 
 def test_the_eight_symmetries_are_distinct_and_undone_by_their_inverses():
@@ -12,7 +13,7 @@ def test_the_eight_symmetries_are_distinct_and_undone_by_their_inverses():
     images, which = tf.repeat(image, 8, axis=0), tf.range(8)
     moved = augment.apply_symmetry(images, which)
     assert len({m.tobytes() for m in moved.numpy()}) == 8
-    np.testing.assert_array_equal(augment.apply_symmetry(moved, augment.inverse_symmetry(which)), images)
+    np.testing.assert_array_equal(augment.apply_symmetry(moved, INVERSES[which]), images)
 
 
 def test_symmetries_are_the_rotations_and_flips_of_numpy():

@@ -12,10 +12,19 @@ from tfdisent.datasets.volumes import (
     Scans,
     VolumeBuilder,
     deal,
-    first_file,
     fold_split,
     seeded_split,
 )
+
+
+def first_file(folder, *stems):
+    """Path of the first of <stem>.nii.gz and <stem>.nii in a folder, without regard to case; "" if there is none."""
+    names = {path.name.lower(): path for path in folder.iterdir()} if folder.is_dir() else {}
+    for stem in stems:
+        for ending in (".nii.gz", ".nii"):
+            if stem.lower() + ending in names:
+                return str(names[stem.lower() + ending])
+    return ""
 
 
 @dataclasses.dataclass(frozen=True)

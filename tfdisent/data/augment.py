@@ -45,11 +45,6 @@ def apply_symmetry(images: tf.Tensor, symmetry: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(moved, images.shape)
 
 
-def inverse_symmetry(symmetry: tf.Tensor) -> tf.Tensor:
-    """The symmetry that undoes the given one; all but the quarter turns, 5 and 6, undo themselves."""
-    return tf.gather((0, 1, 2, 3, 4, 6, 5, 7), symmetry)
-
-
 def draw_crop(seed: tf.Tensor, num: int | tf.Tensor, fraction: float = 7 / 8) -> tf.Tensor:
     """Draws a box of `fraction` of the sides for each of `num` images.
 

@@ -506,18 +506,6 @@ def deal(units: Sequence[Unit], splits: Mapping[str, Sequence[str]]) -> dict[str
     return dealt
 
 
-def first_file(folder: pathlib.Path, *stems: str) -> str:
-    """Path of the first of `<stem>.nii.gz` and `<stem>.nii` that is in a folder, without regard to case; "" if none
-    is.
-    """
-    names = {path.name.lower(): path for path in folder.iterdir()} if folder.is_dir() else {}
-    for stem in stems:
-        for ending in (".nii.gz", ".nii"):
-            if stem.lower() + ending in names:
-                return str(names[stem.lower() + ending])
-    return ""
-
-
 def _seen_in(session: Session, plane: str) -> Session:
     """The session with the slices of a plane, with the pixel size of the axial ones."""
     if plane == "axial":
