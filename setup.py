@@ -35,6 +35,7 @@ setup(
     # Lower bounds are met by what Colab ships; no newer release is known to break.
     install_requires=[
         "absl-py>=1.4",
+        "filelock>=3.13",
         "isal>=1.6",
         "jinja2>=3.1",
         "keras>=3.13",

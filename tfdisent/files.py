@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and their checksums."""
+"""Files that are there whole or not at all, their checksums, and folders that one process has at a time."""
 
 import contextlib
 import hashlib
@@ -6,8 +6,14 @@ import json
 import os
 import pathlib
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from typing import Any
+
+from tfdisent.messages import say
+
+LOCK, OWNER = ".lock", ".lock.json"  # in a folder that is locked: what the system locks, and who did
 
 
 @contextlib.contextmanager
@@ -83,3 +89,74 @@ def sha256(path: str | os.PathLike) -> str:
     """Checksum of a file's content, in hexadecimal."""
     with pathlib.Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike, task: str, *, wait: bool = False) -> Iterator[None]:
+    """One process at a time is inside the block for a folder; within a thread, blocks may lie in one another.
+
+    The lock is the operating system's: it is free as soon as its owner has ended, also by `kill -9`, and the `.lock`
+    that stays in the folder means nothing.
+
+    Args:
+        folder: made where it is missing; it must not be moved or deleted inside the block.
+        task: what is done in it, "training", for the message that others get.
+        wait: whether to wait, after one message, until the folder is free.
+
+    Raises:
+        BlockingIOError: another process has the folder, naming the process, and there is no waiting.
+        OSError: the lock cannot be written.
+    """
+    import filelock  # what locks nothing need not wait for it
+
+    folder = pathlib.Path(folder).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / LOCK, is_singleton=True)  # one object for all blocks of a thread
+    is_outermost = not lock.is_locked
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        owner = _owner(folder)
+        if not wait:
+            raise BlockingIOError(
+                f"{folder} is in use by {owner}. Wait until that process ends, stop it, or choose another folder."
+            ) from None
+        say(f"waiting for {owner}, which has {folder}")
+        lock.acquire(poll_interval=0.2)
+    try:
+        if is_outermost:
+            write_json(
+                folder / OWNER,
+                {
+                    "pid": os.getpid(),
+                    "host": socket.gethostname(),
+                    "task": task,
+                    "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+                },
+            )
+        yield
+    finally:
+        if is_outermost:
+            (folder / OWNER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _owner(folder: pathlib.Path) -> str:
+    """Who has locked a folder, in words. A record of a killed process, or none, is there only for a moment."""
+    for _ in range(10):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            owner = json.loads((folder / OWNER).read_text(encoding="utf-8"))
+            if owner["host"] != socket.gethostname() or _is_running(owner["pid"]):
+                return "process {pid} on {host} ({task} since {since})".format(**owner)
+        time.sleep(0.1)
+    return "another process"
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        pass
+    return True
