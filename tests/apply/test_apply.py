@@ -1,10 +1,12 @@
 """Models with known effects on volumes with known answers: the grid, the planes, images and labels, the command."""
 
 import dataclasses
+import errno
 import json
 import os
 import pathlib
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from absl import flags
 from scipy import ndimage
 
 from tests.apply.scans import KNOWN, brain, expected, save, save_model, values
-from tfdisent.apply import Options, apply
+from tfdisent.apply import Options, apply, results
 from tfdisent.apply.model import load_model
 from tfdisent.commands import apply as command
 from tfdisent.volumes import read_nifti
@@ -133,18 +135,81 @@ def test_three_planes_are_more_consistent_than_one(tmp_path):
     assert found["all"] < 0.6 * found["axial"]
 
 
-def test_volumes_that_cannot_be_used_are_left_out_and_counted(identity, tmp_path, capsys):
+def test_a_file_that_cannot_be_used_does_not_end_the_folder_and_is_listed(identity, tmp_path, capsys):
     for name in ("a", "b", "c"):
         save(tmp_path / "in" / f"{name}.nii.gz", brain())
     broken = tmp_path / "in/b.nii.gz"
     broken.write_bytes(broken.read_bytes()[:2000])
     with pytest.raises(ValueError, match="b.nii.gz is truncated"):
-        apply(identity, tmp_path / "in", tmp_path / "out")
-    counts = apply(identity, tmp_path / "in", tmp_path / "out", Options(on_error="skip"))
-    assert counts == {"written": 1, "skipped": 1, "failed": 1}
+        apply(identity, tmp_path / "in", tmp_path / "out", Options(on_error="fail"))
+    with pytest.raises(SystemExit) as stop:
+        command.run([f"--model={identity}", f"--input={tmp_path / 'in'}", f"--output={tmp_path / 'out'}"])
+    assert stop.value.code == 1
     said = capsys.readouterr().out
     assert "[2/3] b.nii.gz: failed: " in said and "1 written, 1 skipped, 1 failed" in said
+    assert "failed:\n    b.nii.gz: " in said
     assert sorted(os.listdir(tmp_path / "out")) == ["a_harmonize.nii.gz", "c_harmonize.nii.gz"]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError("too deep"), KeyError("x"), PermissionError(13, "No")])
+def test_whatever_error_a_file_raises_does_not_end_the_folder(error, identity, tmp_path, monkeypatch, capsys):
+    for name in ("a", "b"):
+        save(tmp_path / "in" / f"{name}.nii.gz", brain())
+    read = results.read_case
+
+    def reads(case, *arguments, **options):
+        if case.label == "a.nii.gz":
+            raise error
+        return read(case, *arguments, **options)
+
+    monkeypatch.setattr(results, "read_case", reads)
+    assert apply(identity, tmp_path / "in", tmp_path / "out") == {"written": 1, "skipped": 0, "failed": 1}
+    assert "[1/2] a.nii.gz: failed: " in capsys.readouterr().out
+
+
+def test_a_full_disk_ends_the_folder_at_once(identity, tmp_path, monkeypatch):
+    def full(image, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("a", "b"):
+        save(tmp_path / "in" / f"{name}.nii", brain())
+    monkeypatch.setattr(nibabel, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        apply(identity, tmp_path / "in", tmp_path / "out")
+
+
+def test_the_first_bytes_of_a_file_say_whether_it_is_gzipped_and_not_its_name(identity, tmp_path):
+    plain, packed = save(tmp_path / "plain.nii", brain(), "RAS"), save(tmp_path / "packed.nii.gz", brain(1), "ASL")
+    (tmp_path / "in").mkdir()
+    plain.rename(tmp_path / "in/plain.nii.gz")
+    packed.rename(tmp_path / "in/PACKED.NII")
+    assert apply(identity, tmp_path / "in", tmp_path / "out")["written"] == 2
+    for name, seed, orientation in (("plain", 0, "RAS"), ("PACKED", 1, "ASL")):
+        made = nibabel.load(tmp_path / f"out/{name}_harmonize.nii.gz")
+        assert nibabel.aff2axcodes(made.affine) == tuple(orientation)
+        whole = read_nifti(tmp_path / f"out/{name}_harmonize.nii.gz").array
+        np.testing.assert_allclose(whole, expected(brain(seed)).T[:, ::-1, ::-1], atol=1e-5)
+
+
+def test_masks_among_the_images_are_left_out_unless_they_are_asked_for(identity, tmp_path, capsys):
+    labels = (brain() > 0) * np.int16(3)
+    labels[:10] //= 3
+    for name in ("s1/T1.nii.gz", "s2/T1_masked.nii"):
+        save(tmp_path / "in" / name, brain())
+    by_name = ["s1/gt.nii.gz", "s1/T1_seg.nii", "s2/brainmask.nii", "labelsTr/s1.nii.gz", "s2/sub-2_dseg.nii.gz"]
+    for name in [*by_name, "s2/truth.nii"]:
+        save(tmp_path / "in" / name, labels)
+    save(tmp_path / "in/s3.nii.gz", labels.astype(np.float32))
+    assert apply(identity, tmp_path / "in", tmp_path / "out") == {"written": 2, "skipped": 2, "failed": 0}
+    said = capsys.readouterr().out
+    assert "5 left out, masks or label maps by their names (" in said and "--masks_too takes them" in said
+    assert "s2/truth.nii: skipped, truth.nii is a mask or label map: all of its values are a few whole numbers" in said
+    made = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.nii.gz"))
+    assert made == ["s1/T1_harmonize.nii.gz", "s2/T1_masked_harmonize.nii.gz"]
+    counts = apply(identity, tmp_path / "in", tmp_path / "out", Options(masks_too=True))
+    assert counts == {"written": 7, "skipped": 2, "failed": 0}
+    # Named, it is asked for.
+    assert apply(identity, tmp_path / "in/s1/gt.nii.gz", tmp_path / "one")["written"] == 1
 
 
 def test_nothing_is_left_of_a_result_that_could_not_be_written(identity, tmp_path, monkeypatch):
@@ -194,8 +259,9 @@ def test_volumes_that_cannot_be_translated_are_told(array, message, identity, tm
     nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), source)
     with pytest.raises(ValueError, match=message):
         apply(identity, source, tmp_path / "out")
-    with pytest.raises(ValueError, match="None of the volumes in .* could be used"):
-        apply(identity, source, tmp_path / "out", Options(on_error="skip"))
+    shutil.copy(source, source.with_name("b.nii.gz"))
+    with pytest.raises(ValueError, match=f"None of the 2 cases of .* could be used. The first: a.nii.gz: .*{message}"):
+        apply(identity, source.parent, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -385,8 +451,8 @@ def test_an_input_is_a_path_or_several_by_name(tmp_path, monkeypatch):
         command.sources(["T1=a.nii", "T1=b.nii"])
 
 
-def test_help_says_that_a_model_is_a_program_that_must_be_trusted():
-    assert "Run\nonly models whose origin you trust" in command.__doc__
+def test_help_says_that_a_model_is_code_that_must_be_trusted():
+    assert "A SavedModel is code" in command.__doc__ and "Run only\nmodels that you trust" in command.__doc__
 
 
 def test_the_command_takes_several_inputs_by_name(segmenter, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.apply.scans import brain, save
 from tfdisent.apply import Options, apply
-from tfdisent.apply.cases import assigned, find_cases, read_case
+from tfdisent.apply.cases import assigned, find_cases, is_mask_by_content, is_mask_by_name, read_case
 
 
 def test_all_volumes_of_a_folder_are_used_and_results_that_exist_are_left_alone(negative, tmp_path, capsys):
@@ -99,6 +99,51 @@ def test_files_of_one_folder_are_one_case_where_their_names_differ_by_the_inputs
     folder = touch(tmp_path / "in", t1, t2, "s1_T1ce.nii.gz", "notes.txt", ".T1.nii")
     source = {"T1": folder, "T2": folder}
     assert found(source, tmp_path / "out") == {case: {"T1": folder / t1, "T2": folder / t2}}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_mask"),
+    [
+        ("gt.nii.gz", True),
+        ("s1_seg.nii", True),
+        ("aparc+aseg.nii.gz", True),
+        ("LesionMask.nii", True),
+        ("s1-ground-truth.nii", True),
+        ("Masks/s1.nii", True),
+        ("s1_T1.nii", False),
+        ("T1_masked.nii", False),
+        ("segovia_T1.nii", False),
+        ("gtx/T1.nii", False),
+        ("label_study/s1/T1.nii", False),
+    ],
+)
+def test_masks_are_told_by_words_of_their_names(name, is_mask):
+    assert is_mask_by_name(pathlib.PurePath(name)) == is_mask
+
+
+@pytest.mark.parametrize(
+    ("array", "is_mask"),
+    [
+        (np.arange(32).reshape(2, 4, 4) % 2, True),
+        (np.arange(32).reshape(2, 4, 4) % 16 * 100.0, True),
+        (np.arange(34).reshape(2, 17, 1) % 17, False),
+        (np.arange(32).reshape(2, 4, 4) % 2 / 2, False),
+        (np.zeros((2, 4, 4)), False),
+        (np.r_[np.zeros(40_000), 0.5].reshape(1, 1, -1), False),
+    ],
+)
+def test_masks_are_told_by_a_few_whole_numbers(array, is_mask):
+    assert is_mask_by_content(array) == is_mask
+
+
+def test_files_of_an_input_that_are_masks_by_their_names_are_left_out(tmp_path):
+    folder = touch(tmp_path / "in", "s1_T1.nii", "s1_T2.nii", "s1_T1_mask.nii", "s1_T2_seg.nii")
+    source = {"T1": folder, "T2": folder}
+    assert list(found(source, tmp_path / "out")) == ["s1"]
+    assert sorted(found(source, tmp_path / "out", masks_too=True)) == ["s1", "s1_mask", "s1_seg"]
+    touch(tmp_path / "masks", "gt.nii")
+    with pytest.raises(FileNotFoundError, match="All 1 volumes in .* are masks or label maps by their names"):
+        found(tmp_path / "masks", tmp_path / "out")
 
 
 def test_folders_of_one_input_each_are_matched_by_the_names_of_their_files(tmp_path):
@@ -200,14 +245,15 @@ def test_an_input_that_the_model_does_not_know_is_an_error_that_lists_those_know
         apply(needs_both, source, tmp_path / "out")
 
 
-def test_an_input_may_be_missing_only_where_the_model_allows_for_it(needs_both, segmenter, tmp_path):
+def test_an_input_may_be_missing_only_where_the_model_allows_for_it(needs_both, segmenter, tmp_path, capsys):
     for name in ("s1_T1", "s1_T2", "s2_T1"):
         save(tmp_path / f"in/{name}.nii", brain())
     source = dict.fromkeys(("T1", "T2"), tmp_path / "in")
     with pytest.raises(ValueError, match="s2 lacks T2. The model needs T1, T2 of each case"):
-        apply(needs_both, source, tmp_path / "out")
+        apply(needs_both, source, tmp_path / "out", Options(on_error="fail"))
     assert not list((tmp_path / "out").iterdir())  # it is known before the first case is worked on
-    counts = apply(needs_both, source, tmp_path / "out", Options(on_error="skip"))
+    counts = apply(needs_both, source, tmp_path / "out")
+    assert capsys.readouterr().out.splitlines()[0].startswith("s2 will fail: s2 lacks T2.")
     assert counts == {"written": 1, "skipped": 0, "failed": 1}
     counts = apply(segmenter, source, tmp_path / "both")
     assert counts == {"written": 2, "skipped": 0, "failed": 0}
@@ -217,7 +263,7 @@ def test_a_file_of_a_table_that_does_not_exist_is_told_before_work_begins(segmen
     save(tmp_path / "a.nii", brain())
     (tmp_path / "table.csv").write_text("subject,T1,T2\none,a.nii,\ntwo,a.nii,b.nii\n")
     with pytest.raises(FileNotFoundError, match="b.nii, T2 of two, does not exist"):
-        apply(segmenter, tmp_path / "table.csv", tmp_path / "out")
+        apply(segmenter, tmp_path / "table.csv", tmp_path / "out", Options(on_error="fail"))
     assert not list((tmp_path / "out").iterdir())
 
 

@@ -64,6 +64,30 @@ def test_a_volume_goes_back_onto_its_own_grid_exactly(orientation, tmp_path):
     np.testing.assert_allclose(own.affine, volume.affine, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_whatever_header_is_read_can_be_written_after(kind, tmp_path):
+    image = kind(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.diag([-1, 1, 2, 1]))
+    image.header.set_qform(image.affine, 1)
+    raw = save(image, tmp_path / "a.nii").read_bytes()
+    random, written = np.random.default_rng(0), 0
+    for _ in range(500):
+        damaged = bytearray(raw)
+        for place in random.integers(0, image.header.sizeof_hdr, 3):
+            damaged[place] = random.integers(256)
+        (tmp_path / "b.nii.gz").write_bytes(damaged)  # plain, whatever the name says
+        try:
+            with np.errstate(over="ignore"):  # of scales that make float32 infinite
+                volume = read_nifti(tmp_path / "b.nii.gz", nan="zero", max_oblique=90)
+        except ValueError:
+            continue
+        write_nifti(volume, tmp_path / "c.nii", like=tmp_path / "b.nii.gz")
+        again = read_nifti(tmp_path / "c.nii", nan="zero", max_oblique=90)
+        np.testing.assert_array_equal(again.array, volume.array)
+        np.testing.assert_allclose(again.affine, volume.affine, rtol=1e-6, atol=1e-4)
+        written += 1
+    assert written > 250
+
+
 def test_a_volume_of_another_grid_is_not_written(tmp_path):
     source = save(head("LPS"), tmp_path / "a.nii")
     volume = read_nifti(source)

@@ -38,18 +38,20 @@ def apply(
         options: how to do it.
 
     Returns:
-        The number of cases "written", "skipped" and "failed".
+        The number of cases "written", "skipped" and "failed". A case that fails is told and leaves the others alone,
+        unless `on_error` is "fail".
 
     Raises:
-        ValueError, OSError: what cannot be used, and how to fix it.
+        ValueError, OSError: what cannot be used, and how to fix it: the model, an option, the source, all of the cases;
+            or the results cannot be written.
     """
     from tfdisent.apply.cases import assigned, check_case, find_cases, make_folder
     from tfdisent.apply.intensities import scale_like
     from tfdisent.apply.model import chosen_targets, load_model
-    from tfdisent.apply.results import Task, process
+    from tfdisent.apply.results import Task, is_about_output, process
 
     output, options = pathlib.Path(output), options or Options()
-    cases = find_cases(source, output, options.pattern)
+    cases = find_cases(source, output, options.pattern, options.masks_too)
     make_folder(output)
     slice_model = load_model(
         model,
@@ -60,9 +62,13 @@ def apply(
     )
     targets = chosen_targets(slice_model, options.target)
     cases = [assigned(case, slice_model.inputs) for case in cases]
-    if options.on_error == "fail":  # now, and not after hours of work on other cases
-        for case in cases:
+    for case in cases:  # now, and not after hours of work on other cases
+        try:
             check_case(case, slice_model)
+        except (ValueError, OSError) as error:
+            if options.on_error == "fail" or len(cases) == 1:
+                raise
+            say(f"{case.label} will fail: {error}")
     scale = scale_like(options.like, options.like_mask, slice_model, options.nan)
     if slice_model.normalize == "slice":
         say("The model was trained on slices normalised one by one: brightness may jump between slices.")
@@ -70,11 +76,25 @@ def apply(
         say("The model's pixel size is not known: slices are scaled to fit (see --pixel_spacing).")
     task = Task(slice_model, targets, output, options, scale)
     counts = dict.fromkeys(("written", "skipped", "failed"), 0)
+    failed = []
     for number, case in enumerate(cases, 1):
-        outcome, text = process(task, case)
+        try:
+            outcome, text = process(task, case)
+        except Exception as error:  # whatever one file does must not end the others
+            if options.on_error == "fail" or len(cases) == 1 or is_about_output(error):
+                raise
+            outcome, text = "failed", f"failed: {_reason(error)}"
+            failed.append(f"{case.label}: {_reason(error)}")
         counts[outcome] += 1
         say(f"[{number}/{len(cases)}] {case.label}: {text}")
     say(f"{output}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
-    if counts["failed"] == len(cases):
-        raise ValueError(f"None of the volumes in {source} could be used.")
+    if len(failed) == len(cases):
+        raise ValueError(f"None of the {len(cases)} cases of {source} could be used. The first: {failed[0]}")
+    if failed:
+        say("failed:\n" + "\n".join(f"    {text}" for text in failed))
     return counts
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong; errors that are not told in a sentence of ours get their kind."""
+    return str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}".rstrip(": ")

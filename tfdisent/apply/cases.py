@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tfdisent.messages import say
 from tfdisent.volumes import Volume, grid_difference, read_nifti
 
 if TYPE_CHECKING:
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 
 ENDINGS = (".nii.gz", ".nii")
 UNNAMED = ""  # the input of a file that is given without one: the model's only input
+FEW = 16  # whole numbers, as a label map has; images have hundreds
+
+# Words of the names of files and folders that hold masks, segmentations and label maps.
+_MASK = re.compile(
+    r"(?:^|[-_. ])(?:gt|ground[-_ ]?truth|\w*segs?|\w*segmentations?|\w*masks?|msk|\w*labels?(?:maps?|tr|ts)?|rois?|"
+    r"lesions?|\w*parc|parcellations?|atlas|annotations?|consensus)(?=[-_. +]|$)",
+    re.IGNORECASE,
+)
 
 
 class Case(NamedTuple):
@@ -26,23 +35,29 @@ class Case(NamedTuple):
         name: where its results go in the output folder, without the endings of their names.
         files: {input: file}, without those missing.
         mask: its brain mask, if a table names it.
+        is_chosen: whether the user named its files; those found in a folder may be masks, which are left out.
     """
 
     label: str
     name: pathlib.PurePath
     files: dict[str, pathlib.Path]
     mask: pathlib.Path | None = None
+    is_chosen: bool = True
 
 
 def find_cases(
-    source: str | os.PathLike | Mapping[str, str | os.PathLike], output: pathlib.Path, pattern: str = "*"
+    source: str | os.PathLike | Mapping[str, str | os.PathLike],
+    output: pathlib.Path,
+    pattern: str = "*",
+    masks_too: bool = False,
 ) -> list[Case]:
-    """The cases to work on; in folders hidden files and those in `output` are left out.
+    """The cases to work on; in folders hidden files and those in `output` are left out, and what is a mask by its name.
 
     Args:
         source: a NIfTI file, a folder of them or a table (.csv); or {input: file or folder}.
         output: folder of the results.
         pattern: names of the files in folders.
+        masks_too: masks and label maps in folders are cases as well.
 
     Raises:
         OSError: there is no such file or folder, or no such volume in it.
@@ -55,10 +70,10 @@ def find_cases(
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(f"--output={output} is a file. Give a folder.")
     if UNNAMED not in sources:
-        return _matched(sources, output, pattern)
+        return _matched(sources, output, pattern, masks_too)
     path = sources[UNNAMED]
     if path.is_dir():
-        return _in_folder(path, output, pattern)
+        return _in_folder(path, output, pattern, masks_too)
     return _in_table(path, output) if path.suffix.lower() == ".csv" else [_of_file(path, path.parent)]
 
 
@@ -91,6 +106,21 @@ def check_case(case: Case, model: "SliceModel") -> None:
     for name, path in {**case.files, **({"mask": case.mask} if case.mask else {})}.items():
         if not path.is_file():
             raise FileNotFoundError(f"{path}, {name} of {case.label}, does not exist.")
+
+
+def is_mask_by_name(relative: pathlib.PurePath) -> bool:
+    """Whether a word of a file's name, or the name of a folder on the way to it, is one for masks and label maps."""
+    return bool(_MASK.search(_stem(relative))) or any(map(_MASK.fullmatch, relative.parent.parts))
+
+
+def is_mask_by_content(array: np.ndarray) -> bool:
+    """Whether the values are whole numbers, and two or a few more different ones: a mask or a label map."""
+    values = array.reshape(-1)
+    for some in (values[:: max(1, array.size // 10_000)], values):  # most images need no more than the first
+        found = np.unique(some)
+        if len(found) > FEW or not np.array_equal(found, np.rint(found)):
+            return False
+    return len(found) > 1
 
 
 def read_case(
@@ -170,8 +200,9 @@ def _check_apart(given: str, path: pathlib.Path, output: pathlib.Path) -> None:
 # --- one input ---
 
 
-def _in_folder(folder: pathlib.Path, output: pathlib.Path, pattern: str) -> list[Case]:
-    cases = [_of_file(path, folder) for path in _volumes(folder, output, pattern)]
+def _in_folder(folder: pathlib.Path, output: pathlib.Path, pattern: str, masks_too: bool) -> list[Case]:
+    found = _volumes(folder, output, pattern, masks_too)
+    cases = [_of_file(path, folder)._replace(is_chosen=masks_too) for path in found]
     names: dict[pathlib.PurePath, Case] = {}
     for case in cases:
         other = names.setdefault(case.name, case)
@@ -186,30 +217,39 @@ def _of_file(path: pathlib.Path, folder: pathlib.Path) -> Case:
     return Case(str(relative), relative.with_name(_stem(path)), {UNNAMED: path})
 
 
-def _volumes(folder: pathlib.Path, output: pathlib.Path, pattern: str) -> list[pathlib.Path]:
-    """The NIfTI files in a folder and its subfolders."""
+def _volumes(folder: pathlib.Path, output: pathlib.Path, pattern: str, masks_too: bool) -> list[pathlib.Path]:
+    """The NIfTI files in a folder and its subfolders; those that are masks by their names only if they are asked for."""
     done = output.resolve()
     found = [
         path
         for path in sorted(folder.rglob(pattern))
-        if path.name.endswith(ENDINGS)
+        if path.name.lower().endswith(ENDINGS)
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and done not in path.resolve().parents
     ]
     if not found:
         raise FileNotFoundError(f"No .nii or .nii.gz file in {folder} is named as --pattern={pattern!r}.")
-    return found
+    masks = [] if masks_too else [path for path in found if is_mask_by_name(path.relative_to(folder))]
+    if len(masks) == len(found):
+        raise FileNotFoundError(
+            f"All {len(found)} volumes in {folder} are masks or label maps by their names, as {masks[0].name}. Give "
+            "--masks_too if they are images."
+        )
+    if masks:
+        names = ", ".join(str(path.relative_to(folder)) for path in masks[:3]) + (", ..." if len(masks) > 3 else "")
+        say(f"{folder}: {len(masks)} left out, masks or label maps by their names ({names}); --masks_too takes them.")
+    return [path for path in found if path not in set(masks)]
 
 
 def _stem(path: pathlib.PurePath) -> str:
-    return re.sub(r"\.nii(\.gz)?$", "", path.name)
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
 # --- several inputs ---
 
 
-def _matched(sources: Mapping[str, pathlib.Path], output: pathlib.Path, pattern: str) -> list[Case]:
+def _matched(sources: Mapping[str, pathlib.Path], output: pathlib.Path, pattern: str, masks_too: bool) -> list[Case]:
     """Cases of {input: file or folder}; files of one case have one name but for the input's."""
     if all(path.is_file() for path in sources.values()):
         first, path = next(iter(sources.items()))
@@ -219,7 +259,7 @@ def _matched(sources: Mapping[str, pathlib.Path], output: pathlib.Path, pattern:
         raise ValueError(f"--input={files[0]} is a file, and others are folders. Give files alone, or folders alone.")
     cases: dict[pathlib.PurePath, dict[str, pathlib.Path]] = {}
     for name, folder in sources.items():
-        for path in _volumes_of(name, folder, sources, output, pattern):
+        for path in _volumes_of(name, folder, sources, _volumes(folder, output, pattern, masks_too)):
             relative = path.relative_to(folder)
             key = _without(name, relative.with_name(_stem(path))) or pathlib.PurePath(folder.resolve().name or "case")
             files = cases.setdefault(key, {})
@@ -228,17 +268,17 @@ def _matched(sources: Mapping[str, pathlib.Path], output: pathlib.Path, pattern:
             if path.resolve() in {file.resolve() for file in files.values()}:
                 raise ValueError(f"{path} may be {' and '.join((*files, name))} of {key}. {_GIVE_A_TABLE}")
             files[name] = path
-    return [Case(str(key), key, files) for key, files in sorted(cases.items())]
+    return [Case(str(key), key, files, is_chosen=masks_too) for key, files in sorted(cases.items())]
 
 
 _GIVE_A_TABLE = "Rename files or narrow --pattern; or say in a table (.csv) which files are one case."
 
 
 def _volumes_of(
-    name: str, folder: pathlib.Path, names: Iterable[str], output: pathlib.Path, pattern: str
+    name: str, folder: pathlib.Path, names: Iterable[str], paths: Iterable[pathlib.Path]
 ) -> list[pathlib.Path]:
     """The files of an input in a folder: those that say its name, or, where none does, those that say no name."""
-    found = {path: _said(path.relative_to(folder), names) for path in _volumes(folder, output, pattern)}
+    found = {path: _said(path.relative_to(folder), names) for path in paths}
     if unclear := [path for path, said in found.items() if name in said and len(said) > 1]:
         said = " and ".join(found[unclear[0]])
         raise ValueError(f"{unclear[0]} may be {said} by its name. {_GIVE_A_TABLE}")

@@ -21,6 +21,9 @@ class Options:
 
     target: tuple[str, ...] = _option((), "Modality to translate to; may be repeated; 'all' is all that it knows.")
     pattern: str = _option("*", "Names of the volumes in a folder, as 'T1*' or '*_t1.nii'.")
+    masks_too: bool = _option(
+        False, "Apply the model to masks and label maps in a folder too; by default they are left out."
+    )
     planes: str | None = _option(
         None,
         "Axial slices, or slices of three planes, fused; by default what the model was trained on.",
@@ -41,7 +44,12 @@ class Options:
     like: str | os.PathLike | None = _option(None, "Volume whose range of values the resulting images get.")
     like_mask: str | os.PathLike | None = _option(None, "Brain mask of that volume.")
     overwrite: bool = _option(False, "Replace results that exist already.")
-    on_error: str = _option("fail", "Stop at a volume that cannot be used, or leave it out.", choices=("fail", "skip"))
+    on_error: str = _option(
+        "skip",
+        "What to do at a volume that cannot be used: go on with the others, list it, and end with exit status 1; or "
+        "stop.",
+        choices=("skip", "fail"),
+    )
     nan: str = _option("fail", "Voxels that are not finite: an error, or set to 0.", choices=("fail", "zero"))
     max_oblique: float = _option(20.0, "Largest angle in degrees between a volume's axes and the body's.")
     batch_size: int = _option(16, "Slices at a time.", minimum=1)

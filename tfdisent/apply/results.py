@@ -1,6 +1,7 @@
 """The results of a case: which files they are, what the model makes of the inputs, and writing them."""
 
 import contextlib
+import errno
 import pathlib
 import re
 import time
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfdisent.apply.cases import Case, check_case, read_case
+from tfdisent.apply.cases import Case, check_case, is_mask_by_content, read_case
 from tfdisent.apply.intensities import Scale, Stack, beyond, finished, labelled, normalized, stacked
 from tfdisent.apply.model import SliceModel
 from tfdisent.apply.options import Options
@@ -40,23 +41,26 @@ def process(task: Task, case: Case) -> tuple[str, str]:
     """Writes the results of a case that do not exist yet, or all of them with `overwrite`.
 
     Returns:
-        "written", "skipped" or "failed", and a text that says what was.
+        "written" or "skipped", and a text that says what was.
 
     Raises:
-        ValueError, OSError: the case cannot be used, and `on_error` is "fail".
+        ValueError, OSError: the case cannot be used, or a result cannot be written.
     """
     wanted = {target: wanted_files(task, case, target) for target in task.targets}
     wanted = {target: files for target, files in wanted.items() if files}
     if not wanted:
         return "skipped", "skipped, its results are there (see --overwrite)"
     started = time.monotonic()
-    try:
-        check_case(case, task.model)
-        share = _write(task, case, wanted)
-    except (ValueError, OSError) as error:
-        if task.options.on_error == "fail":
-            raise
-        return "failed", f"failed: {error}"
+    check_case(case, task.model)
+    volumes, mask = read_case(
+        case, task.model.inputs, task.options.mask, nan=task.options.nan, max_oblique=task.options.max_oblique
+    )
+    if not case.is_chosen and (masks := [name for name, v in volumes.items() if is_mask_by_content(v.array)]):
+        return "skipped", (
+            f"skipped, {case.files[masks[0]].name} is a mask or label map: all of its values are a few whole numbers "
+            "(see --masks_too)"
+        )
+    share = _write(task, case, volumes, mask, wanted)
     names = ", ".join(path.name for files in wanted.values() for path in files.values())
     text = f"{names} ({time.monotonic() - started:.1f} s)"
     if share:
@@ -84,11 +88,20 @@ def wanted_files(task: Task, case: Case, target: str | None) -> dict[str, pathli
     return files
 
 
-def _write(task: Task, case: Case, wanted: dict[str | None, dict[str, pathlib.Path]]) -> float:
+def is_about_output(error: Exception) -> bool:
+    """Whether an error is that nothing more can be written, which the next case would meet as well."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def _write(
+    task: Task,
+    case: Case,
+    volumes: dict[str, Volume],
+    mask: np.ndarray | None,
+    wanted: dict[str | None, dict[str, pathlib.Path]],
+) -> float:
     """Runs the model for each target and writes the files; returns which part of the anatomy no image reaches."""
-    model, options = task.model, task.options
-    volumes, mask = read_case(case, model.inputs, options.mask, nan=options.nan, max_oblique=options.max_oblique)
-    scans = {}
+    model, scans = task.model, {}
     for name, volume in volumes.items():
         with _named(case.files[name]):
             scans[name] = normalized(volume.array, model, mask)

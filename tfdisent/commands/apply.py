@@ -4,11 +4,12 @@
 
 writes results/T1_T2.nii.gz and results/T1_FLAIR.nii.gz on the grid of T1.nii.gz: same shape, order of axes and affine.
 (In a checkout, python -m tfdisent.apply is the same command.) A folder as input is searched for .nii and .nii.gz,
-subfolders included, and the output has its subfolders. Results that exist are left as they are, so the same command
-resumes where it was stopped.
+subfolders included, and the output has its subfolders. Masks and label maps among them (gt.nii.gz, seg, label, or a few
+whole numbers as values) are left out. Results that exist are left as they are, so the same command resumes where it was
+stopped. A file that cannot be used leaves the others alone: it is listed at the end, and the exit status is 1.
 
-A SavedModel is a program: running one may do anything that a program can, such as reading or deleting your files. Run
-only models whose origin you trust.
+A SavedModel is code: running one may do anything that a program can, such as reading or deleting your files. Run only
+models that you trust.
 
 A model of several inputs takes them by name, as files of one case, or as folders whose files have the same name but for
 the input's:
@@ -64,14 +65,15 @@ def define(values: flags.FlagValues) -> None:
         _define_option(field, values)
 
 
-def execute(given: Any, others: Sequence[str]) -> None:
-    """Applies the model as the flags say."""
+def execute(given: Any, others: Sequence[str]) -> int:
+    """Applies the model as the flags say; returns 1 if a case failed."""
     require_none(others)
     for name, text in REQUIRED.items():
         if not given[name].value:
             raise ValueError(f"Give --{name}: {text}")
     options = {field.name: given[field.name].value for field in dataclasses.fields(Options)}
-    apply(given.model, sources(given.input), given.output, Options(**options))
+    counts = apply(given.model, sources(given.input), given.output, Options(**options))
+    return 1 if counts["failed"] else 0
 
 
 def sources(texts: Sequence[str]) -> str | Mapping[str, str]:

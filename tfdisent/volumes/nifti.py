@@ -121,21 +121,32 @@ def write_nifti(volume: Volume, path: str | pathlib.Path, like: str | pathlib.Pa
         problem = grid_difference(array.shape, affine, layout.shape, layout.affine)
         if problem:
             raise ValueError(f"The volume does not lie on the grid of {like}: {problem}.")
-        affine, header = layout.affine, nibabel.load(like).header.copy()
+        affine, header = layout.affine, _grid_header(layout.header)
         header.set_data_shape(array.shape)
-        header["scl_slope"], header["scl_inter"] = np.nan, np.nan
-        header["cal_min"], header["cal_max"] = 0, 0
-        header.extensions.clear()  # DICOM headers and comments
-        header.set_data_offset(0)
-        for text in ("descrip", "aux_file", "intent_name", "db_name"):
-            if text in header:
-                header[text] = b""
     kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
     image = kind(array, affine, header, dtype=array.dtype)
     if header is None:
         image.header.set_xyzt_units("mm")
     with files.whole_file(path) as temporary:
         nibabel.save(image, temporary)
+
+
+# What a header says of the grid; everything else describes the values, or may name the patient.
+_GRID_FIELDS = ("dim_info", "pixdim", "xyzt_units", "qform_code", "sform_code")
+_GRID_FIELDS += ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
+_GRID_FIELDS += ("srow_x", "srow_y", "srow_z")
+
+
+def _grid_header(header: nibabel.Nifti1Header) -> nibabel.Nifti1Header:
+    """A new header of the same kind, with what another says of the grid."""
+    new = type(header)()
+    for field in _GRID_FIELDS:
+        new[field] = header[field]
+    # In reading a code that does not exist counts as any that is not 0.
+    for field, code in (("qform_code", 1), ("sform_code", 2)):
+        if not 0 <= int(header[field]) <= 5:
+            new[field] = code
+    return new
 
 
 class _Bytes:
@@ -186,7 +197,7 @@ class _Bytes:
 
 
 class _Layout(NamedTuple):
-    """How a NIfTI file lays out its volume; `shape` is (x, y, z), `scale` slope and intercept."""
+    """How a NIfTI file lays out its volume; `shape` is (x, y, z), `scale` slope and intercept, `header` as read."""
 
     shape: tuple[int, int, int]
     dtype: np.dtype
@@ -194,6 +205,7 @@ class _Layout(NamedTuple):
     scale: tuple[float, float]
     affine: np.ndarray
     header_size: int
+    header: nibabel.Nifti1Header
 
 
 def _nifti_layout(path: pathlib.Path, source: _Bytes) -> _Layout:
@@ -260,4 +272,4 @@ def _checked_layout(path: pathlib.Path, source: _Bytes, header, header_size: int
     check_affine(path, affine)
     scale = (1.0, 0.0) if slope is None else (float(slope), float(intercept))
     offset = int(offset) or header_size + 4
-    return _Layout(shape, dtype, offset, scale, affine, header_size)
+    return _Layout(shape, dtype, offset, scale, affine, header_size, header)
