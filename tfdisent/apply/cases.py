@@ -218,7 +218,7 @@ def _of_file(path: pathlib.Path, folder: pathlib.Path) -> Case:
 
 
 def _volumes(folder: pathlib.Path, output: pathlib.Path, pattern: str, masks_too: bool) -> list[pathlib.Path]:
-    """The NIfTI files in a folder and its subfolders; those that are masks by their names only if they are asked for."""
+    """The NIfTI files in a folder and its subfolders, masks by their names only if they are asked for."""
     done = output.resolve()
     found = [
         path
