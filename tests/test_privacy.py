@@ -1,7 +1,10 @@
 """Nothing that is published names a person or a place on this machine, and what names neither is published as it is."""
 
 import json
+import multiprocessing
+import os
 import pathlib
+import stat
 
 import numpy as np
 import pytest
@@ -165,3 +168,41 @@ def test_a_private_flag_in_any_text_is_told_without_its_value():
     assert privacy.without_paths("run with --raw_dir=scans/Jane --steps=5") == "run with --raw_dir=[path] --steps=5"
     assert privacy.without_paths("--raw_dir 'Jane Roe' first") == "--raw_dir [path] first"
     assert privacy.without_paths(pathlib.PurePosixPath("/Jane")) == "[path]"
+
+
+def test_the_key_is_made_once_for_the_users_eyes_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    key = privacy.hash_key()
+    path = tmp_path / "settings" / "tfdisent" / "subjects.key"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and len(key) == 64
+    assert privacy.hash_key() == key == privacy.hash_key(path)
+    assert privacy.hash_key(tmp_path / "other") != key
+    assert os.listdir(path.parent) == ["subjects.key"]
+
+
+def test_processes_that_make_the_key_at_once_use_the_same(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        assert len(set(pool.map(privacy.hash_key, [tmp_path / "key"] * 8))) == 1
+
+
+def test_a_digest_is_the_hmac_of_the_name():
+    # RFC 4231, test case 2
+    assert privacy.digest(b"Jefe", "what do ya want for nothing?") == "5bdcc146bf60754e"
+
+
+def test_a_key_that_protects_nobody_is_refused(tmp_path):
+    path = tmp_path / "key"
+    path.write_text("secret\n")
+    path.chmod(0o600)
+    with pytest.raises(ValueError, match="key has 6 bytes, expected 32 or more"):
+        privacy.hash_key(path)
+    path.write_text("x" * 32)
+    path.chmod(0o644)
+    with pytest.raises(ValueError, match=r"open to other users \(mode 0644\)"):
+        privacy.hash_key(path)
+    path.chmod(0o600)
+    assert privacy.hash_key(path, outside=tmp_path / "data") == b"x" * 32
+    (tmp_path / "link").symlink_to(tmp_path)
+    for folder in (tmp_path, tmp_path / "link"):
+        with pytest.raises(ValueError, match="key lies in .*, which is passed on with the prepared data"):
+            privacy.hash_key(path, outside=folder)

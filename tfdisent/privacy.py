@@ -4,14 +4,21 @@ Reports and model cards are made to be passed on, and folders of medical images 
 is decided here: of a manifest only what `data_summary` gives; of any other content no absolute path, and of lists of
 subjects, shards or files that were left out only their length; of a command the names of its folders' flags. A rule
 that is in doubt takes a word too many rather than leave a name.
+
+Prepared data are passed on too. `hash_key` and `digest` put digests in place of their subjects' names: who has the key
+can tell which digest a name has, and nobody else can, though he had a list of all names.
 """
 
+import hashlib
+import hmac
 import math
 import numbers
 import os
 import pathlib
 import re
+import secrets
 import shlex
+import stat
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +41,8 @@ PUBLIC = (
 )
 # Of these only the number may be said.
 COUNTED = ("subjects", "skipped", "shards")
+# A key is as long as the digest that it goes into; a shorter one could be guessed.
+_KEY_BYTES = 32
 # Flags whose value is not told, though it be a relative path.
 PRIVATE_FLAGS = ("raw_dir",)
 
@@ -142,6 +151,63 @@ def public_command(command: str, inside: str | os.PathLike | None = None) -> str
         before = name if not equals else ""
         shown.append(word if word == "[path]" else shlex.quote(word))
     return " ".join(shown)
+
+
+def hash_key(path: str | os.PathLike | None = None, *, outside: str | os.PathLike | None = None) -> bytes:
+    """The key by which subjects are hashed: what the file holds, which is made with a random one if it does not exist.
+
+    Args:
+        path: the file; by default `tfdisent/subjects.key` in the user's folder of settings (XDG_CONFIG_HOME, or else
+            ~/.config). It is made for the user's eyes alone (mode 0600).
+        outside: a folder in which the key must not lie, since it is passed on.
+
+    Raises:
+        ValueError: the file lies in `outside`, others may read it, or it is too short to be a key.
+        OSError: it cannot be read or made.
+    """
+    path = pathlib.Path(path).expanduser() if path is not None else _default_key_file()
+    if outside is not None and path.resolve().is_relative_to(pathlib.Path(outside).expanduser().resolve()):
+        raise ValueError(
+            f"The key {path} lies in {outside}, which is passed on with the prepared data: who has both can tell names "
+            "again. Keep the key elsewhere."
+        )
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        key = _new_key(path)
+    if os.name == "posix" and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+        raise ValueError(f"The key {path} is open to other users (mode {mode:04o}). Close it: chmod 600 {path}")
+    if len(key.strip()) < _KEY_BYTES:
+        raise ValueError(
+            f"The key {path} has {len(key.strip())} bytes, expected {_KEY_BYTES} or more, which nobody can guess. Give "
+            "a file that does not exist yet, and it is made with a random key."
+        )
+    return key.strip()
+
+
+def digest(key: bytes, text: str) -> str:
+    """What stands for a name: HMAC-SHA-256 under the key, its first 64 bits in hexadecimal."""
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def _default_key_file() -> pathlib.Path:
+    settings = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return pathlib.Path(settings).expanduser() / "tfdisent" / "subjects.key"
+
+
+def _new_key(path: pathlib.Path) -> bytes:
+    """Makes a key and returns it, or the one that another process made meanwhile."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(_KEY_BYTES) + "\n")
+        os.link(temporary, path)  # fails where there is one, which a rename would replace
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path.read_bytes()
 
 
 def _count(items: Any) -> int:

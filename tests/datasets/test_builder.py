@@ -1,6 +1,8 @@
 import dataclasses
+import hashlib
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -10,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from tfdisent import datasets
+from tfdisent import datasets, privacy
 from tfdisent.data import Manifest
 from tfdisent.datasets import pool
 from tfdisent.datasets.builder import Builder, Unit
@@ -155,11 +157,60 @@ def test_skipped_units_are_listed_and_a_strict_run_does_not_take_them_over(numbe
 
 def test_hashed_subjects_hide_names_everywhere(numbers, tmp_path):
     (numbers / "n7.txt").write_text("seven")
-    folder = prepare(Numbers(), tmp_path, numbers, workers=1, on_error="skip", hash_subjects=True)
-    assert folder != prepared_folder(Numbers(), tmp_path)
+    options = {"hash_subjects": True, "hash_key_file": tmp_path / "keys" / "mine"}
+    folder = prepare(Numbers(), tmp_path / "data", numbers, workers=1, on_error="skip", **options)
+    assert folder != prepared_folder(Numbers(), tmp_path / "data")
     for name, content in contents(folder).items():
         assert b"subject n" not in content and b"n7" not in content, name
-    assert len(Manifest.read(folder).splits["train"]["subjects"]) == 5
+    subjects = set(Manifest.read(folder).splits["train"]["subjects"])
+    assert len(subjects) == 5
+    # A list of all names is of no use without the key.
+    names = [f"numbers:subject n{index}" for index in range(8)]
+    assert not subjects & {hashlib.sha256(name.encode()).hexdigest()[:16] for name in names}
+    key = (tmp_path / "keys" / "mine").read_bytes().strip()
+    assert subjects < {privacy.digest(key, name) for name in names}
+
+
+def test_the_same_key_gives_the_same_digests_and_another_key_is_noticed(numbers, tmp_path):
+    def prepared(data_dir, key):
+        options = {"hash_subjects": True, "hash_key_file": tmp_path / key}
+        return prepare(Numbers(), tmp_path / data_dir, numbers, workers=1, **options)
+
+    def subjects(folder):
+        return set(Manifest.read(folder).splits["train"]["subjects"])
+
+    folder = prepared("a", "one")
+    assert prepared("a", "one") == folder
+    assert contents(prepared("b", "one")) == contents(folder)
+    assert not subjects(prepared("c", "two")) & subjects(folder)
+    with pytest.raises(ValueError, match="prepared from other raw data .*, or with another key"):
+        prepared("a", "two")
+    with pytest.raises(ValueError, match="hash_key_file is of hash_subjects"):
+        prepare(Numbers(), tmp_path / "a", numbers, hash_key_file=tmp_path / "one")
+
+
+def test_what_a_killed_preparation_leaves_names_nobody_and_goes_with_the_next(numbers, tmp_path, monkeypatch):
+    options = {"workers": 1, "hash_subjects": True, "hash_key_file": tmp_path / "key"}
+
+    def killed(tasks, progress, workers):
+        pool._write(tasks[0], progress.counts)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "write_shards", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(Numbers(), tmp_path / "data", numbers, **options)
+    (plan,) = (tmp_path / "data").rglob("plan.json")
+    left = contents(plan.parent)
+    assert len(left) == 2
+    for name, content in left.items():
+        assert not re.search(rb"n\d|subject n", content), name
+    (plan.parent / "x.problem").write_text("subject n3")  # as Beam hands an error over, and was killed
+    folder = prepare(Numbers(), tmp_path / "data", numbers, **options)
+    assert folder == plan.parents[1] and not plan.parent.exists()
+    plan.parent.mkdir()  # killed after its last file
+    plan.write_text("n3")
+    assert prepare(Numbers(), tmp_path / "data", numbers, **options) == folder and not plan.parent.exists()
 
 
 def test_verify_names_every_bad_shard(tmp_path):

@@ -77,7 +77,15 @@ def define(values: flags.FlagValues) -> None:
         "A flag of Beam's runner, as --runner_option=--flag=value; may be repeated.",
         flag_values=values,
     )
-    flags.DEFINE_bool("hash_subjects", False, "Write digests in place of the subjects' names.", flag_values=values)
+    flags.DEFINE_bool(
+        "hash_subjects", False, "Write digests, under a secret key, for the subjects' names.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "hash_key_file",
+        None,
+        "The key of --hash_subjects, made if it does not exist; default: tfdisent/subjects.key in ~/.config.",
+        flag_values=values,
+    )
     flags.DEFINE_bool("dry_run", False, "Show what would be written, and write nothing.", flag_values=values)
     flags.DEFINE_bool(
         "verify",
@@ -109,6 +117,7 @@ def execute(given: Any, others: Sequence[str]) -> None:
         workers=given.workers,
         on_error=given.on_error,
         hash_subjects=given.hash_subjects,
+        hash_key_file=given.hash_key_file,
         engine=given.engine,
         runner=given.runner,
         runner_options=given.runner_option,

@@ -65,6 +65,7 @@ def prepare(
     workers: int | None = None,
     on_error: str = "fail",
     hash_subjects: bool = False,
+    hash_key_file: str | pathlib.Path | None = None,
     engine: str = "pool",
     runner: str = "DirectRunner",
     runner_options: Sequence[str] = (),
@@ -78,7 +79,8 @@ def prepare(
         dataset: a name in `DATASETS`.
         data_dir: where prepared data sets lie.
         raw_dir: the raw data; not needed by phantoms, nor where the folder is whole.
-        workers, on_error, hash_subjects, engine, runner, runner_options: see `tfdisent.datasets.preparation.prepare`.
+        workers, on_error, hash_subjects, hash_key_file, engine, runner, runner_options: see
+            `tfdisent.datasets.preparation.prepare`.
         **options: the data set's own, e.g. size=32.
 
     Raises:
@@ -97,6 +99,7 @@ def prepare(
         workers=workers,
         on_error=on_error,
         hash_subjects=hash_subjects,
+        hash_key_file=hash_key_file,
         engine=engine,
         runner=runner,
         runner_options=runner_options,

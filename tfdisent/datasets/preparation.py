@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tfdisent import files
+from tfdisent import files, privacy
 from tfdisent.data.records import Manifest
 from tfdisent.datasets import pool
 from tfdisent.datasets.builder import Builder, Unit
@@ -34,6 +34,7 @@ def prepare(
     workers: int | None = None,
     on_error: str = "fail",
     hash_subjects: bool = False,
+    hash_key_file: str | pathlib.Path | None = None,
     engine: str = "pool",
     runner: str = "DirectRunner",
     runner_options: Sequence[str] = (),
@@ -49,8 +50,9 @@ def prepare(
         raw_dir: the raw data; not needed when the folder is whole.
         workers: processes of the pool; 1 works in this one. Default: one a core, at most one a shard.
         on_error: "fail" stops at the first bad unit, "skip" leaves bad units out and lists them in the manifest.
-        hash_subjects: replace subjects and keys by digests. It hides names from sight; who has a list of the possible
-            names can still find which ones they are.
+        hash_subjects: replace subjects and keys by digests under a key: without it nobody can tell which name has a
+            digest, not even from a list of all names.
+        hash_key_file: holds the key; see `tfdisent.privacy.hash_key`. The same key gives a name the same digest.
         engine: "pool", processes of this machine, or "beam", Apache Beam; see `tfdisent.datasets.beam`.
         runner, runner_options: Beam's runner and its flags, such as "--flink_master=host:8081".
 
@@ -62,6 +64,8 @@ def prepare(
     """
     if on_error not in ("fail", "skip"):
         raise ValueError(f"Expected on_error to be 'fail' or 'skip', received {on_error!r}.")
+    if hash_key_file is not None and not hash_subjects:
+        raise ValueError("hash_key_file is of hash_subjects; give both, or none.")
     if workers is not None and workers < 1:
         raise ValueError(f"Expected workers to be at least 1, received {workers}.")
     if engine not in ("pool", "beam"):
@@ -74,21 +78,27 @@ def prepare(
         write = functools.partial(pool.write_shards, workers=workers)
     folder = prepared_folder(builder, data_dir, hash_subjects)
     is_whole = (folder / "manifest.json").is_file()
+    if is_whole:  # of a preparation that was killed as it ended
+        shutil.rmtree(folder / ".partial", ignore_errors=True)
     if is_whole and raw_dir is None:
         return folder
     raw_dir = _raw_directory(builder, raw_dir)
     source = fingerprint(builder, raw_dir)
+    key = privacy.hash_key(hash_key_file, outside=data_dir) if hash_subjects else b""
+    if key:  # nor may names be tried out on it
+        source = privacy.digest(key, source)
     if is_whole:
         if Manifest.read(folder).source == source:
             return folder
+        or_key = ", or with another key" if key else ""
         raise ValueError(
-            f"{folder} was prepared from other raw data than what is now in {raw_dir}. Delete it to prepare it again, "
-            "or choose another data_dir."
+            f"{folder} was prepared from other raw data than what is now in {raw_dir}{or_key}. Delete it to prepare it "
+            "again, or choose another data_dir."
         )
 
     options = {**dataclasses.asdict(builder), "hash_subjects": hash_subjects}
     manifest = dataclasses.replace(builder.info(raw_dir), options=_plain(options), source=source)
-    tasks = plan(builder, raw_dir, manifest, folder, on_error, hash_subjects)
+    tasks = plan(builder, raw_dir, manifest, folder, on_error, key)
     try:
         _start_or_resume(folder, source, tasks)
         manifest = _finished(manifest, tasks, _write_all(tasks, write))
@@ -192,7 +202,7 @@ def plan(
     manifest: Manifest,
     folder: pathlib.Path,
     on_error: str,
-    hash_subjects: bool,
+    hash_key: bytes = b"",
 ) -> list[Task]:
     """The shards of a data set, each with its units.
 
@@ -212,7 +222,7 @@ def plan(
         for index in range(num_shards):
             name = f"{builder.name}-{split}.tfrecord-{index:05d}-of-{num_shards:05d}"
             dealt = tuple(units[index::num_shards])
-            tasks.append(Task(builder, manifest, folder, split, name, dealt, on_error, hash_subjects))
+            tasks.append(Task(builder, manifest, folder, split, name, dealt, on_error, hash_key))
     return tasks
 
 
@@ -243,18 +253,20 @@ def _fail_on_problems(builder: Builder, splits: dict[str, list[Unit]]) -> None:
 
 
 def _start_or_resume(folder: pathlib.Path, source: str, tasks: list[Task]) -> None:
-    """Deletes what an interrupted preparation of other raw data left."""
-    content = json.dumps(
-        {
-            "source": source,
-            "units": [[task.name, [unit.key for unit in task.units]] for task in tasks],
-        }
-    )
-    (folder / ".partial").mkdir(parents=True, exist_ok=True)
-    path = folder / ".partial" / "plan.json"
+    """Deletes what an interrupted preparation of other raw data left, and what a killed one was about to write."""
+    units = json.dumps([[task.name, [unit.key for unit in task.units]] for task in tasks])
+    if tasks[0].hash_key:
+        units = privacy.digest(tasks[0].hash_key, units)
+    content = json.dumps({"source": source, "units": hashlib.sha256(units.encode()).hexdigest()})
+    partial = folder / ".partial"
+    partial.mkdir(parents=True, exist_ok=True)
+    for pattern in ("*.tmp", "*.problem"):
+        for left in partial.glob(pattern):
+            left.unlink()
+    path = partial / "plan.json"
     if path.is_file() and path.read_text(encoding="utf-8") == content:
         return
-    for entry in folder.glob(".partial/*.json"):
+    for entry in partial.glob("*.json"):
         entry.unlink()
     files.write_text(path, content)
 

@@ -4,7 +4,6 @@ Beside the shards lie `features.json` and `dataset_info.json`, by which TensorFl
 """
 
 import collections
-import hashlib
 import json
 import os
 import pathlib
@@ -15,7 +14,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from threadpoolctl import threadpool_limits
 
-from tfdisent import files
+from tfdisent import files, privacy
 from tfdisent.data.records import Manifest, encode, parse
 from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.messages import Progress
@@ -33,7 +32,7 @@ class Task(NamedTuple):
     name: str
     units: tuple[Unit, ...]
     on_error: str
-    hash_subjects: bool
+    hash_key: bytes = b""  # by which names are hashed; empty: they stay
 
     @property
     def path(self) -> pathlib.Path:
@@ -123,8 +122,7 @@ def _records(task: Task, unit: Unit) -> list[tuple[bytes, list[str]]]:
     records = []
     for example in task.builder.examples(unit):
         example = {"key": unit.key, **example, "subject": _subject(task, unit)}
-        if task.hash_subjects:
-            example["key"] = _hashed(task.builder, example["key"])
+        example["key"] = _named(task, example["key"])
         record, label = encode(example, task.manifest), example.get("label")
         labels = [] if label is None else [label if isinstance(label, str) else task.manifest.labels[label]]
         records.append((record, labels))
@@ -134,19 +132,17 @@ def _records(task: Task, unit: Unit) -> list[tuple[bytes, list[str]]]:
 
 
 def _subject(task: Task, unit: Unit) -> str:
-    return _hashed(task.builder, unit.subject) if task.hash_subjects else unit.subject
+    return _named(task, unit.subject)
 
 
-def _hashed(builder: Builder, name: str) -> str:
-    return hashlib.sha256(f"{builder.name}:{name}".encode()).hexdigest()[:16]
+def _named(task: Task, name: str) -> str:
+    """A name as it is written: its digest, if names are hashed."""
+    return privacy.digest(task.hash_key, f"{task.builder.name}:{name}") if task.hash_key else name
 
 
 def _skipped(task: Task, result: Result) -> dict:
-    if task.hash_subjects:  # paths in the reason can hold names
-        key, reason = _hashed(task.builder, result.unit.key), result.kind
-    else:
-        key, reason = result.unit.key, result.error
-    return {"split": task.split, "key": key, "reason": reason}
+    reason = result.kind if task.hash_key else result.error  # which can hold paths, and they names
+    return {"split": task.split, "key": _named(task, result.unit.key), "reason": reason}
 
 
 def verify(folder: str | pathlib.Path) -> Manifest:
