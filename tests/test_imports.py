@@ -14,6 +14,7 @@ PACKAGES = ("tfdisent", "datasets", "train")
 
 # Part of the project -> what else of the project it may import, besides itself.
 ALLOWED = {
+    "tfdisent.examples": (),
     "tfdisent.files": (),
     "tfdisent.intensity": (),
     "tfdisent.messages": (),
@@ -82,7 +83,14 @@ ALLOWED = {
 }
 
 # What every part may use.
-EVERYWHERE = ("tfdisent._version", "tfdisent.files", "tfdisent.intensity", "tfdisent.messages", "tfdisent.privacy")
+EVERYWHERE = (
+    "tfdisent._version",
+    "tfdisent.examples",
+    "tfdisent.files",
+    "tfdisent.intensity",
+    "tfdisent.messages",
+    "tfdisent.privacy",
+)
 
 # Files and folders that may import a backend, and which one.
 BACKEND_USERS = {

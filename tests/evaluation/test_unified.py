@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tfdisent.evaluation import slices, unified
+from tfdisent.examples import Examples
 from tfdisent.report.tables import METRICS
 from tfdisent.systems.unified import Unified, UnifiedConfig
 
@@ -81,8 +82,8 @@ class Grey(Oracle):
 
 
 def evaluate(model, tmp_path, train=TRAIN, test=TEST, manifest=Manifest):
-    arrays = {"train": train, "test": test}
-    return unified.evaluate_run(model, arrays.__getitem__, manifest, judge_directory=tmp_path)
+    splits = {"train": Examples.of(train), "test": Examples.of(test)}
+    return unified.evaluate_run(model, splits.__getitem__, manifest, judge_directory=tmp_path)
 
 
 @pytest.fixture

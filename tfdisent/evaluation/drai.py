@@ -24,6 +24,7 @@ from tfdisent.evaluation import retrieval
 from tfdisent.evaluation.arrays import in_batches
 from tfdisent.evaluation.entries import entry
 from tfdisent.evaluation.protocol import Evaluation
+from tfdisent.examples import Examples
 from tfdisent.report import Figure, figures
 from tfdisent.systems.drai import ContentStyleModel
 
@@ -37,7 +38,7 @@ NO_CONTENT = (
 
 def evaluate_run(
     model: ContentStyleModel,
-    read: Callable[[str], dict],
+    read: Callable[[str], Examples],
     manifest,
     *,
     judge_directory: str | os.PathLike,
@@ -50,15 +51,17 @@ def evaluate_run(
 
     Args:
         model: trained.
-        read: split -> its arrays, as from `tfdisent.data.as_arrays`.
+        read: split -> its examples.
         manifest: of the data set; `read` is asked for its splits "train", "test" and, where there is one, "query".
         judge_directory, judge_kind, num_samples, seed, log: see `evaluate`.
     """
+    splits = [read(name) if name in manifest.splits else None for name in ("train", "test", "query")]
+    train, test, query = (part and part.take(np.arange(len(part))) for part in splits)
     return evaluate(
         model,
-        read("train"),
-        read("test"),
-        read("query") if "query" in manifest.splits else None,
+        train,
+        test,
+        query,
         label_names=list(manifest.labels),
         factor_names=list(manifest.factor_names),
         judge_directory=judge_directory,

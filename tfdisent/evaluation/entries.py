@@ -1,8 +1,12 @@
-"""An entry of metrics.json."""
+"""Entries of metrics.json, with values or with the reason why there are none."""
 
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+
+from tfdisent.messages import Stopped
+from tfdisent.report import Figure
 
 
 def entry(
@@ -36,6 +40,54 @@ def entry(
         **why,
         **{name: {part: _finite(score) for part, score in values.items()} for name, values in parts.items()},
     }
+
+
+class Results:
+    """What an evaluation has found: a part of it that fails becomes an entry that says so, and the rest goes on.
+
+    Args:
+        log: is told what failed, with the traceback.
+
+    Attributes:
+        metrics: {name: entry}, the content of metrics.json.
+        figures: the pictures of the report, in its order.
+    """
+
+    def __init__(self, log: Callable[[str], None] = lambda message: None):
+        self.log, self.metrics, self.figures = log, {}, []
+
+    def measure(self, names: Sequence[str], compute: Callable[..., dict[str, dict]], *arguments) -> None:
+        """Adds the entries that `compute(*arguments)` gives, or marks `names`, the chief ones of them, as failed."""
+        found = self._attempt(names, compute, *arguments)
+        self.metrics |= found or {}
+
+    def draw(self, name: str, draw: Callable[..., list[Figure]], *arguments) -> None:
+        """Adds the figures that `draw(*arguments)` gives, or an entry "figure <name>" that it failed."""
+        self.figures += self._attempt([f"figure {name}"], draw, *arguments) or []
+
+    def _attempt(self, names: Sequence[str], function: Callable, *arguments):
+        try:
+            return function(*arguments)
+        except Stopped:
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            self.log(f"{', '.join(names)} failed: {what}")
+            self.log("".join(traceback.format_exception(error)).rstrip())
+            self.metrics |= {
+                name: {**entry(None, 0, "", reason=f"it failed: {what}"), "failed": True} for name in names
+            }
+            return None
+
+
+def failed(metrics: Mapping[str, Mapping]) -> list[str]:
+    """Names of the metrics that failed: not those that the data do not allow, which have their reason."""
+    return [name for name, found in metrics.items() if found.get("failed")]
+
+
+def value_of(metrics: Mapping[str, Mapping], name: str) -> float | None:
+    """A metric's value, or None where it is not there or has none."""
+    return metrics.get(name, {}).get("value")
 
 
 def _finite(value) -> float | None:

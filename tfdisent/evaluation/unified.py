@@ -35,6 +35,7 @@ from tfdisent.evaluation.slices import (
     spread,
     unit,
 )
+from tfdisent.examples import Examples
 from tfdisent.report import Figure, figures
 from tfdisent.systems.unified import Unified, anatomy_distance
 
@@ -46,7 +47,7 @@ ALONE = "T2"  # the one real slice of the paper's Sec. 3.3, where there is that 
 
 def evaluate_run(
     model: Unified,
-    read: Callable[[str], dict],
+    read: Callable[[str], Examples],
     manifest,
     *,
     judge_directory: str | os.PathLike,
@@ -59,8 +60,8 @@ def evaluate_run(
 
     Args:
         model: trained; its averaged weights are used.
-        read: split -> its arrays, as from `tfdisent.data.as_arrays`: image (N, H, W, M) in [-1, 1]; available (N, M),
-            mask (N, H, W, 1), subject and slice_index where the data have them.
+        read: split -> its examples: image (N, H, W, M) in [-1, 1]; available (N, M), mask (N, H, W, 1), subject and
+            slice_index where the data have them.
         manifest: of the data set.
         judge_directory: where the classifier behind the Inception score is kept.
         judge_kind: of that classifier, see `tfdisent.downstream.judge.fit_classifier`.
@@ -72,7 +73,8 @@ def evaluate_run(
         ({name: entry}, figures). Entries of pairs also have "per_pair", {"T1 to T2": value}.
     """
     names = model.config.modalities
-    train, test = read("train"), spread(read("test"), num_samples)
+    train, test = (part.take(np.arange(len(part))) for part in map(read, ("train", "test")))
+    test = spread(test, num_samples)
     with model.averaged():
         count = sum(i != j for i, j in model.pairs)
         log(f"translating {len(test['image'])} slices, {count} pairs of modalities")

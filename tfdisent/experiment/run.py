@@ -22,6 +22,7 @@ from PIL import Image
 
 from tfdisent import data, datasets, files, report
 from tfdisent.data import Manifest
+from tfdisent.examples import Examples
 from tfdisent.experiment import catalogue, folder
 from tfdisent.experiment.settings import Settings, command_of
 from tfdisent.export import export as export_model
@@ -64,9 +65,9 @@ class Run:
         """The method's name in print."""
         return self.method.title
 
-    def arrays(self, split: str, **options: Any) -> dict[str, np.ndarray]:
-        """A split of the data as the model takes it; options are those of `tfdisent.data.as_arrays`."""
-        return data.as_arrays(self.data_folder, split, **options, **self.config.loading)
+    def examples(self, split: str) -> Examples:
+        """The examples of a split as the model takes them, with all that the records hold."""
+        return examples_of(self.data_folder, split, **self.config.loading)
 
 
 def train(settings: Settings) -> Run:
@@ -207,7 +208,7 @@ def evaluate(run: Run) -> dict[str, dict]:
     with _precision(settings):
         metrics, figures = run.evaluation.evaluate_run(
             run.model,
-            lambda split: run.arrays(split, metadata=True),
+            run.examples,
             manifest,
             judge_directory=settings.judge_dir or run.run_dir / "judges",
             judge_kind=settings.judge or ("inception" if is_paper else "convnet"),
@@ -273,6 +274,17 @@ def export(run: Run) -> pathlib.Path:
     return path
 
 
+def examples_of(folder: pathlib.Path, split: str, **loading: Any) -> Examples:
+    """The examples of a split of a prepared folder; `loading` are arguments of `tfdisent.data.load`."""
+
+    def read(size: int, seed: int | None = None) -> Iterator[dict[str, np.ndarray]]:
+        order = {"shuffle": False} if seed is None else {"shuffle": True, "seed": seed}
+        once = {"drop_remainder": False, "cache": False, "metadata": True}
+        return data.load(folder, split, batch_size=size, **order, **once, **loading).as_numpy_iterator()
+
+    return Examples(read, Manifest.read(folder).split(split)["num_examples"])
+
+
 def _run_of(settings, config, data_folder, manifest, run_dir, checkpoints_of=None) -> Run:
     """The run with its model, from the newest checkpoint of the folder `checkpoints_of`, by default its own."""
     checkpoints = Checkpoints((checkpoints_of or run_dir) / "checkpoints")
@@ -313,7 +325,8 @@ def _precision(settings: Settings) -> Iterator[None]:
 
 def _sampler(run: Run) -> Callable[[int], None]:
     """Writes a picture of progress when it is called with the step."""
-    shown = run.arrays("test", limit=12)
+    test = run.examples("test")
+    shown = test.take(np.arange(min(12, len(test))))
 
     def save(step: int) -> None:
         path = run.run_dir / "samples" / f"step-{step:08d}.png"
