@@ -99,6 +99,39 @@ def test_as_arrays_is_the_stored_order_and_the_limit_its_beginning(skin_folder):
         as_arrays(skin_folder, limit=0)
 
 
+@pytest.mark.parametrize("rows", [[0], [49], [7, 3, 31, 3], np.arange(0, 50, 7), range(50)])
+def test_chosen_rows_are_those_of_the_stored_order(skin_folder, rows):
+    whole = as_arrays(skin_folder, metadata=True)
+    found = load(skin_folder, rows=rows, batch_size=4, shuffle=False, drop_remainder=False, metadata=True)
+    wanted = np.unique(rows)
+    assert len(found) == -(-len(wanted) // 4)
+    batches = take(found, 100)
+    for name, values in whole.items():
+        np.testing.assert_array_equal(np.concatenate([batch[name] for batch in batches]), values[wanted])
+
+
+def test_chosen_rows_can_be_shuffled_and_resumed(skin_folder, many_blocks):
+    rows = np.arange(2, 50, 2)
+    stream = load(skin_folder, rows=rows, batch_size=4, repeat=True, metadata=True)
+    batches = take(stream, 12)
+    stored = as_arrays(skin_folder, metadata=True)["key"][rows].tolist()
+    assert sorted(keys(batches[:6])) == sorted(keys(batches[6:])) == sorted(stored)
+    assert keys(batches[:6]) != keys(batches[6:])
+    late = load(skin_folder, rows=rows, batch_size=4, repeat=True, metadata=True, start_step=7)
+    assert_same(take(late, 5), batches[7:])
+
+
+def test_shards_without_a_chosen_row_are_not_opened(skin_folder, tmp_path, monkeypatch):
+    folder = shutil.copytree(skin_folder, tmp_path / "copy")
+    monkeypatch.setattr(pipeline, "_check_shards", lambda *_, **__: None)
+    shards = Manifest.read(folder).splits["train"]["shards"]
+    for shard in shards[1:]:
+        (folder / shard["name"]).write_bytes(b"no records" * 9)
+    assert len(take(load(folder, rows=[0, 2], batch_size=2, shuffle=False), 9)) == 1
+    with pytest.raises(tf.errors.DataLossError):
+        take(load(folder, rows=[shards[0]["num_examples"]], batch_size=1, shuffle=False), 9)
+
+
 def test_an_epoch_holds_each_example_once_and_epochs_differ_in_order(skin_folder):
     stream = load(skin_folder, batch_size=10, repeat=True, metadata=True)
     first, second = epochs(stream)
@@ -175,6 +208,10 @@ def test_images_and_masks_can_be_resized(skin_folder):
         ({"start_step": -1}, "start_step >= 0"),
         ({"augment": "blur"}, "Unknown augmentation 'blur', expected some of symmetry, flip, crop"),
         ({"normalize": "max"}, "Known ones are: volume, percentile, slice, zscore"),
+        ({"rows": [50]}, "numbers of examples from 0 to 49"),
+        ({"rows": [-1]}, "numbers of examples from 0 to 49"),
+        ({"rows": []}, "numbers of examples from 0 to 49"),
+        ({"rows": [1], "balance": True}, "either balance or rows"),
         ({"balance": {"df": 2}}, "unknown labels"),
         ({"balance": {"mel": 0}}, "at least 1"),
     ],

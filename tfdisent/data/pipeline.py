@@ -46,6 +46,7 @@ def load(
     directory: str | pathlib.Path,
     split: str = "train",
     *,
+    rows: Sequence[int] | np.ndarray | None = None,
     batch_size: int = 32,
     shuffle: bool | None = None,
     augment: str | Sequence[str] | None = None,
@@ -64,6 +65,8 @@ def load(
     Args:
         directory: the folder with `manifest.json`.
         split: name of the split.
+        rows: read only these examples, by their places in the stored order; each once, whatever their order here.
+            Shards without any are not opened.
         batch_size: examples in a batch, over all replicas.
         shuffle: another order in each epoch; if not, the stored order. Default: for the split "train".
         augment: name or names of `augment.AUGMENTATIONS`, applied in turn, drawn from (seed, step).
@@ -100,8 +103,12 @@ def load(
     drop_remainder = repeat or (split == "train" if drop_remainder is None else drop_remainder)
     augmentations = _augmentations(augment)
     repeats = _repeats(manifest, split, balance)
-    num_examples = sum(repeats[label] * count for label, count in entry["label_counts"].items()) if repeats else 0
-    num_examples = num_examples or entry["num_examples"]
+    chosen = _chosen(rows, entry["num_examples"]) if rows is not None else None
+    if repeats and chosen is not None:
+        raise ValueError("balance counts the labels of a whole split; give either balance or rows.")
+    num_examples = entry["num_examples"] if chosen is None else int(chosen.sum())
+    if repeats:
+        num_examples = sum(repeats[label] * count for label, count in entry["label_counts"].items())
     if normalize not in NORMALIZATIONS:
         raise ValueError(f"Unknown normalize={normalize!r}. Known ones are: {', '.join(NORMALIZATIONS)}.")
     if batch_size < 1 or start_step < 0:
@@ -115,8 +122,11 @@ def load(
     _check_shards(directory, entry["shards"], checksums=num_bytes <= BLOCK_BYTES)
     epoch_bytes = num_bytes * num_examples // entry["num_examples"]
 
+    shards = _Shards([str(directory / shard["name"]) for shard in entry["shards"]])
+    if chosen is not None:
+        shards = _Shards.holding(chosen, shards.paths, [shard["num_examples"] for shard in entry["shards"]])
     order = _Order(
-        paths=[str(directory / shard["name"]) for shard in entry["shards"]],
+        shards=shards,
         num_examples=num_examples,
         block=min(num_examples, max(1, num_examples * BLOCK_BYTES // epoch_bytes)),
         seed=seed,
@@ -181,10 +191,38 @@ def as_arrays(
     return {name: np.concatenate(values) for name, values in columns.items()}
 
 
+class _Shards(NamedTuple):
+    """The files to read and, where not all of their records are wanted, which: a mask and where each file's begins."""
+
+    paths: list[str]
+    chosen: np.ndarray | None = None
+    starts: list[int] = []
+
+    @classmethod
+    def holding(cls, chosen: np.ndarray, paths: list[str], counts: list[int]) -> "_Shards":
+        """Those that hold any of the chosen records."""
+        ends = np.cumsum(counts)
+        found = [
+            (path, int(end - count))
+            for path, count, end in zip(paths, counts, ends, strict=True)
+            if chosen[end - count : end].any()
+        ]
+        return cls([path for path, _ in found], chosen, [start for _, start in found])
+
+    def read(self, index: tf.Tensor) -> tf.data.Dataset:
+        """The wanted records of one file."""
+        records = tf.data.TFRecordDataset(tf.gather(self.paths, index))
+        if self.chosen is None:
+            return records
+        wanted = tf.data.Dataset.range(tf.gather(tf.constant(self.starts, tf.int64), index), len(self.chosen))
+        wanted = wanted.map(lambda row: tf.gather(self.chosen, row))
+        return tf.data.Dataset.zip(wanted, records).filter(lambda is_wanted, _: is_wanted).map(lambda _, record: record)
+
+
 class _Order(NamedTuple):
     """Which record comes at which position of the stream."""
 
-    paths: list[str]
+    shards: _Shards
     num_examples: int  # in an epoch
     block: int  # examples shuffled together
     seed: int
@@ -200,11 +238,11 @@ def _records(order: _Order, start: int, repeater) -> tf.data.Dataset:
     first_block = first_epoch * blocks_per_epoch + inside // order.block
 
     def epoch_blocks(epoch: tf.Tensor) -> tf.data.Dataset:
-        paths = tf.constant(order.paths)
+        files = tf.range(len(order.shards.paths))
         if order.shuffle and blocks_per_epoch > 1:
-            paths = tf.random.experimental.stateless_shuffle(paths, [order.seed, epoch])
-        records = tf.data.Dataset.from_tensor_slices(paths).interleave(
-            tf.data.TFRecordDataset,
+            files = tf.random.experimental.stateless_shuffle(files, [order.seed, epoch])
+        records = tf.data.Dataset.from_tensor_slices(files).interleave(
+            order.shards.read,
             cycle_length=16 if order.shuffle else 1,
             block_length=16,
             num_parallel_calls=tf.data.AUTOTUNE,
@@ -225,6 +263,16 @@ def _records(order: _Order, start: int, repeater) -> tf.data.Dataset:
     if order.shuffle:
         blocks = blocks.enumerate(first_block).map(shuffled)
     return blocks.unbatch().skip(inside % order.block)
+
+
+def _chosen(rows: Sequence[int] | np.ndarray, num_examples: int) -> np.ndarray:
+    """A mask (num_examples,) of the examples that are wanted."""
+    rows = np.asarray(rows, int)
+    if rows.ndim != 1 or not len(rows) or rows.min() < 0 or rows.max() >= num_examples:
+        raise ValueError(f"Expected rows to be numbers of examples from 0 to {num_examples - 1}, received {rows}.")
+    chosen = np.zeros(num_examples, bool)
+    chosen[rows] = True
+    return chosen
 
 
 def _repeats(manifest: Manifest, split: str, balance: bool | Mapping[str, int]) -> dict[str, int]:
