@@ -40,7 +40,7 @@ class WeightAverage(abc.ABC):
                 dtype="float32",
                 trainable=False,
                 autocast=False,
-                name=variable.name,
+                name=f"average_{variable.path.replace('/', '_')}",
             )
             for variable in self._live
         ]

@@ -1,32 +1,40 @@
 """Checkpoints from which training continues exactly.
 
-A checkpoint is a folder `step-00001200/` with `model.weights.h5` (every weight, every optimizer's state, averages; the
-same file on every backend) and `state.json` (step, checksum, states of the random generators, what else the
-caller wants kept). It is written beside its place and renamed when whole, and renamed before it is deleted: a kill at
-any moment leaves whole checkpoints, and beside them only what the next `save` removes.
+A checkpoint is a folder `step-00001200/` with `weights.npz` (every weight, every optimizer's state, averages, states of
+the random generators; the same on every backend) and `state.json` (format, step, what else the caller wants kept, and
+checksums of both files). It is written beside its place and renamed when whole, and renamed before it is deleted: a
+kill at any moment leaves whole checkpoints, and beside them only what the next `save` removes.
 """
 
-import errno
+import hashlib
 import itertools
 import json
 import logging
-import math
 import os
 import pathlib
+import re
 import shutil
-import warnings
 
 import keras
-from keras import ops
+import numpy as np
 
 from tfdisent.files import delete_folder, sha256, whole_folder
+from tfdisent.training import weights
 
-WEIGHTS, STATE = "model.weights.h5", "state.json"
+WEIGHTS, STATE = "weights.npz", "state.json"
+FORMAT = 2  # 1: weights in HDF5, by Keras
+EARLIER_WEIGHTS = "model.weights.h5"
 log = logging.getLogger("tfdisent")
+
+
+class NonFiniteWeights(ArithmeticError):
+    """A weight, an average or an optimizer's variable became NaN or infinite."""
 
 
 class Checkpoints:
     """The checkpoints of one run.
+
+    Other files and folders beside them are neither read nor removed.
 
     Args:
         directory: of the checkpoints; made when needed.
@@ -41,8 +49,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, oldest first."""
-        names = (path.name for path in self.directory.glob("step-*") if (path / STATE).is_file())
-        return sorted(int(name.removeprefix("step-")) for name in names)
+        folders = (path for path in self.directory.glob("step-*") if (path / STATE).is_file())
+        return sorted(int(path.name.removeprefix("step-")) for path in folders if _is_name(path.name))
 
     def save(self, model: keras.Model, step: int, **extra) -> pathlib.Path:
         """Writes the model's whole state.
@@ -57,21 +65,31 @@ class Checkpoints:
 
         Raises:
             OSError: if it cannot be written, naming the folder; earlier checkpoints stay.
+            NonFiniteWeights: a variable holds NaN or infinity, naming it; earlier checkpoints stay.
         """
         target = self._folder(step)
         if hasattr(model, "jax_state_sync"):
             model.jax_state_sync()
+        arrays = weights.arrays_of(_variables(model))
+        bad = weights.not_finite(arrays)
+        if bad:
+            raise NonFiniteWeights(
+                f"Expected finite weights, but after step {step} there is NaN or infinity in {_listed(bad)}. No "
+                f"checkpoint was written; those of steps {self.steps() or 'none'} are intact. A lower learning rate, "
+                "clip_norm, or float32 in place of a lower precision, usually fixes it."
+            )
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()
-            _require_space(self.directory, model)
             with whole_folder(target) as folder:
-                model.save_weights(folder / WEIGHTS)
-                seeds = [ops.convert_to_numpy(seed).tolist() for seed in random_states(model)]
-                state = {"step": step, "sha256": sha256(folder / WEIGHTS), "seeds": seeds, **extra}
-                (folder / STATE).write_text(json.dumps(state, indent=1))
-                _flush_to_disk(folder / WEIGHTS, folder / STATE)
-            for old in self.steps()[: -self.keep]:
+                weights.write(folder / WEIGHTS, arrays)
+                state = {"format": FORMAT, "step": step, "weights": sha256(folder / WEIGHTS), **extra}
+                with (folder / STATE).open("w", encoding="utf-8") as file:
+                    json.dump({**state, "sha256": _checksum(state)}, file, indent=1)
+                    file.flush()
+                    os.fsync(file.fileno())
+            # Those of later steps are damaged ones, which this training passed over: they are no reason to go.
+            for old in [known for known in self.steps() if known <= step][: -self.keep]:
                 delete_folder(self._folder(old))
         except OSError as error:
             raise OSError(
@@ -85,15 +103,14 @@ class Checkpoints:
 
     def _remove_leftovers(self) -> None:
         """Removes what a killed run left half written or half deleted; nothing else that may be in the folder."""
-        unfinished = (path for path in self.directory.glob("step-[0-9]*") if not (path / STATE).exists())
-        hidden = (self.directory.glob(name) for name in (".writing", ".step-*.writing", ".step-*.deleting"))
-        for left in itertools.chain(unfinished, *hidden):
-            shutil.rmtree(left, ignore_errors=True)
+        for left in itertools.chain(*(self.directory.glob(f".step-*.{part}") for part in ("writing", "deleting"))):
+            if _is_name(left.stem.removeprefix(".")):
+                shutil.rmtree(left, ignore_errors=True)
 
     def restore(self, model: keras.Model) -> dict | None:
         """Loads the newest whole checkpoint into the model.
 
-        One that is cut short or damaged is passed over with a warning, and the one before it is used.
+        One that is cut short, damaged or not finite is passed over with a warning, and the one before it is used.
 
         Args:
             model: compiled and built as the one that was saved.
@@ -104,55 +121,77 @@ class Checkpoints:
         Raises:
             ValueError: if checkpoints are there but none is whole, or the model is another one.
         """
-        steps = self.steps()
-        for step in reversed(steps):
+        passed_over = []
+        for step in reversed(self.steps()):
             folder = self._folder(step)
-            state = _whole_state(folder)
-            if state is None:
-                log.warning("Checkpoint %s is cut short or damaged; the one before it is used.", folder.name)
+            try:
+                state, arrays = _read(folder, step)
+            except ValueError as error:
+                passed_over.append(f"{folder.name} {error}")
+                log.warning("Checkpoint %s; the one before it is used.", passed_over[-1])
                 continue
-            with warnings.catch_warnings():
-                # Keras only warns when it skips what does not fit, such as an optimizer's state.
-                warnings.simplefilter("error", UserWarning)
-                try:
-                    model.load_weights(folder / WEIGHTS)
-                    for seed, value in zip(random_states(model), state["seeds"], strict=True):
-                        seed.assign(value)
-                except (UserWarning, ValueError) as error:
-                    raise ValueError(
-                        f"{folder} holds the state of another model: {error}. Use the config that it was written with, "
-                        "or another run folder."
-                    ) from error
+            try:
+                weights.assign(_variables(model), arrays)
+            except ValueError as error:
+                raise ValueError(
+                    f"{folder} holds the state of another model: {error}. Use the config that it was written with, or "
+                    "another run folder."
+                ) from error
             return state
-        if steps:
-            raise ValueError(f"None of the checkpoints in {self.directory} is whole. Delete the folder to start anew.")
+        if passed_over:
+            raise ValueError(
+                f"None of the checkpoints in {self.directory} can be used: {'; '.join(passed_over)}. Delete the folder "
+                "to start anew."
+            )
         return None
 
 
-def _whole_state(folder: pathlib.Path) -> dict | None:
+def _read(folder: pathlib.Path, step: int) -> tuple[dict, dict[str, np.ndarray]]:
+    """State and arrays of a checkpoint, or an error whose text says what is wrong with it.
+
+    Raises:
+        ValueError: it is damaged, of another step, or not finite.
+    """
+    if (folder / EARLIER_WEIGHTS).is_file():
+        raise ValueError("was written by an earlier version of tfdisent, with which its training can be continued")
     try:
-        state = json.loads((folder / STATE).read_text())
-        return state if state["sha256"] == sha256(folder / WEIGHTS) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        claimed = state.pop("sha256")
+        is_whole = claimed == _checksum(state) and state["weights"] == sha256(folder / WEIGHTS)
+        arrays = weights.read(folder / WEIGHTS) if is_whole else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        is_whole = False
+    if not is_whole:
+        raise ValueError("is cut short or damaged")
+    if state["format"] != FORMAT:
+        raise ValueError(f"has format {state['format']}, of another version of tfdisent than this one")
+    if state["step"] != step:
+        raise ValueError(f"holds the state of step {state['step']}")
+    if bad := weights.not_finite(arrays):
+        raise ValueError(f"holds NaN or infinity in {_listed(bad)}")
+    return state, arrays
 
 
-def _require_space(directory: pathlib.Path, model: keras.Model) -> None:
-    """Raises OSError on a disk too full for the model: HDF5, which writes the file, may crash on one."""
-    variables = [*model.variables, *model.optimizer.variables]
-    needed = sum(4 * math.prod(variable.shape) for variable in variables)
-    free = shutil.disk_usage(directory).free
-    if free < 1.1 * needed:
-        raise OSError(errno.ENOSPC, f"{needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free")
+def _is_name(name: str) -> bool:
+    """Whether a folder is named as a checkpoint is."""
+    return re.fullmatch(r"step-\d{8,}", name) is not None and name == f"step-{int(name[5:]):08d}"
+
+
+def _checksum(state: dict) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(name.partition(" ")[2] for name in names[:3])
+    return f"{shown} and {len(names) - 3} others" if len(names) > 3 else shown
+
+
+def _variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """All that has to be restored, by name."""
+    return weights.named([*model.variables, *model.optimizer.variables])
 
 
 def random_states(model: keras.Model) -> list[keras.Variable]:
-    """The states of the model's random generators, which Keras leaves out of the weights file."""
-    weights = {id(variable) for variable in model.weights}
-    return [variable for variable in model.variables if id(variable) not in weights]
-
-
-def _flush_to_disk(*paths: pathlib.Path) -> None:
-    for path in paths:
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
+    """The states of the model's random generators, which Keras leaves out of its weights files."""
+    known = {id(variable) for variable in model.weights}
+    return [variable for variable in model.variables if id(variable) not in known]
