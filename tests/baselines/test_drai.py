@@ -120,22 +120,37 @@ def test_training_that_is_saved_and_restored_equals_training_in_one_piece(tmp_pa
 
 
 def judge(model, monkeypatch, batch, right):
-    """Puts in discriminators that know the truth: real pairs score 1 and others 0, or the reverse if not `right`."""
-    image, condition = batch["image"], batch["condition"]
+    """Puts in discriminators that know the truth: real pairs score 1 and others 0, or the reverse if not `right`.
 
-    def score(*same):
+    Those of codes know whose code it is, and score an image with another one's so that either side has a loss.
+    """
+    image, condition, carried = batch["image"], batch["condition"], made_for(model, batch)
+
+    def same(*pairs):
         score = 1.0
-        for one, other in same:
-            equal = ops.reshape(ops.cast(ops.equal(one, other), "float32"), (B, -1))
+        for one, other in pairs:
+            equal = ops.reshape(ops.cast(ops.isclose(one, other, atol=1e-5), "float32"), (B, -1))
             score = score * ops.min(equal, axis=1, keepdims=True)
-        return score if right else 1.0 - score
+        return score
+
+    def score(*pairs):
+        return same(*pairs) if right else 1.0 - same(*pairs)
+
+    def joint(inferred, drawn):
+        def answer(inputs):
+            shown, code = inputs[0], inputs[1][:, :-3]
+            belongs = ops.where(same((shown, image)) > 0, same((code, carried[inferred])), same((code, carried[drawn])))
+            right_condition = same((inputs[1][:, -3:], condition))
+            return ops.where(belongs * right_condition > 0, score((shown, image)), 5.0)
+
+        return answer
 
     judges = {
         "image_discriminator": lambda x: score((x, image)),
         "condition_discriminator_trunk": lambda x: x,
         "condition_discriminator_head": lambda x: score((x[0], image), (x[1], condition)),
-        "style_discriminator": lambda x: score((x[0], image), (x[1][:, -3:], condition)),
-        "content_discriminator": lambda x: score((x[0], image), (x[1][:, -3:], condition)),
+        "style_discriminator": joint("inferred_style", "inferred_style"),
+        "content_discriminator": joint("inferred_content", "content"),
         "cycle_discriminator": lambda x: score((x, ops.concatenate([image, image], axis=-1))),
     }
     for name, function in judges.items():
@@ -167,6 +182,25 @@ def test_discriminators_fooled_in_everything_leave_the_generators_no_adversarial
     assert fooled == dict.fromkeys(fooled, 0.0)
     _, terms, _ = model.discriminator_loss(batch, made_for(model, batch))
     assert values(terms, "d_") == dict.fromkeys(terms, 2.0)
+
+
+@pytest.mark.parametrize(
+    "name, term, swapped",
+    [
+        ("cavae", "d_style", {"inferred_style": "drawn"}),
+        ("dcavae", "d_style", {"inferred_style": "drawn"}),
+        ("dcavae", "d_content", {"content": "inferred_content", "inferred_content": "content"}),
+    ],
+)
+def test_a_model_that_shows_its_discriminators_the_wrong_code_is_found_out(name, term, swapped, monkeypatch):
+    model = made(name)
+    batch = drawn(model)
+    judge(model, monkeypatch, batch, right=True)
+    carried = made_for(model, batch)
+    given = {**carried, "drawn": batch["style"]}
+    wrong = {code: given[other] for code, other in swapped.items()}
+    _, terms, _ = model.discriminator_loss(batch, {**carried, **wrong})
+    assert {key for key, value in values(terms, "d_").items() if value > 0} == {term}
 
 
 @pytest.mark.parametrize("name", OTHERS)

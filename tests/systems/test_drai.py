@@ -198,23 +198,43 @@ def test_inside_averaged_the_averages_answer_and_afterwards_the_live_weights_aga
 # --- the objective ---
 
 
-def is_real(model, monkeypatch, batch, answer):
-    """Puts in discriminators that know the truth: they score the pair at hand `answer`, anything else 1 - answer."""
-    image, condition = batch["image"], batch["condition"]
+NO_PAIR = 5.0  # the score of an image with a code that belongs to another
 
-    def score(*same):
+
+def is_real(model, monkeypatch, batch, answer):
+    """Puts in discriminators that know the truth: they score the pair at hand `answer`, what was made 1 - answer.
+
+    Those of codes know whose code it is: an image is real with the codes inferred from it, generated with those that it
+    was made from; any other pair has a loss on both sides.
+    """
+    image, condition = batch["image"], batch["condition"]
+    z_hat, c_hat, _ = model.infer(batch)
+    c, *_ = model.infer_condition(condition, batch["content_noise"])
+
+    def same(*pairs):
         score = 1.0
-        for one, other in same:
-            equal = ops.reshape(ops.cast(ops.equal(one, other), "float32"), (B, -1))
+        for one, other in pairs:
+            equal = ops.reshape(ops.cast(ops.isclose(one, other, atol=1e-5), "float32"), (B, -1))
             score = score * ops.min(equal, axis=1, keepdims=True)
-        return score if answer else 1.0 - score
+        return score
+
+    def score(*pairs):
+        return same(*pairs) if answer else 1.0 - same(*pairs)
+
+    def joint(inferred, drawn):
+        def judge(inputs):
+            shown, code = inputs
+            belongs = ops.where(same((shown, image)) > 0, same((code, inferred)), same((code, drawn)))
+            return ops.where(belongs > 0, score((shown, image)), NO_PAIR)
+
+        return judge
 
     fakes = {
         "image_discriminator": lambda x: score((x, image)),
         "condition_discriminator_trunk": lambda x: x,
         "condition_discriminator_head": lambda x: score((x[0], image), (x[1], condition)),
-        "style_discriminator": lambda x: score((x[0], image)),
-        "content_discriminator": lambda x: score((x[0], image)),
+        "style_discriminator": joint(z_hat, batch["style"]),
+        "content_discriminator": joint(c_hat, c),
         "cycle_discriminator": lambda x: score((x, ops.concatenate([image, image], axis=-1))),
     }
     for name, fake in fakes.items():
@@ -241,6 +261,19 @@ def test_discriminators_that_are_fooled_in_everything_leave_the_generators_no_ad
         assert float(array(terms[name])) == 0, name
     _, terms, _ = model.discriminator_loss(batch, made_for(model, batch))
     assert {name: float(array(value)) for name, value in terms.items()} == dict.fromkeys(terms, 2.0)
+
+
+@pytest.mark.parametrize("code, ours", [("style", "inferred_style"), ("content", "inferred_content")])
+def test_a_model_that_shows_its_discriminators_the_wrong_code_is_found_out(monkeypatch, code, ours):
+    model = made()
+    batch = model.draw(tensors(examples()))
+    is_real(model, monkeypatch, batch, answer=1)
+    carried = made_for(model, batch)
+    given = {**batch, **carried}
+    swapped = {code: given[ours], ours: given[code]}
+    _, terms, _ = model.discriminator_loss({**batch, **swapped}, {**carried, **swapped})
+    found = {name for name, value in terms.items() if float(array(value)) > 0}
+    assert found == {f"d_{code}"}
 
 
 def test_without_any_mismatch_the_half_of_the_wrong_pair_is_left_out(monkeypatch):
