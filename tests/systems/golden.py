@@ -273,10 +273,10 @@ def check_step(make: Callable, turns: list[Turn], batch: dict, averaged: set[str
                 np.testing.assert_allclose(to_numpy(one), to_numpy(other), atol=0.05 * rate, err_msg=one.path)
         kept = min(c.average_momentum, (1 + step) / (10 + step))
         for name, values in averages.items():
-            now = [to_numpy(v) for v in of_name[name].variables]
+            now = [to_numpy(v) for v in small_networks(ours)[name].variables]
             averages[name] = [kept * a + (1 - kept) * b for a, b in zip(values, now, strict=True)]
     live = {name: [to_numpy(v).copy() for v in network.variables] for name, network in small_networks(ours).items()}
     with ours.averaged():
         for name, network in small_networks(ours).items():
             for value, found in zip(averages.get(name, live[name]), network.variables, strict=True):
-                np.testing.assert_allclose(to_numpy(found), value, atol=0.05 * rate, err_msg=f"average of {found.path}")
+                np.testing.assert_allclose(to_numpy(found), value, atol=1e-6, err_msg=f"average of {found.path}")

@@ -1,0 +1,483 @@
+"""Wrong lines of DRAI, of what it is compared with, and of what both are built on."""
+
+DRAI = "tfdisent/systems/drai.py"
+BASELINES = "tfdisent/baselines/drai.py"
+GOLDEN = "tests/systems/test_drai_golden.py"
+GOLDEN_BASELINES = "tests/baselines/test_drai_golden.py"
+TERMS = f"{GOLDEN}::test_totals_and_terms_of_drai_dai_and_the_ablations_are_those_of_the_plain_statement"
+GRADIENTS = f"{GOLDEN}::test_each_networks_gradient_is_that_of_what_the_paper_has_it_minimise"
+STEP = f"{GOLDEN}::test_two_steps_move_every_variable_and_average_as_the_plain_statement_does"
+BASELINE_TERMS = f"{GOLDEN_BASELINES}::test_totals_and_terms_are_those_of_the_plain_statement"
+BASELINE_GRADIENTS = f"{GOLDEN_BASELINES}::test_each_networks_gradient_is_that_of_what_the_paper_has_it_minimise"
+BASELINE_STEP = (
+    f"{GOLDEN_BASELINES}::test_two_steps_on_images_and_their_transformed_versions_are_those_of_the_plain_statement"
+)
+SYSTEM = "tests/systems/test_drai.py"
+
+
+def drai(name, old, new, test=TERMS):
+    return name, DRAI, old, new, test
+
+
+def baselines(name, old, new, test=BASELINE_TERMS):
+    return name, BASELINES, old, new, test
+
+
+ADVERSARIAL = [
+    drai(
+        "g_image on x^",
+        '"g_image": real(self.image_discriminator(generated, training=True))',
+        '"g_image": real(self.image_discriminator(reconstructed, training=True))',
+    ),
+    drai(
+        "g_condition with the wrong condition",
+        '"g_condition": real(self.condition_score(generated, t))',
+        '"g_condition": real(self.condition_score(generated, batch["mismatched"]))',
+    ),
+    drai(
+        "g_style without the encoder's side",
+        '"g_style": real(d_xz([generated, z], training=True)) + fake(d_xz([x, z_hat], training=True))',
+        '"g_style": real(d_xz([generated, z], training=True))',
+    ),
+    drai(
+        "g_style's generated pair with the inferred style",
+        '"g_style": real(d_xz([generated, z], training=True))',
+        '"g_style": real(d_xz([generated, z_hat], training=True))',
+    ),
+    drai(
+        "g_style with the targets of D",
+        '"g_style": real(d_xz([generated, z], training=True)) + fake(d_xz([x, z_hat], training=True))',
+        '"g_style": fake(d_xz([generated, z], training=True)) + real(d_xz([x, z_hat], training=True))',
+    ),
+    drai(
+        "g_content's real pair with the content of the condition",
+        '+ fake(d_xc([x, c_hat], training=True)),\n            "g_cycle"',
+        '+ fake(d_xc([x, c], training=True)),\n            "g_cycle"',
+    ),
+    drai(
+        "g_cycle on x~",
+        '"g_cycle": real(self.cycle_discriminator(pair(x, reconstructed), training=True))',
+        '"g_cycle": real(self.cycle_discriminator(pair(x, generated), training=True))',
+    ),
+    drai(
+        "D_x trained on x^",
+        '"d_image": real(d_x(x, training=True)) + fake(d_x(generated, training=True))',
+        '"d_image": real(d_x(x, training=True)) + fake(d_x(reconstructed, training=True))',
+    ),
+    drai("D_xt's negatives count whole, not half", "+ 0.5 * (wrong + fake(self", "+ 1.0 * (wrong + fake(self"),
+    drai(
+        "D_xt's wrong pair has the right condition",
+        'fake(d_xt([features, batch["mismatched"]], training=True))',
+        "fake(d_xt([features, t], training=True))",
+    ),
+    drai(
+        "D_xt's wrong pair counts where there is none",
+        'wrong = batch["has_mismatch"] * fake(',
+        'wrong = 0.0 * batch["has_mismatch"] + fake(',
+    ),
+    drai(
+        "D_xz's fake pair given the inferred style",
+        '"d_style": real(d_xz([x, z_hat], training=True)) + fake(d_xz([generated, z], training=True))',
+        '"d_style": real(d_xz([x, z_hat], training=True)) + fake(d_xz([generated, z_hat], training=True))',
+    ),
+    drai(
+        "D_xz's real pair given the drawn style",
+        '"d_style": real(d_xz([x, z_hat], training=True))',
+        '"d_style": real(d_xz([x, z], training=True))',
+        f"{SYSTEM}::test_discriminators_that_know_the_truth_have_no_loss",
+    ),
+    drai(
+        "D_xc's fake pair given the inferred content",
+        'fake(d_xc([generated, c], training=True)),\n            "d_cycle"',
+        'fake(d_xc([generated, c_hat], training=True)),\n            "d_cycle"',
+        f"{SYSTEM}::test_discriminators_that_know_the_truth_have_no_loss",
+    ),
+    drai(
+        "D_cycle's real pair is (x, x^)",
+        '"d_cycle": real(d_pair(pair(x, x), training=True))',
+        '"d_cycle": real(d_pair(pair(x, reconstructed), training=True))',
+    ),
+    drai(
+        "D_cycle's fake pair is (x, x~)",
+        "fake(d_pair(pair(x, reconstructed), training=True))",
+        "fake(d_pair(pair(x, generated), training=True))",
+    ),
+    drai("the target of real is 0.9", "return least_squares(scores, 1.0)", "return least_squares(scores, 0.9)"),
+]
+
+CODES = [
+    drai(
+        "c not sampled",
+        "return sample(mean, log_variance, noise), mean, log_variance",
+        "return mean, mean, log_variance",
+    ),
+    drai(
+        "z^ not sampled",
+        'z = sample(*posterior["style"], batch["inferred_style_noise"])',
+        'z = posterior["style"][0]',
+    ),
+    drai(
+        "z^ from the posterior of T(x)",
+        'z = sample(*posterior["style"], batch["inferred_style_noise"])',
+        'z = sample(*posterior["transformed_style"], batch["inferred_style_noise"])',
+    ),
+    drai(
+        "the standard deviation is the variance",
+        "return mean + ops.exp(0.5 * log_variance) * noise",
+        "return mean + ops.exp(log_variance) * noise",
+    ),
+    drai(
+        "x^ decoded from c",
+        "self.decode_both((z, c), (z_hat, c_hat))",
+        "self.decode_both((z, c), (z_hat, c))",
+    ),
+    drai(
+        "x~ decoded from z^",
+        "self.decode_both((z, c), (z_hat, c_hat))",
+        "self.decode_both((z_hat, c), (z_hat, c_hat))",
+    ),
+    drai(
+        "encoders see x twice, and not T(x)",
+        'ops.concatenate([batch["image"], batch["transformed"]])',
+        'ops.concatenate([batch["image"], batch["image"]])',
+    ),
+    drai("encoders infer outside of training", "encoder(images, training=True)", "encoder(images, training=False)"),
+    drai(
+        "style drawn from a uniform distribution",
+        '"style": keras.random.normal((size, config.style_dim), seed=seed),\n            "content_noise"',
+        '"style": keras.random.uniform((size, config.style_dim), seed=seed),\n            "content_noise"',
+        f"{GOLDEN}::test_codes_are_drawn_from_the_standard_normal",
+    ),
+    drai(
+        "one of the flips is the other",
+        "lambda image: ops.flip(image, axis=1),",
+        "lambda image: ops.flip(image, axis=2),",
+        f"{SYSTEM}::test_the_five_transformations_are_numpys",
+    ),
+    drai(
+        "a mismatched condition may match",
+        "score = ops.where(differs, noise, -1.0)",
+        "score = noise",
+        f"{SYSTEM}::test_a_mismatched_condition_is_one_of_the_batch_and_never_a_match",
+    ),
+]
+
+CONSTRAINTS = [
+    drai("code cycle on the real image", "self.code_cycle(generated, z, c)", "self.code_cycle(x, z, c)"),
+    drai("code cycle without style", "ops.mean(absolute_error(z_again, z)) + ", ""),
+    drai(
+        "code cycle on the log variance",
+        "c_again, _ = self.content_encoder(generated, training=True)",
+        "_, c_again = self.content_encoder(generated, training=True)",
+    ),
+    drai(
+        "code cycle asks for the inferred codes",
+        "self.code_cycle(generated, z, c)",
+        "self.code_cycle(generated, z_hat, c_hat)",
+    ),
+    drai(
+        "no gradient reversal for F_c",
+        "self.content_from_style(self.reverse_gradient(z_mean), training=True)",
+        "self.content_from_style(z_mean, training=True)",
+        GRADIENTS,
+    ),
+    drai(
+        "no gradient reversal for F_z",
+        "self.style_from_content(self.reverse_gradient(c_mean), training=True)",
+        "self.style_from_content(c_mean, training=True)",
+        GRADIENTS,
+    ),
+    drai(
+        "F_c's target with a gradient",
+        "absolute_error(c_predicted, ops.stop_gradient(c_mean))",
+        "absolute_error(c_predicted, c_mean)",
+        GRADIENTS,
+    ),
+    drai(
+        "F_z's target with a gradient",
+        "absolute_error(z_predicted, ops.stop_gradient(z_mean))",
+        "absolute_error(z_predicted, z_mean)",
+        GRADIENTS,
+    ),
+    drai(
+        "the encoders get no gradient of F_c",
+        "self.content_from_style(self.reverse_gradient(z_mean), training=True)",
+        "self.content_from_style(ops.stop_gradient(z_mean), training=True)",
+        GRADIENTS,
+    ),
+    drai(
+        "F_z is not in the loss",
+        "return ops.mean(content_error) + ops.mean(style_error)",
+        "return ops.mean(content_error) + 0.0 * ops.mean(style_error)",
+    ),
+    (
+        "the reversal keeps the gradient",
+        "tfdisent/layers/stochastic.py",
+        "return value - self.scale * (inputs - value)",
+        "return value + self.scale * (inputs - value)",
+        GRADIENTS,
+    ),
+    drai(
+        "the style term computed on content",
+        'change = absolute_error(posterior["style"][0], posterior["transformed_style"][0])',
+        'change = absolute_error(posterior["content"][0], posterior["transformed_content"][0])',
+    ),
+    drai("styles attract", "ops.mean(-change if margin is None", "ops.mean(change if margin is None"),
+    drai(
+        "the hinge holds from the other side",
+        "ops.relu(margin - change)",
+        "ops.relu(change - margin)",
+        f"{GOLDEN}::test_a_margin_of_style_bounds_its_term_in_the_plain_statement_too",
+    ),
+    drai(
+        "content invariance of the log variances",
+        'absolute_error(posterior["content"][0], posterior["transformed_content"][0])\n',
+        'absolute_error(posterior["content"][1], posterior["transformed_content"][1])\n',
+    ),
+    drai(
+        "the content term is not weighted",
+        'config.self_supervision_weight * (terms["content_invariance"] + terms["style_change"])',
+        'terms["content_invariance"] + config.self_supervision_weight * terms["style_change"]',
+    ),
+    drai(
+        "KL of content from style",
+        '"kl_content": gaussian_kl(*posterior["content"])',
+        '"kl_content": gaussian_kl(*posterior["style"])',
+    ),
+    drai(
+        "KL of the condition left out of the total",
+        'terms["kl_content"] + terms["kl_condition"])\n        if config.code_cycle_weight',
+        'terms["kl_content"])\n        if config.code_cycle_weight',
+    ),
+    drai(
+        "KL has the weight of the code cycle",
+        'total += config.kl_weight * (terms["kl_style"]',
+        'total += config.code_cycle_weight * (terms["kl_style"]',
+    ),
+    (
+        "KL with the wrong sign of the log variance",
+        "tfdisent/losses.py",
+        "ops.exp(log_variance) - 1.0 - log_variance)",
+        "ops.exp(log_variance) - 1.0 + log_variance)",
+        TERMS,
+    ),
+    (
+        "l1 is l2",
+        "tfdisent/losses.py",
+        "ops.abs(_float32(predicted) - _float32(target))",
+        "ops.square(_float32(predicted) - _float32(target))",
+        TERMS,
+    ),
+]
+
+STEPS = [
+    drai("discriminators move first", "return [generators, discriminators]", "return [discriminators, generators]"),
+    drai(
+        "F_c and F_z do not move",
+        "generators.networks.extend([self.content_from_style, self.style_from_content])",
+        "generators.networks.extend([])",
+    ),
+    drai(
+        "the content encoder does not move",
+        'GENERATORS = ("condition_encoder", "generator", "style_encoder", "content_encoder")',
+        'GENERATORS = ("condition_encoder", "generator", "style_encoder")',
+    ),
+    drai(
+        "discriminators move with the generators",
+        'Phase(self.generator_loss, self.networks(GENERATORS), "generators")',
+        'Phase(self.generator_loss, self.networks((*GENERATORS, "image_discriminator")), "generators")',
+    ),
+    drai(
+        "x^ is handed on for x~",
+        '"generated": generated,\n            "reconstructed": reconstructed,',
+        '"generated": reconstructed,\n            "reconstructed": reconstructed,',
+    ),
+    drai(
+        "the second pass is the first again",
+        'return [first, {**second, "transformed": first["image"]}]',
+        "return [first, first]",
+        f"{SYSTEM}::test_training_twice_is_a_step_on_the_images_and_a_step_on_their_transformed_version",
+    ),
+    drai(
+        "the second pass compares T(x) with itself",
+        'return [first, {**second, "transformed": first["image"]}]',
+        'return [first, {**second, "transformed": first["transformed"]}]',
+        f"{SYSTEM}::test_training_twice_is_a_step_on_the_images_and_a_step_on_their_transformed_version",
+    ),
+    drai(
+        "averages without the content encoder",
+        "self.reverse_gradient = GradientReversal()\n        self.track_averages(self.networks(GENERATORS),",
+        "self.reverse_gradient = GradientReversal()\n        self.track_averages(self.networks(GENERATORS[:3]),",
+        STEP,
+    ),
+    (
+        "averages are not updated",
+        "tfdisent/training/adversarial.py",
+        "            self.averages.update()\n",
+        "            pass\n",
+        STEP,
+    ),
+    (
+        "averages follow the weights by the momentum",
+        "tfdisent/training/averaging.py",
+        "average.assign(momentum * average.value + (1 - momentum) * value)",
+        "average.assign((1 - momentum) * average.value + momentum * value)",
+        STEP,
+    ),
+    (
+        "averages without their warm-up",
+        "tfdisent/training/averaging.py",
+        "return ops.minimum(self.momentum, (1 + count) / (10 + count))",
+        "return ops.minimum(self.momentum, 1 + 0 * count)",
+        STEP,
+    ),
+    (
+        "Adam's beta_1 is beta_2",
+        "tfdisent/training/system.py",
+        "keras.optimizers.Adam(rate, c.beta_1, c.beta_2,",
+        "keras.optimizers.Adam(rate, c.beta_2, c.beta_2,",
+        STEP,
+    ),
+    (
+        "the gradient is clipped by value",
+        "tfdisent/training/system.py",
+        "global_clipnorm=bound,",
+        "clipvalue=bound,",
+        STEP,
+    ),
+    (
+        "the first pass alone trains",
+        "tfdisent/training/adversarial.py",
+        "passes = self.passes(self._batch(data))",
+        "passes = self.passes(self._batch(data))[:1]",
+        STEP,
+    ),
+]
+
+VERBS = [
+    drai(
+        "a hybrid's content from the style image",
+        'self.content_encoder(self.checked("image", content_image), training=False)',
+        'self.content_encoder(self.checked("image", style_image), training=False)',
+        f"{SYSTEM}::test_a_hybrid_has_one_images_style_and_the_content_of_another_or_of_a_condition",
+    ),
+    drai(
+        "codes under each other's names",
+        'return {"content": content, "style": style}',
+        'return {"content": style, "style": content}',
+        f"{SYSTEM}::test_encode_gives_the_posterior_means_and_calling_the_model_reconstructs",
+    ),
+    drai(
+        "retrieval by the other code",
+        "query_codes, codes = self.encode(query)[by], self.encode(database)[by]",
+        'query_codes, codes = self.encode(query)["style"], self.encode(database)["style"]',
+        f"{SYSTEM}::test_an_image_of_the_database_retrieves_itself_at_distance_zero",
+    ),
+    drai(
+        "an interpolation of one code moves both",
+        'weight if code in ("both", name) else 0.0',
+        "weight",
+        f"{SYSTEM}::test_an_interpolation_in_one_code_leaves_the_other",
+    ),
+]
+
+COMPARED = [
+    baselines(
+        "D-cInfoGAN's c' read from x",
+        "c_again, _ = self.content_encoder(generated, training=True)",
+        'c_again, _ = self.content_encoder(batch["image"], training=True)',
+    ),
+    baselines(
+        "cInfoGAN's z' read from x",
+        "generated = self.generator([z, t], training=True)\n        z_again, _ = self.style_encoder(generated,",
+        'generated = self.generator([z, t], training=True)\n        z_again, _ = self.style_encoder(batch["image"],',
+    ),
+    baselines(
+        "cInfoGAN's encoder gets no gradient into its images",
+        "generated = self.generator([z, t], training=True)\n        z_again, _ = self.style_encoder(generated,",
+        "generated = self.generator([z, t], training=True)\n"
+        "        z_again, _ = self.style_encoder(ops.stop_gradient(generated),",
+        BASELINE_GRADIENTS,
+    ),
+    baselines(
+        "D-cInfoGAN's content has no KL",
+        'self.config.kl_weight * terms["kl_condition"]\n',
+        '0.0 * terms["kl_condition"]\n',
+    ),
+    baselines(
+        "D-cInfoGAN's content code is not weighted",
+        'self.config.code_cycle_weight * (terms["style_code"] + terms["content_code"])',
+        'self.config.code_cycle_weight * terms["style_code"] + terms["content_code"]',
+    ),
+    baselines(
+        "cAVAE decodes N(0, I)",
+        "reconstructed = self.generator([z_hat, t], training=True)",
+        'reconstructed = self.generator([batch["style"], t], training=True)',
+    ),
+    baselines(
+        "cAVAE's encoder does not fool D_xtz",
+        '"g_style": told_apart(joint_score(d_xtz, reconstructed, t, z_hat), joint_score(d_xtz, x, t, z_hat))',
+        '"g_style": ops.mean(real(joint_score(d_xtz, reconstructed, t, z_hat)))',
+    ),
+    baselines(
+        "D_xtz the wrong way round",
+        '"d_style": told_apart(joint_score(d_xtz, x, t, z_hat), joint_score(d_xtz, reconstructed, t, z_hat))',
+        '"d_style": told_apart(joint_score(d_xtz, reconstructed, t, z_hat), joint_score(d_xtz, x, t, z_hat))',
+    ),
+    baselines(
+        "cAVAE's KL has no weight",
+        'self.config.kl_weight * terms["kl_style"]\n',
+        'terms["kl_style"]\n',
+    ),
+    baselines(
+        "D-cAVAE's D_cycle sees G_x(z^, c)",
+        "self.decode_both((z_hat, c), (z_hat, c_hat))",
+        "self.decode_both((z_hat, c), (z_hat, c))",
+    ),
+    baselines(
+        "D-cAVAE's D_xt sees G_x(z^, c^)",
+        "self.decode_both((z_hat, c), (z_hat, c_hat))",
+        "self.decode_both((z_hat, c_hat), (z_hat, c_hat))",
+    ),
+    baselines(
+        "D_xtc's fake pair given the inferred content",
+        '"d_content": told_apart(joint_score(d_xtc, x, t, c_hat), joint_score(d_xtc, conditioned, t, c))',
+        '"d_content": told_apart(joint_score(d_xtc, x, t, c_hat), joint_score(d_xtc, conditioned, t, c_hat))',
+        "tests/baselines/test_drai.py::test_discriminators_that_know_the_truth_have_no_loss",
+    ),
+    baselines(
+        "D_xtc's real pair given the content of the condition",
+        '"g_content": told_apart(joint_score(d_xtc, conditioned, t, c), joint_score(d_xtc, x, t, c_hat))',
+        '"g_content": told_apart(joint_score(d_xtc, conditioned, t, c), joint_score(d_xtc, x, t, c))',
+    ),
+    baselines(
+        "D_xtz does not see the condition",
+        "ops.concatenate([code, condition], axis=-1)",
+        "ops.concatenate([code, 0.0 * condition], axis=-1)",
+    ),
+    baselines("D_xt of the baselines without its half", "training=True))) + 0.5 * (", "training=True))) + 1.0 * ("),
+    baselines(
+        "DAI keeps the code cycle",
+        '{"self_supervision_weight": 0.0, "gradient_reversal_weight": 0.0, "code_cycle_weight": 0.0}',
+        '{"self_supervision_weight": 0.0, "gradient_reversal_weight": 0.0}',
+        TERMS,
+    ),
+    baselines(
+        "selfReg is MIReg",
+        '"DAI+selfReg", DRAI, {"gradient_reversal_weight": 0.0, "code_cycle_weight": 0.0}',
+        '"DAI+selfReg", DRAI, {"self_supervision_weight": 0.0, "code_cycle_weight": 0.0}',
+        TERMS,
+    ),
+    baselines(
+        "D-cAVAE's averages without the condition encoder",
+        '            config, config.content_dim + config.num_conditions, "content_discriminator"\n        )\n'
+        '        self.cycle_discriminator = image_discriminator(config, 2 * config.channels, "cycle_discriminator")\n'
+        "        self.track_averages(self.networks(GENERATORS),",
+        '            config, config.content_dim + config.num_conditions, "content_discriminator"\n        )\n'
+        '        self.cycle_discriminator = image_discriminator(config, 2 * config.channels, "cycle_discriminator")\n'
+        "        self.track_averages(self.networks(GENERATORS[1:]),",
+        BASELINE_STEP,
+    ),
+]
+
+MUTATIONS = [*ADVERSARIAL, *CODES, *CONSTRAINTS, *STEPS, *VERBS, *COMPARED]

@@ -1,0 +1,460 @@
+"""Wrong lines of the unified framework, of what it is compared with, and of what both are built on."""
+
+UNIFIED = "tfdisent/systems/unified.py"
+BASELINES = "tfdisent/baselines/unified.py"
+GOLDEN = "tests/systems/test_unified_golden.py"
+GOLDEN_BASELINES = "tests/baselines/test_unified_golden.py"
+TERMS = f"{GOLDEN}::test_totals_and_terms_of_the_framework_and_its_ablations_are_those_of_the_plain_statement"
+CHOICES = f"{GOLDEN}::test_totals_and_terms_of_the_choices_are_those_of_the_plain_statement"
+GRADIENTS = f"{GOLDEN}::test_each_networks_gradient_is_that_of_what_the_paper_has_it_minimise"
+DELAY = f"{GOLDEN}::test_a_delayed_disentanglement_has_its_share_of_the_total"
+PASS = f"{GOLDEN}::test_a_pass_is_the_slices_and_codes_of_the_modalities_drawn_and_counts_who_has_them"
+STEP = f"{GOLDEN}::test_two_steps_move_every_variable_and_average_as_the_plain_statement_does"
+BASELINE_TERMS = f"{GOLDEN_BASELINES}::test_totals_and_terms_are_those_of_the_plain_statement"
+BASELINE_GRADIENTS = f"{GOLDEN_BASELINES}::test_each_networks_gradient_is_that_of_what_the_paper_has_it_minimise"
+BASELINE_STEP = f"{GOLDEN_BASELINES}::test_two_steps_move_every_variable_and_average_as_the_plain_statement_does"
+SYSTEM = "tests/systems/test_unified.py"
+BASELINE = "tests/baselines/test_unified.py"
+
+
+def unified(name, old, new, test=TERMS):
+    return name, UNIFIED, old, new, test
+
+
+def baselines(name, old, new, test=BASELINE_TERMS):
+    return name, BASELINES, old, new, test
+
+
+TRANSLATION = [
+    unified(
+        "translation compared with the source",
+        "weighted_mean(absolute_error(generated, y), weight)",
+        "weighted_mean(absolute_error(generated, x), weight)",
+    ),
+    unified(
+        "translation of who has nothing counts",
+        "weighted_mean(absolute_error(generated, y), weight)",
+        "ops.mean(absolute_error(generated, y))",
+    ),
+    unified(
+        "translation without its weight",
+        'total = c.translation_weight * terms["translation"]',
+        'total = 1.0 * terms["translation"]',
+    ),
+    unified(
+        "translated into the source modality",
+        'generated = self.decoder({**features, "code": batch["target_code"]}',
+        'generated = self.decoder({**features, "code": batch["source_code"]}',
+    ),
+    unified(
+        "the cycle returns to the target modality", 'code = batch["source_code"]\n', 'code = batch["target_code"]\n'
+    ),
+    unified("the cycle compared with the target", "absolute_error(returned, x)", "absolute_error(returned, y)"),
+    unified(
+        "the cycle starts from the source",
+        "features_again = self.encoder(generated, training=True)",
+        "features_again = self.encoder(x, training=True)",
+    ),
+    unified(
+        "the cycle does not reach the first translation",
+        "features_again = self.encoder(generated, training=True)",
+        "features_again = self.encoder(ops.stop_gradient(generated), training=True)",
+        GRADIENTS,
+    ),
+    unified(
+        "the cycle has the weight of the translation",
+        'c.cycle_weight * terms["cycle"]',
+        'c.translation_weight * terms["cycle"]',
+    ),
+]
+
+DISENTANGLEMENT = [
+    unified(
+        "Eq. 5 moves the decoder",
+        "generated if c.disentangle_decoder else ops.stop_gradient(generated)",
+        "generated",
+        GRADIENTS,
+    ),
+    unified(
+        "Eq. 5 never moves the decoder",
+        "generated if c.disentangle_decoder else ops.stop_gradient(generated)",
+        "ops.stop_gradient(generated)",
+        f"{GOLDEN}::test_each_networks_gradient_under_the_choices_is_that_of_the_plain_statement",
+    ),
+    unified(
+        "Eq. 5 compares with a source without a gradient",
+        "anatomy_distance(self.encoder(image, training=True), features, c.disentangle_skips)",
+        "anatomy_distance(self.encoder(image, training=True), "
+        "{k: ops.stop_gradient(v) for k, v in features.items()}, c.disentangle_skips)",
+        GRADIENTS,
+    ),
+    unified(
+        "Eq. 5 on the real target",
+        "anatomy_distance(self.encoder(image, training=True), features",
+        "anatomy_distance(self.encoder(y, training=True), features",
+    ),
+    unified(
+        "Eq. 5 on the bottleneck alone",
+        "levels = sorted(anatomy) if all_levels else [max(anatomy)]",
+        "levels = [max(anatomy)]",
+    ),
+    unified(
+        "the bottleneck is the finest level",
+        "levels = sorted(anatomy) if all_levels else [max(anatomy)]",
+        "levels = sorted(anatomy) if all_levels else [min(anatomy)]",
+        CHOICES,
+    ),
+    unified(
+        "levels are summed",
+        "for level in levels) / len(levels)",
+        "for level in levels) / 1.0",
+    ),
+    unified("Eq. 5 of who has nothing counts", "weighted_mean(distance, weight)", "ops.mean(distance)"),
+    unified(
+        "the delay has no end",
+        "ops.clip(done / c.disentanglement_delay - 1.0, 0.0, 1.0)",
+        "ops.clip(done / c.disentanglement_delay - 1.0, 0.0, 0.0)",
+        DELAY,
+    ),
+    unified(
+        "the weight grows from the first step",
+        "ops.clip(done / c.disentanglement_delay - 1.0, 0.0, 1.0)",
+        "ops.clip(done / c.disentanglement_delay, 0.0, 1.0)",
+        DELAY,
+    ),
+]
+
+ADVERSARIAL = [
+    unified(
+        "the generator makes Dis say generated",
+        "weighted_mean(adversarial_loss(scores, 1.0), weight)",
+        "weighted_mean(adversarial_loss(scores, 0.0), weight)",
+    ),
+    unified(
+        "the generator is asked for the source modality",
+        'softmax_cross_entropy(modality, batch["target_code"])',
+        'softmax_cross_entropy(modality, batch["source_code"])',
+    ),
+    unified(
+        "the generator's Dis sees the real target",
+        "scores, modality = self.discriminator(generated, training=True)",
+        "scores, modality = self.discriminator(y, training=True)",
+        GRADIENTS,
+    ),
+    unified(
+        "beta and lambda_1 exchanged",
+        'total += c.adversarial_weight * terms["g_adversarial"]\n            total += c.modality_weight *',
+        'total += c.modality_weight * terms["g_adversarial"]\n            total += c.adversarial_weight *',
+    ),
+    unified(
+        "Dis takes the source for real",
+        'self.discriminator(batch["target"], training=True)',
+        'self.discriminator(batch["source"], training=True)',
+    ),
+    unified(
+        "Dis does not see what is generated",
+        "adversarial = adversarial_loss(scores, 1.0) + adversarial_loss(scores_generated, 0.0)",
+        "adversarial = adversarial_loss(scores, 1.0)",
+    ),
+    unified(
+        "Dis the wrong way round",
+        "adversarial = adversarial_loss(scores, 1.0) + adversarial_loss(scores_generated, 0.0)",
+        "adversarial = adversarial_loss(scores, 0.0) + adversarial_loss(scores_generated, 1.0)",
+    ),
+    unified(
+        "Dis_mc learns on generated slices alone",
+        "classification = softmax_cross_entropy(modality, code)",
+        "classification = softmax_cross_entropy(modality_generated, code)",
+    ),
+    unified("Dis_mc always learns on generated slices", "if c.classify_generated:", "if True:"),
+    unified(
+        "Dis_mc learns the source modality",
+        'ADVERSARIAL_LOSSES[c.adversarial_loss], batch["target_code"]',
+        'ADVERSARIAL_LOSSES[c.adversarial_loss], batch["source_code"]',
+    ),
+    unified(
+        "lambda_2 is lambda_1",
+        "c.discriminator_modality_weight * terms",
+        "c.modality_weight * terms",
+    ),
+    unified(
+        "Dis sees who has nothing",
+        'weighted_mean(adversarial, batch["weight"])',
+        "ops.mean(adversarial)",
+    ),
+    unified(
+        "least squares where cross entropy is asked for",
+        '"cross_entropy": binary_cross_entropy, "least_squares": least_squares',
+        '"cross_entropy": least_squares, "least_squares": least_squares',
+    ),
+    (
+        "cross entropy the wrong way round",
+        "tfdisent/losses.py",
+        "ops.softplus(logits) - _float32(target) * logits",
+        "ops.softplus(logits) - (1.0 - _float32(target)) * logits",
+        TERMS,
+    ),
+    (
+        "softmax without its normaliser",
+        "tfdisent/losses.py",
+        "log_probability = ops.log_softmax(_float32(logits), axis=-1)",
+        "log_probability = _float32(logits)",
+        TERMS,
+    ),
+    (
+        "a weighted mean over all",
+        "tfdisent/losses.py",
+        "/ ops.maximum(ops.sum(weight), 1.0)",
+        "/ len(weight)",
+        TERMS,
+    ),
+]
+
+STEPS = [
+    unified(
+        "the decoder does not move",
+        'Phase(self.generator_loss, [self.encoder, self.decoder], "generators")',
+        'Phase(self.generator_loss, [self.encoder], "generators")',
+    ),
+    unified(
+        "Dis moves with the generators",
+        'Phase(self.generator_loss, [self.encoder, self.decoder], "generators")',
+        'Phase(self.generator_loss, [self.encoder, self.decoder, self.discriminator], "generators")',
+    ),
+    unified(
+        "Dis moves first",
+        'phases.append(Phase(self.discriminator_loss, [self.discriminator], "discriminators"))',
+        'phases.insert(0, Phase(self.discriminator_loss, [self.discriminator], "discriminators"))',
+    ),
+    unified(
+        "Dis learns at the generators' rate",
+        'c.learning_rate if player == "generators" else c.discriminator_learning_rate',
+        "c.learning_rate",
+        STEP,
+    ),
+    unified(
+        "rates fall from the first step",
+        "warmup_steps=c.steps - falling",
+        "warmup_steps=0",
+        f"{SYSTEM}::test_rates_stay_and_then_fall_to_zero_over_the_last_steps",
+    ),
+    unified(
+        "averages of the encoder alone",
+        "self.track_averages([self.encoder, self.decoder], config.average_momentum)",
+        "self.track_averages([self.encoder], config.average_momentum)",
+        STEP,
+    ),
+    unified(
+        "the source's code is the target's",
+        'chosen[f"{name}_code"] = ops.one_hot(index,',
+        'chosen[f"{name}_code"] = ops.one_hot(ops.cast(drawn["target_modality"], "int32"),',
+        PASS,
+    ),
+    unified(
+        "the source is of the target modality",
+        'index = ops.cast(drawn[f"{name}_modality"], "int32")',
+        'index = ops.cast(drawn["target_modality"], "int32")',
+        PASS,
+    ),
+    unified(
+        "what is missing counts",
+        'chosen["weight"] *= ops.sum(drawn["available"] * chosen[f"{name}_code"], axis=1)',
+        'chosen["weight"] *= ops.sum(chosen[f"{name}_code"], axis=1)',
+        PASS,
+    ),
+    unified(
+        "the target is drawn with the source",
+        "ops.argmax(ops.where(available > 0, noise[1], -1.0), axis=1)",
+        "ops.argmax(ops.where(available > 0, noise[0] + dealt, -1.0), axis=1)",
+        f"{SYSTEM}::test_over_many_steps_all_pairs_are_drawn_equally_often_at_every_place",
+    ),
+    unified(
+        "sources are drawn, not dealt",
+        "ops.argmax(ops.where(available > 0, noise[0] + dealt, -1.0), axis=1)",
+        "ops.argmax(ops.where(available > 0, noise[0], -1.0), axis=1)",
+        f"{SYSTEM}::test_each_modality_is_the_source_equally_often",
+    ),
+    unified(
+        "a target that is missing is drawn",
+        "ops.argmax(ops.where(available > 0, noise[1], -1.0), axis=1)",
+        "ops.argmax(noise[1], axis=1)",
+        f"{SYSTEM}::test_only_available_modalities_are_drawn_and_all_of_them",
+    ),
+]
+
+PIX2PIX = [
+    baselines(
+        "Pix2Pix's discriminator without its source",
+        "scores = judge(beside(y, x), training=True)",
+        "scores = judge(beside(y, 0.0 * x), training=True)",
+    ),
+    baselines(
+        "Pix2Pix's generated slice without its source",
+        'judge(beside(carried[f"generated_{k}"], x), training=True)',
+        'judge(beside(carried[f"generated_{k}"], 0.0 * x), training=True)',
+    ),
+    baselines(
+        "Pix2Pix's generator without its source beside",
+        "scores = judge(beside(image, x), training=True)",
+        "scores = judge(beside(image, 0.0 * x), training=True)",
+    ),
+    baselines(
+        "Pix2Pix's translation compared with the source",
+        "translation.append(weighted_mean(absolute_error(image, y), weight))",
+        "translation.append(weighted_mean(absolute_error(image, x), weight))",
+    ),
+    baselines(
+        "Pix2Pix's translation without its weight",
+        "total = self.config.translation_weight * sum(translation) + sum(adversarial)",
+        "total = sum(translation) + sum(adversarial)",
+    ),
+    baselines(
+        "Pix2Pix's total is a mean over pairs",
+        "total = self.config.translation_weight * sum(translation) + sum(adversarial)",
+        "total = (self.config.translation_weight * sum(translation) + sum(adversarial)) / len(translation)",
+    ),
+    baselines(
+        "Pix2Pix's discriminator is not slowed by a half",
+        'weighted_mean(0.5 * loss, pair["weight"])',
+        'weighted_mean(loss, pair["weight"])',
+    ),
+    baselines(
+        "Pix2Pix's generator makes D say generated",
+        "adversarial.append(weighted_mean(binary_cross_entropy(scores, 1.0), weight))",
+        "adversarial.append(weighted_mean(binary_cross_entropy(scores, 0.0), weight))",
+    ),
+    baselines(
+        "Pix2Pix's target is its source",
+        '"target": image[own, :, :, j : j + 1]',
+        '"target": image[own, :, :, i : i + 1]',
+        f"{BASELINE}::test_a_pair_gets_the_whole_batch_or_its_share_of_it",
+    ),
+    baselines(
+        "Pix2Pix counts who lacks the source",
+        '"weight": available[own, i] * available[own, j]',
+        '"weight": available[own, j]',
+        f"{BASELINE}::test_a_pair_gets_the_whole_batch_or_its_share_of_it",
+    ),
+    baselines(
+        "pairs share the first share of the batch",
+        "own = slice(k, None, every)",
+        "own = slice(0, None, every)",
+        f"{BASELINE}::test_a_pair_gets_the_whole_batch_or_its_share_of_it",
+    ),
+    baselines(
+        "Pix2Pix averages its discriminators",
+        "self.track_averages(self.generators, config.average_momentum)",
+        "self.track_averages(self.discriminators, config.average_momentum)",
+        BASELINE_STEP,
+    ),
+]
+
+TCMGAN = [
+    baselines(
+        "TC-MGAN's generator lowers D's score",
+        '"g_adversarial": weighted_mean(-summed(scores), weight)',
+        '"g_adversarial": weighted_mean(summed(scores), weight)',
+    ),
+    baselines(
+        "TC-MGAN's D raises the score of what is generated",
+        "weighted_mean(scores_generated - scores, weight)",
+        "weighted_mean(scores - scores_generated, weight)",
+    ),
+    baselines(
+        "TC-MGAN's scores are means over the map",
+        "return ops.sum(scores, axis=(1, 2, 3))",
+        "return ops.mean(scores, axis=(1, 2, 3))",
+    ),
+    baselines(
+        "TC-MGAN's translation is a mean over pixels",
+        "error = height * width * absolute_error(generated, y)",
+        "error = absolute_error(generated, y)",
+    ),
+    baselines(
+        "the penalty between images exchanged",
+        "share * y + (1.0 - share) * generated",
+        "share * generated + (1.0 - share) * y",
+    ),
+    baselines(
+        "the penalty on the source too",
+        "lambda image: self.discriminator(beside(image, x), training=True)[0],",
+        "lambda image: self.discriminator(beside(image, image), training=True)[0],",
+    ),
+    baselines("the penalty pulls the norm to 0", "return ops.square(norm - 1.0)", "return ops.square(norm)"),
+    baselines(
+        "the penalty's weight is the modality's",
+        'total += c.gradient_penalty_weight * terms["gradient_penalty"]',
+        'total += c.modality_weight * terms["gradient_penalty"]',
+    ),
+    baselines(
+        "TC-MGAN's D learns the modality of what is generated",
+        "modality, _ = ops.split(modality, 2)",
+        "_, modality = ops.split(modality, 2)",
+    ),
+    baselines(
+        "a modality's loss is a mean over modalities",
+        "return logits.shape[-1] * binary_cross_entropy(logits, code)",
+        "return binary_cross_entropy(logits, code)",
+    ),
+    baselines(
+        "the segmentor's shares exchanged",
+        "SEGMENTOR_SHARES = (0.7, 0.3)",
+        "SEGMENTOR_SHARES = (0.3, 0.7)",
+    ),
+    baselines(
+        "the tumour's consistency without its weight",
+        "scaled = scaled_gradient(generated, c.segmentation_weight / on_generated)",
+        "scaled = generated",
+        BASELINE_GRADIENTS,
+    ),
+    baselines(
+        "the tumour's consistency does not reach the generator",
+        "scaled = scaled_gradient(generated, c.segmentation_weight / on_generated)",
+        "scaled = ops.stop_gradient(generated)",
+        BASELINE_GRADIENTS,
+    ),
+    baselines(
+        "the segmentor sees real slices alone",
+        "for image in (scaled, y):",
+        "for image in (y, y):",
+    ),
+    baselines(
+        "TC-MGAN moves its generator first",
+        '            Phase(self.discriminator_loss, [self.discriminator], "discriminators"),\n'
+        '            Phase(self.generator_loss, generators, "generators"),\n',
+        '            Phase(self.generator_loss, generators, "generators"),\n'
+        '            Phase(self.discriminator_loss, [self.discriminator], "discriminators"),\n',
+    ),
+    baselines(
+        "the segmentor does not move",
+        "generators.append(self.segmentor)",
+        "pass",
+    ),
+    baselines(
+        "TC-MGAN counts who lacks the source",
+        '"weight": available[:, source] * ops.sum(available * code, axis=1)',
+        '"weight": ops.sum(available * code, axis=1)',
+        f"{BASELINE}::test_a_subject_without_the_source_counts_for_nothing_in_tcmgan",
+    ),
+    baselines(
+        "TC-MGAN's source is drawn as a target",
+        "ops.where(available * is_target > 0, noise,",
+        "ops.where(available > 0, noise,",
+        f"{BASELINE}::test_targets_are_drawn_among_the_other_modalities_equally_often",
+    ),
+    baselines(
+        "TC-MGAN's rate falls at once",
+        "DECAY = {0.3: 0.5, 0.6: 0.25, 0.9: 0.05}",
+        "DECAY = {0.1: 0.5, 0.6: 0.25, 0.9: 0.05}",
+        f"{BASELINE}::test_the_learning_rate_falls_at_fractions_of_the_training",
+    ),
+    (
+        "the Dice loss without its smoothing",
+        "tfdisent/losses.py",
+        "return (2.0 * intersection + smooth) / (sizes + smooth)",
+        "return 2.0 * intersection / sizes",
+        BASELINE_TERMS,
+    ),
+]
+
+MUTATIONS = [*TRANSLATION, *DISENTANGLEMENT, *ADVERSARIAL, *STEPS, *PIX2PIX, *TCMGAN]
