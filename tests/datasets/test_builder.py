@@ -155,6 +155,26 @@ def test_skipped_units_are_listed_and_a_strict_run_does_not_take_them_over(numbe
         prepare(Numbers(size=5), tmp_path, numbers, workers=1)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RecursionError("too deep"), RuntimeError("of SimpleITK"), OverflowError("too large"), EOFError()],
+)
+def test_whatever_reading_one_unit_raises_is_its_own_failure(error, numbers, tmp_path, monkeypatch):
+    whole = Numbers.examples
+
+    def examples(self, unit):
+        if unit.key == "n7":
+            raise error
+        yield from whole(self, unit)
+
+    monkeypatch.setattr(Numbers, "examples", examples)
+    folder = prepare(Numbers(), tmp_path, numbers, workers=1, on_error="skip")
+    (skipped,) = Manifest.read(folder).skipped
+    assert skipped["key"] == "n7" and type(error).__name__ in skipped["reason"] and str(error) in skipped["reason"]
+    with pytest.raises(ValueError, match=f"numbers, n7: .*{type(error).__name__}"):
+        prepare(Numbers(size=5), tmp_path, numbers, workers=1)
+
+
 def test_hashed_subjects_hide_names_everywhere(numbers, tmp_path):
     (numbers / "n7.txt").write_text("seven")
     options = {"hash_subjects": True, "hash_key_file": tmp_path / "keys" / "mine"}

@@ -19,7 +19,8 @@ from tfdisent.data.records import Manifest, encode, parse
 from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.messages import Progress
 
-_BAD_INPUT = (ValueError, OSError, EOFError, zlib.error)
+# What one unit's files can cause: RuntimeError is SimpleITK's, and RecursionError is one.
+_BAD_INPUT = (ValueError, OSError, EOFError, zlib.error, ArithmeticError, MemoryError, RuntimeError)
 
 
 class Task(NamedTuple):
@@ -73,7 +74,11 @@ def read_unit(task: Task, unit: Unit) -> Result:
         with threadpool_limits(1):
             return Result(unit, _records(task, unit))
     except _BAD_INPUT as error:
-        return Result(unit, [], str(error) or type(error).__name__, type(error).__name__)
+        kind = type(error).__name__
+        out_of_memory = "it needs more memory than there is"
+        reason = str(error) or (out_of_memory if isinstance(error, MemoryError) else "it cannot be read")
+        is_ours = isinstance(error, ValueError | OSError)
+        return Result(unit, [], reason if is_ours else f"{reason} ({kind})", kind)
 
 
 def write_shard(task: Task, results: Iterable[Result]) -> None:
