@@ -106,6 +106,12 @@ def test_coefficient_of_determination_of_known_predictions():
     assert average == pytest.approx(-2 / 3)
 
 
+def test_coefficient_of_determination_notices_a_shift_and_a_scale():
+    true = np.array([[-1.0], [0.0], [1.0]])  # a variance of 2 / 3
+    assert metrics.coefficient_of_determination(true, true + 1)[1] == pytest.approx(1 - 1 / (2 / 3))
+    assert metrics.coefficient_of_determination(true, 3 * true)[1] == pytest.approx(1 - 4)
+
+
 def test_squared_correlation_is_blind_to_offset_scale_and_sign():
     true = RNG.normal(size=(50, 2))
     per_column, average = metrics.squared_correlation(true, -3 * true + 7)

@@ -13,6 +13,13 @@ BASELINE_STEP = (
     f"{GOLDEN_BASELINES}::test_two_steps_on_images_and_their_transformed_versions_are_those_of_the_plain_statement"
 )
 SYSTEM = "tests/systems/test_drai.py"
+EVALUATION = "tfdisent/evaluation/drai.py"
+GOLDEN_EVALUATION = "tests/evaluation/test_drai_golden.py"
+IDEAL = f"{GOLDEN_EVALUATION}::test_a_model_without_fault_gets_the_best_of_every_figure"
+SWAPPED = f"{GOLDEN_EVALUATION}::test_a_model_with_its_codes_swapped_is_noticed"
+FORGETS = f"{GOLDEN_EVALUATION}::test_hybrids_that_do_not_come_back_have_the_distance_of_their_codes"
+ONE_CLASS = f"{GOLDEN_EVALUATION}::test_a_model_that_shows_any_class_is_as_often_right_as_chance_has_it"
+PICTURES = f"{GOLDEN_EVALUATION}::test_pictures_of_training_show_the_averaged_weights"
 
 
 def drai(name, old, new, test=TERMS):
@@ -21,6 +28,10 @@ def drai(name, old, new, test=TERMS):
 
 def baselines(name, old, new, test=BASELINE_TERMS):
     return name, BASELINES, old, new, test
+
+
+def evaluation(name, old, new, test=IDEAL):
+    return name, EVALUATION, old, new, test
 
 
 ADVERSARIAL = [
@@ -480,4 +491,92 @@ COMPARED = [
     ),
 ]
 
-MUTATIONS = [*ADVERSARIAL, *CODES, *CONSTRAINTS, *STEPS, *VERBS, *COMPARED]
+MEASURES = [
+    evaluation(
+        "live weights are evaluated",
+        "    with model.averaged():\n        results, generated",
+        "    if True:\n        results, generated",
+    ),
+    evaluation(
+        "live weights make the pictures of training",
+        "    with model.averaged():\n        reconstructed",
+        "    if True:\n        reconstructed",
+        PICTURES,
+    ),
+    evaluation(
+        "hybrid class scored on the style image",
+        "np.mean(answers == labels),",
+        "np.mean(answers == labels[partner]),",
+    ),
+    evaluation(
+        "hybrids of one class scored as of two",
+        "np.mean((answers == labels)[differ])",
+        "np.mean((answers == labels)[~differ])",
+        SWAPPED,
+    ),
+    evaluation(
+        "position R2 against the content image",
+        "measure.coefficient_of_determination(truth[partner], predicted)",
+        "measure.coefficient_of_determination(truth, predicted)",
+    ),
+    evaluation(
+        "position's correlation with the style image for the content image's",
+        "measure.squared_correlation(truth, predicted)",
+        "measure.squared_correlation(truth[partner], predicted)",
+    ),
+    evaluation(
+        "hybrids have their codes from one image",
+        '"ab": in_batches(model.decode, content, style[partner])',
+        '"ab": in_batches(model.decode, content, style)',
+    ),
+    evaluation(
+        "the second swap does not swap back",
+        'in_batches(model.decode, ab["content"], ba["style"])',
+        'in_batches(model.decode, ab["content"], ab["style"])',
+    ),
+    evaluation(
+        "CIFC compares the style of I_a with itself",
+        'style_aa=aa["style"]',
+        'style_aa=a["style"]',
+        FORGETS,
+    ),
+    evaluation(
+        "CGAcc against other conditions than were asked for",
+        'measure.conditional_generation_accuracy(logits, test["label"][rows])',
+        'measure.conditional_generation_accuracy(logits, test["label"][rows[::-1]])',
+    ),
+    evaluation(
+        "CGAcc of real images",
+        "logits = classifier.logits(generated)",
+        'logits = classifier.logits(test["image"][rows])',
+        ONE_CLASS,
+    ),
+    evaluation(
+        "reconstruction error of hybrids",
+        'np.abs(hybrids["reconstructed"] - test["image"])',
+        'np.abs(hybrids["ab"] - test["image"])',
+    ),
+    (
+        "CIFC without the second image's codes",
+        "tfdisent/metrics/disentanglement.py",
+        "_distance(content_a, content_aa) + _distance(content_b, content_bb)",
+        "_distance(content_a, content_aa)",
+        "tests/metrics/test_disentanglement.py::test_cifc_sums_the_mean_absolute_error_of_the_four_codes",
+    ),
+    (
+        "R2 is the squared correlation",
+        "tfdisent/metrics/disentanglement.py",
+        "residual = np.sum((true - predicted) ** 2, axis=0)",
+        "residual = np.sum((true - true.mean(axis=0) - predicted + predicted.mean(axis=0)) ** 2, axis=0)",
+        "tests/metrics/test_disentanglement.py::test_coefficient_of_determination_notices_a_shift_and_a_scale",
+    ),
+    (
+        "retrieval by the sum of differences",
+        "tfdisent/metrics/retrieval.py",
+        '"cityblock") / query_codes.shape[1]',
+        '"cityblock")',
+        "tests/metrics/test_retrieval.py::test_nearest_orders_by_mean_absolute_error",
+    ),
+]
+
+MUTATIONS = [*ADVERSARIAL, *CODES, *CONSTRAINTS, *STEPS, *VERBS, *COMPARED, *MEASURES]

@@ -14,6 +14,15 @@ BASELINE_TERMS = f"{GOLDEN_BASELINES}::test_totals_and_terms_are_those_of_the_pl
 BASELINE_GRADIENTS = f"{GOLDEN_BASELINES}::test_each_networks_gradient_is_that_of_what_the_paper_has_it_minimise"
 BASELINE_STEP = f"{GOLDEN_BASELINES}::test_two_steps_move_every_variable_and_average_as_the_plain_statement_does"
 SYSTEM = "tests/systems/test_unified.py"
+EVALUATION = "tfdisent/evaluation/unified.py"
+SLICES = "tfdisent/evaluation/slices.py"
+GOLDEN_EVALUATION = "tests/evaluation/test_unified_golden.py"
+ERRORS = f"{GOLDEN_EVALUATION}::test_errors_and_psnr_are_those_on_the_scale_of_0_to_1_inside_the_brain_and_on_the_slice"
+SSIM = f"{GOLDEN_EVALUATION}::test_ssim_is_scikit_images_of_range_1_averaged_inside_the_brain_or_over_the_slice"
+LESION = f"{GOLDEN_EVALUATION}::test_errors_in_the_lesion_and_elsewhere_are_told_apart"
+DICE = f"{GOLDEN_EVALUATION}::test_dice_is_of_real_slices_of_one_alone_and_of_one_with_those_made_from_it"
+ANATOMY = f"{GOLDEN_EVALUATION}::test_the_distance_of_anatomies_is_that_of_modalities_divided_by_that_of_subjects"
+PICTURES = f"{GOLDEN_EVALUATION}::test_pictures_of_training_show_the_averaged_weights"
 BASELINE = "tests/baselines/test_unified.py"
 
 
@@ -23,6 +32,14 @@ def unified(name, old, new, test=TERMS):
 
 def baselines(name, old, new, test=BASELINE_TERMS):
     return name, BASELINES, old, new, test
+
+
+def evaluation(name, old, new, test=ERRORS):
+    return name, EVALUATION, old, new, test
+
+
+def slices(name, old, new, test=ERRORS):
+    return name, SLICES, old, new, test
 
 
 TRANSLATION = [
@@ -457,4 +474,75 @@ TCMGAN = [
     ),
 ]
 
-MUTATIONS = [*TRANSLATION, *DISENTANGLEMENT, *ADVERSARIAL, *STEPS, *PIX2PIX, *TCMGAN]
+MEASURES = [
+    evaluation(
+        "translations are measured with the live weights",
+        "    with model.averaged():\n        count",
+        "    if True:\n        count",
+    ),
+    evaluation(
+        "live weights make the pictures of translations",
+        "    with model.averaged():\n        for i, j in model.pairs:",
+        "    if True:\n        for i, j in model.pairs:",
+        PICTURES,
+    ),
+    slices("the brain's region is ignored", '(("", None), ("_brain", inside))', '(("", None), ("_brain", None))'),
+    slices(
+        "the brain's region is ignored in SSIM",
+        "measure.ssim(ours, truth, 1.0, region)",
+        "measure.ssim(ours, truth, 1.0)",
+        SSIM,
+    ),
+    slices("PSNR of range 2", "measure.psnr(ours, truth, 1.0, region)", "measure.psnr(ours, truth, 2.0, region)"),
+    slices("SSIM of range 2", "measure.ssim(ours, truth, 1.0, region)", "measure.ssim(ours, truth, 2.0, region)", SSIM),
+    slices(
+        "errors on the scale of [-1, 1]",
+        "return (np.asarray(image, np.float64) + 1) / 2",
+        "return np.asarray(image, np.float64)",
+    ),
+    slices(
+        "the brain is what is brighter than the corner",
+        "(np.abs(image - image[:, :1, :1]) > TOLERANCE)",
+        "((image - image[:, :1, :1]) < -TOLERANCE)",
+    ),
+    evaluation(
+        "translations compared with their source",
+        'truth = f"{names[i]} to {names[j]}", test["image"][rows, ..., j]',
+        'truth = f"{names[i]} to {names[j]}", test["image"][rows, ..., i]',
+    ),
+    evaluation("self-translations are measured", "if i == j or not len(rows):", "if not len(rows):", SSIM),
+    evaluation(
+        "`dice_alone` from all modalities",
+        "np.mean(scored([alone])[0])",
+        "np.mean(scored(range(count))[0])",
+        DICE,
+    ),
+    evaluation(
+        "`dice_alone` from the first modality",
+        "alone = names.index(ALONE) if ALONE in names else 0",
+        "alone = 0",
+        DICE,
+    ),
+    evaluation(
+        "the slices made are all real",
+        "image[..., j] if i == j else made[i, j][whole]",
+        "image[..., j]",
+        DICE,
+    ),
+    evaluation("errors of the lesion are those elsewhere", "truth, lesion[there]", "truth, elsewhere[there]", LESION),
+    evaluation(
+        "elsewhere is the whole brain",
+        'elsewhere = brain(test["image"]) & ~lesion',
+        'elsewhere = brain(test["image"])',
+        LESION,
+    ),
+    evaluation(
+        "anatomies of subjects are those of a slice with itself",
+        "for one, two in zip(anatomy, elsewhere, strict=True)",
+        "for one, two in zip(anatomy, anatomy[1:] + anatomy[:1], strict=True)",
+        ANATOMY,
+    ),
+    evaluation("the sum of errors is their mean", "* pixels for pair", "for pair"),
+]
+
+MUTATIONS = [*TRANSLATION, *DISENTANGLEMENT, *ADVERSARIAL, *STEPS, *PIX2PIX, *TCMGAN, *MEASURES]
