@@ -38,7 +38,7 @@ def test_metaimages_agree_with_simpleitk(tmp_path):
     "changes, message",
     [
         ({"DimSize": "4 3 9"}, "oct.raw holds 24 bytes, and its header oct.mhd promises 108"),
-        ({"DimSize": "99999 99999 9"}, "expected 1 to"),
+        ({"DimSize": "99999 99999 9"}, "takes 90 GB, at most 1 are read"),
         ({"DimSize": None}, "lacks DimSize"),
         ({"DimSize": "4 3 two"}, "DimSize '4 3 two', expected numbers"),
         ({"ElementType": "MET_STRING"}, "ElementType 'MET_STRING', expected one of"),
@@ -56,7 +56,11 @@ def test_metaimages_agree_with_simpleitk(tmp_path):
         ({"NDims": "2"}, "oct.mhd has NDims 2 and DimSize"),
         ({"NDims": "-3"}, "oct.mhd has NDims -3 and DimSize"),
         ({"TransformMatrix": "1 0 0 0 1 0 0 1"}, "has 8 numbers in TransformMatrix, not 9"),
-        ({"TransformMatrix": "1 0 0 0 1 0 0 0 0"}, "oct.mhd has"),
+        ({"TransformMatrix": "1 0 0 0 1 0 0 0 0"}, "oct.mhd has a TransformMatrix whose rows are not of length 1"),
+        ({"TransformMatrix": "1 0 0 0 1.1 0 0 0 1"}, "rows are not of length 1"),
+        ({"TransformMatrix": "1 0 0 0 1 0 0 nan 1"}, "rows are not of length 1"),
+        ({"TransformMatrix": "1 0 0 0.6 0.8 0 0 0 1"}, "oct.mhd has axes at .* degrees, expected right angles"),
+        ({"DistanceUnits": "um"}, "oct.mhd gives lengths in 'um', expected mm"),
     ],
 )
 def test_bad_metaimages_say_what_is_wrong(changes, message, tmp_path):
@@ -65,7 +69,7 @@ def test_bad_metaimages_say_what_is_wrong(changes, message, tmp_path):
         read_metaimage(path)
 
 
-@pytest.mark.parametrize("length, found", [(23, 23), (25, 25), (48, 25)])
+@pytest.mark.parametrize("length, found", [(23, "23"), (25, "25 or more"), (48, "25 or more")])
 def test_compressed_data_of_another_length_are_not_filled_up_or_cut(length, found, tmp_path):
     path = metaimage(tmp_path, np.zeros((2, 3, 4), np.uint8), CompressedData="True")
     (tmp_path / "oct.raw").write_bytes(zlib.compress(bytes(length)))
@@ -89,7 +93,7 @@ def test_raw_files_may_begin_with_a_header_of_their_own(tmp_path):
         (tmp_path / "oct.raw").write_bytes(content)
         np.testing.assert_array_equal(read_metaimage(path).array, array)
     metaimage(tmp_path, array)
-    with pytest.raises(ValueError, match="oct.raw holds 29 bytes"):
+    with pytest.raises(ValueError, match="oct.raw holds 25 or more bytes"):
         (tmp_path / "oct.raw").write_bytes(content)
         read_metaimage(path)
 

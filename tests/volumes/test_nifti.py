@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.volumes.samples import at, head, patched, save
-from tfdisent.volumes import volume as volumes
+from tfdisent.volumes import aligned, read_volume
 from tfdisent.volumes.nifti import read_nifti, read_nifti_header, write_nifti
 
 # Every order of the axes, each with a direction of its own, and the ones that data sets have.
@@ -229,11 +229,11 @@ def test_damaged_files_say_what_is_wrong(tmp_path):
 @pytest.mark.parametrize(
     "offset, content, message",
     [
-        (40, np.array([3, 32767, 32767, 32767], "<i2"), "expected 1 to 1073741824 voxels"),
+        (40, np.array([3, 32767, 32767, 32767], "<i2"), "takes 7.04e.04 GB, at most 1 are read"),
         (
             40,
-            np.array([3, 900, 900, 900], "<i2"),
-            "truncated: its header promises 1458000000 bytes",
+            np.array([3, 700, 700, 700], "<i2"),
+            "truncated: its header promises 686000000 bytes",
         ),
         (40, np.array([3, 14, -10, 6], "<i2"), r"has the shape \(14, -10, 6\)"),
         (40, np.array([3, 14, 0, 6], "<i2"), r"has the shape \(14, 0, 6\)"),
@@ -266,11 +266,155 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
     packer = zlib.compressobj(9, wbits=31)
     parts = [packer.compress(plain)] + [packer.compress(bytes(1 << 20)) for _ in range(64)]
     (tmp_path / "b.nii.gz").write_bytes(b"".join(parts) + packer.flush())
-    monkeypatch.setattr(volumes, "MAX_VOXELS", 840)
-    assert read_nifti(tmp_path / "b.nii.gz").array.size == 840
-    monkeypatch.setattr(volumes, "MAX_VOXELS", 839)
-    with pytest.raises(ValueError, match="expected 1 to 839 voxels"):
-        read_nifti(tmp_path / "b.nii.gz")
+    assert read_nifti(tmp_path / "b.nii.gz", max_gigabytes=1680e-9).array.size == 840
+    for function in (read_nifti, read_nifti_header):
+        with pytest.raises(
+            ValueError, match="b.nii.gz has the shape .* at most 1.67e-06 are read.* raise max_gigabytes"
+        ):
+            function(tmp_path / "b.nii.gz", max_gigabytes=1670e-9)
+
+
+def test_a_small_file_of_many_voxels_is_refused_before_memory_is_taken(tmp_path):
+    image = nibabel.Nifti1Image(np.zeros((1, 1, 1)), np.eye(4))
+    image.header["dim"][:4], image.header["magic"], image.header["vox_offset"] = (3, 640, 640, 640), b"n+1", 352
+    packer = zlib.compressobj(9, wbits=31)
+    header = packer.compress(image.header.binaryblock + bytes(4))
+    (tmp_path / "a.nii.gz").write_bytes(header + packer.compress(bytes(1 << 22)) + packer.flush() + bytes(1 << 21))
+    with pytest.raises(
+        ValueError, match=r"a.nii.gz has the shape \(640, 640, 640\), which takes 2.1 GB, at most 1 are"
+    ):
+        read_nifti(tmp_path / "a.nii.gz")
+    with pytest.raises(ValueError, match="a.nii.gz is truncated"):
+        read_nifti(tmp_path / "a.nii.gz", max_gigabytes=3)
+
+
+def test_too_little_memory_names_the_file(tmp_path, monkeypatch):
+    path = save(head("LPS"), tmp_path / "a.nii")
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("tfdisent.volumes.nifti.in_smallest_type", fail)
+    for function in (read_nifti, read_volume):
+        with pytest.raises(OSError, match="not enough memory to read .*a.nii"):
+            function(path)
+
+
+def test_axes_that_are_not_at_right_angles_are_refused(tmp_path):
+    affine = np.diag([-1.0, -1, 3, 1])
+    affine[1, 2] = 3 * np.tan(np.radians(15))  # a gantry tilted by 15 degrees
+    image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), None)
+    image.set_sform(affine, 1), image.set_qform(None, 0)
+    with pytest.raises(ValueError, match="a.nii has axes at 1?[07]5.0 degrees, expected right angles"):
+        read_nifti(save(image, tmp_path / "a.nii"))
+    affine[1, 2] = 3 * np.tan(np.radians(0.5))  # by rounding
+    image.set_sform(affine, 1)
+    assert read_nifti(save(image, tmp_path / "b.nii")).array.shape == (6, 5, 4)
+
+
+def test_an_sform_that_contradicts_the_qform_is_refused_and_one_of_a_template_is_not(tmp_path):
+    image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.diag([-1.0, -1, 3, 1]))
+    image.set_sform(np.diag([1.0, -1, 3, 1]), 4), image.set_qform(np.diag([-1.0, -1, 3, 1]), 1)
+    with pytest.raises(ValueError, match=r"a.nii has an sform \(axes RPS, .* contradicts its qform \(LPS"):
+        read_nifti(save(image, tmp_path / "a.nii"))  # mirrored
+    turned = np.array([[0, 1.0, 0, 0], [-1, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
+    image.set_sform(turned, 1)
+    image.set_qform(np.diag([-1.0, -1, 3, 1]), 1)
+    with pytest.raises(ValueError, match="contradicts its qform"):
+        read_nifti(save(image, tmp_path / "b.nii"))
+    image.set_sform(turned, 4)
+    np.testing.assert_allclose(read_nifti(save(image, tmp_path / "c.nii")).spacing, (1, 1, 3))
+    image.set_sform(np.diag([-1.1, -1.2, 3.1, 1]), 4)  # a head brought to a template's size
+    np.testing.assert_allclose(read_nifti(save(image, tmp_path / "d.nii")).spacing, (1.2, 1.1, 3.1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "offset, content, message",
+    [
+        (112, np.array([np.inf], "<f4"), "scale slope inf"),
+        (112, np.array([1, np.inf], "<f4"), "damaged header"),
+        (123, np.array([1], "u1"), "lengths in metres, expected mm"),
+        (123, np.array([3 + 8], "u1"), "lengths in micrometres, expected mm"),
+    ],
+)
+def test_scales_and_units_that_would_be_misread_are_refused(offset, content, message, tmp_path):
+    path = patched(save(head("LPS"), tmp_path / "a.nii"), offset, content.tobytes())
+    with pytest.raises(ValueError, match=f"a.nii.*{message}"):
+        read_nifti(path)
+
+
+def short_axis(degrees=53.0, shape=(48, 40, 9), dim_info=None):
+    """A stack of 48 x 40 pixels of 1.5 mm and 9 slices of 8 mm, tilted about two axes; voxels tell their indices."""
+    a, b = np.radians(degrees), np.radians(20.0)
+    turn = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
+    turn = turn @ np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = turn * (1.5, 1.5, 8.0), (-20, 30, 11)
+    x, y, z = np.indices(shape)
+    image = nibabel.Nifti1Image((x + 100 * y + 10_000 * (z % 3)).astype(np.int16), affine)
+    image.header.set_xyzt_units("mm")
+    if dim_info is not None:
+        image.header.set_dim_info(*dim_info)
+    return image
+
+
+def test_an_oblique_stack_is_read_as_acquired_and_written_back_onto_its_own_grid(tmp_path):
+    image = short_axis()
+    path = save(image, tmp_path / "sax.nii.gz")
+    message = r"sax.nii.gz is oblique: its axes are \d\d degrees off those of the body.* orientation=as_acquired takes"
+    with pytest.raises(ValueError, match=message):
+        read_nifti(path)
+    volume = read_nifti(path, orientation="as_acquired")
+    np.testing.assert_array_equal(volume.array, np.asarray(image.dataobj).T)
+    np.testing.assert_allclose(volume.affine, image.affine, rtol=1e-6, atol=1e-5)
+    np.testing.assert_allclose(volume.spacing, (1.5, 1.5, 8), rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(volume.directions, axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(volume.directions[2], image.affine[:3, 2] / 8, atol=1e-6)
+    header = read_nifti_header(path, orientation="as_acquired")
+    assert header.shape == volume.array.shape
+    np.testing.assert_array_equal(header.affine, volume.affine)
+    write_nifti(volume._replace(array=volume.array + 1), tmp_path / "out.nii.gz", like=path)
+    out, source = nibabel.load(tmp_path / "out.nii.gz"), nibabel.load(path)
+    np.testing.assert_array_equal(out.affine, source.affine)
+    np.testing.assert_array_equal(np.asarray(out.dataobj), np.asarray(image.dataobj) + 1)
+    with pytest.raises(ValueError, match="orientation to be one of canonical, as_acquired"):
+        read_nifti(path, orientation="oblique")
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 44.9, 45, 45.1, 53, 90, 135, 180])
+def test_a_stack_at_any_angle_goes_back_onto_its_grid(degrees, tmp_path):
+    image = short_axis(degrees)
+    path = save(image, tmp_path / "a.nii")
+    for options in ({"orientation": "as_acquired"}, {"max_oblique": 90}):
+        volume = read_nifti(path, **options)
+        write_nifti(volume, tmp_path / "b.nii", like=path)
+        out = nibabel.load(tmp_path / "b.nii")
+        np.testing.assert_array_equal(np.asarray(out.dataobj), np.asarray(image.dataobj))
+        np.testing.assert_array_equal(out.affine, nibabel.load(path).affine)
+
+
+def test_the_slice_axis_of_the_header_counts_else_the_third(tmp_path):
+    image = short_axis(shape=(9, 48, 40), dim_info=(1, 2, 0))
+    volume = read_nifti(save(image, tmp_path / "a.nii"), orientation="as_acquired")
+    data = np.asarray(image.dataobj)
+    assert volume.array.shape == (9, 40, 48)
+    np.testing.assert_array_equal(volume.array[4], data[4].T)
+    np.testing.assert_allclose(volume.affine @ [3, 5, 2, 1], image.affine @ [2, 3, 5, 1], atol=1e-4)
+    write_nifti(volume, tmp_path / "b.nii", like=tmp_path / "a.nii")
+    np.testing.assert_array_equal(np.asarray(nibabel.load(tmp_path / "b.nii").dataobj), data)
+
+
+def test_volumes_with_parallel_axes_are_aligned_at_any_angle(tmp_path):
+    image = short_axis(45)
+    other = image.as_reoriented(np.array([[1, -1], [2, 1], [0, 1]]))
+    one, two = (
+        read_nifti(save(image, tmp_path / f"{name}.nii"), orientation="as_acquired")
+        for name, image in (("a", image), ("b", other))
+    )
+    assert one.array.shape != two.array.shape
+    same = aligned(two, one.affine)
+    np.testing.assert_array_equal(same.array, one.array)
+    np.testing.assert_allclose(same.affine, one.affine, atol=1e-4)
 
 
 def test_mutated_nifti_files_raise_only_our_errors(tmp_path):

@@ -9,11 +9,20 @@ longer than this reader, and wrong images would come from wherever the two disag
 import math
 import pathlib
 import re
+from typing import NamedTuple
 
 import numpy as np
 from isal import isal_zlib  # the same as zlib, in half the time
 
-from tfdisent.volumes.volume import GET_IT_AGAIN, Volume, check_affine, check_voxels, in_smallest_type
+from tfdisent.volumes.volume import (
+    GET_IT_AGAIN,
+    MAX_GIGABYTES,
+    Header,
+    Volume,
+    check_affine,
+    check_size,
+    in_smallest_type,
+)
 
 _TYPES = {
     "MET_CHAR": "i1",
@@ -27,7 +36,7 @@ _TYPES = {
 }
 
 
-def read_metaimage(path: str | pathlib.Path) -> Volume:
+def read_metaimage(path: str | pathlib.Path, *, max_gigabytes: float = MAX_GIGABYTES) -> Volume:
     """Reads a MetaImage in the order as stored.
 
     The first axis of the array is the file's slowest, e.g. (B-scan, depth, width) for the OCT volumes of RETOUCH;
@@ -36,9 +45,41 @@ def read_metaimage(path: str | pathlib.Path) -> Volume:
     Raises:
         OSError: a file is missing or cannot be read.
         ValueError: a header that is not MetaImage's or that lacks a line, a raw file of another size or outside of the
-            folder, more than one channel, spacing that is not positive.
+            folder, more than one channel, spacing that is not positive, axes not of unit length or not at right angles,
+            more than `max_gigabytes` of voxels.
     """
     path = pathlib.Path(path)
+    layout = _layout(path, max_gigabytes)
+    size = math.prod(layout.shape) * layout.dtype.itemsize
+    raw, start = _data_file(path, layout.fields, layout.end)
+    content = _voxels(path, layout.fields, raw, start, size)
+    if len(content) != size:
+        held = f"{len(content)}{' or more' * (len(content) > size)}"
+        raise ValueError(
+            f"{raw} holds {held} bytes, and its header {path.name} promises {size} ({layout.shape[::-1]} of "
+            f"{layout.fields['ElementType']}). {GET_IT_AGAIN}"
+        )
+    array = np.frombuffer(content, layout.dtype).reshape(layout.shape)
+    return Volume(in_smallest_type(path, array, 1.0, 0.0), layout.affine)
+
+
+def read_metaimage_header(path: str | pathlib.Path, *, max_gigabytes: float = MAX_GIGABYTES) -> Header:
+    """The shape, affine and type of what `read_metaimage` would give, without reading voxels; same errors."""
+    layout = _layout(pathlib.Path(path), max_gigabytes)
+    return Header(layout.shape, layout.affine, layout.dtype.kind in "iu")
+
+
+class _Layout(NamedTuple):
+    """What a header says: `shape` (S, H, W), its lines, and where they end."""
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+    affine: np.ndarray
+    fields: dict[str, str]
+    end: int
+
+
+def _layout(path: pathlib.Path, max_gigabytes: float) -> _Layout:
     with path.open("rb") as file:
         fields, end = _fields(path, file.read(1 << 16))
     shape = _numbers(path, fields, "DimSize", int)
@@ -49,20 +90,14 @@ def read_metaimage(path: str | pathlib.Path) -> Volume:
     kind = fields.get("ElementType", "")
     if kind not in _TYPES:
         raise ValueError(f"{path} has ElementType {kind!r}, expected one of {', '.join(_TYPES)}.")
+    if (unit := fields.get("DistanceUnits", "mm").lower()) not in ("mm", "?", ""):
+        raise ValueError(f"{path} gives lengths in {unit[:8]!r}, expected mm. Convert its header.")
     is_big = "true" in fields.get("ElementByteOrderMSB", fields.get("BinaryDataByteOrderMSB", "")).lower()
     dtype = np.dtype(_TYPES[kind]).newbyteorder(">" if is_big else "<")
-    check_voxels(path, shape)
+    check_size(path, shape, dtype.itemsize, max_gigabytes)
     affine = _affine(path, fields, len(shape))
-    size = math.prod(shape) * dtype.itemsize
-    raw, start = _data_file(path, fields, end)
-    content = _voxels(path, fields, raw, start, size)
-    if len(content) != size:
-        raise ValueError(
-            f"{raw} holds {len(content)} bytes, and its header {path.name} promises {size} ({shape} of {kind}). "
-            f"{GET_IT_AGAIN}"
-        )
-    array = np.frombuffer(content, dtype).reshape(shape[::-1])
-    return Volume(in_smallest_type(path, array[None] if array.ndim == 2 else array, 1.0, 0.0), affine)
+    x, y, z = [*shape, 1][:3]
+    return _Layout((z, y, x), dtype, affine, fields, end)
 
 
 def _data_file(path: pathlib.Path, fields: dict[str, str], end: int) -> tuple[pathlib.Path, int]:
@@ -84,17 +119,19 @@ def _data_file(path: pathlib.Path, fields: dict[str, str], end: int) -> tuple[pa
 def _voxels(path: pathlib.Path, fields: dict[str, str], raw: pathlib.Path, start: int, size: int) -> bytes:
     """The voxels' bytes. Where the data hold more than `size` bytes, more than `size` are returned, not all."""
     header_size = _numbers(path, fields, "HeaderSize", int, "0")[0]
+    is_packed = fields.get("CompressedData", "").lower() == "true"
     with raw.open("rb") as file:
-        file.seek(start)
-        content = file.read()
-    if fields.get("CompressedData", "").lower() == "true":
-        try:
-            return isal_zlib.decompressobj(47).decompress(content, size + 1)
-        except isal_zlib.error as error:
-            raise ValueError(f"{raw} is damaged ({error}). {GET_IT_AGAIN}") from error
-    if raw == path:
+        if raw != path and not is_packed:
+            start = raw.stat().st_size - size if header_size < 0 else header_size
+        file.seek(max(0, start))
+        # Packed bytes are at most a little more than what they hold.
+        content = file.read(size + 1 if not is_packed else size + size // 1000 + (1 << 16))
+    if not is_packed:
         return content
-    return content[len(content) - size if header_size < 0 else header_size :]
+    try:
+        return isal_zlib.decompressobj(47).decompress(content, size + 1)
+    except isal_zlib.error as error:
+        raise ValueError(f"{raw} is damaged ({error}). {GET_IT_AGAIN}") from error
 
 
 def _fields(path: pathlib.Path, start: bytes) -> tuple[dict[str, str], int]:
@@ -137,9 +174,11 @@ def _affine(path: pathlib.Path, fields: dict[str, str], rank: int) -> np.ndarray
             f"{path} has the spacing {tuple(spacing.tolist())} mm, expected positive numbers. Correct ElementSpacing."
         )
     directions = found(("TransformMatrix", "Orientation", "Rotation"), np.eye(rank).ravel().tolist())
+    directions = directions.reshape(rank, rank)  # each row is the direction of one axis
+    if not np.abs(np.linalg.norm(directions, axis=1) - 1).max() < 1e-3:  # NaN neither
+        raise ValueError(f"{path} has a TransformMatrix whose rows are not of length 1. Correct its header.")
     affine = np.eye(4)
-    # Each row of the matrix is the direction of one axis.
-    affine[:rank, :rank] = directions.reshape(rank, rank).T * spacing
+    affine[:rank, :rank] = directions.T * spacing
     affine[:rank, 3] = found(("Offset", "Position", "Origin"), [0.0] * rank)
     affine[:2] *= -1  # MetaImage counts towards left and posterior
     check_affine(path, affine)

@@ -21,20 +21,25 @@ from nibabel import orientations
 from tfdisent import files
 from tfdisent.volumes.volume import (
     GET_IT_AGAIN,
-    LPS,
+    MAX_GIGABYTES,
     MAX_OBLIQUE,
     Header,
     Volume,
     as_labels,
     canonical,
+    canonical_header,
     check_affine,
     check_oblique,
-    check_voxels,
+    check_orientation,
+    check_size,
+    enough_memory,
     finite,
     grid_difference,
     in_smallest_type,
+    turn_between,
 )
 
+_UNITS = {1: "metres", 3: "micrometres"}  # of xyzt_units; 2 is mm, and 0, not said, is taken for it
 _DEFLATE_RATIO = 1032  # no gzip stream holds more than this many bytes a byte
 
 
@@ -43,51 +48,65 @@ def read_nifti(
     labels: bool = False,
     *,
     nan: str = "fail",
+    orientation: str = "canonical",
     max_oblique: float = MAX_OBLIQUE,
+    max_gigabytes: float = MAX_GIGABYTES,
 ) -> Volume:
-    """Reads a NIfTI-1 or -2 file (.nii, or gzipped), turned to the order of `Volume`.
+    """Reads a NIfTI-1 or -2 file (.nii, or gzipped).
 
     A file without sform and qform has no orientation; it is taken as nibabel takes it, with the first axis from right
-    to left.
+    to left. Of a file with both, the sform counts.
 
     Args:
         path: the file; whether it is gzipped is told by its first bytes, not its name.
         labels: it is a label map: values must be whole and are returned as uint8, or int32 where they need it.
         nan: what to do about voxels that are not finite: "fail", or "zero" to set them to 0.
-        max_oblique: largest angle in degrees between the file's axes and the canonical ones.
+        orientation: "canonical", turned to the order of `Volume`; or "as_acquired", where slices are those along the
+            axis that the header calls that of the slices (`dim_info`), or else the third one, and rows and columns run
+            as the file's other axes do.
+        max_oblique: largest angle in degrees between the file's axes and the canonical ones, if it is turned to them.
+        max_gigabytes: of voxels, unpacked, that are read at most.
 
     Returns:
         Its array in the file's integer type or float32.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: not NIfTI, truncated or damaged, not one volume, of a type that is not a number, without a usable
-            affine, too oblique, voxels that are not finite, labels not whole.
+        OSError: there is no such file, it cannot be read, or not in the memory that there is.
+        ValueError: not NIfTI, truncated or damaged, not one volume, too large, of a type that is not a number, without
+            a usable affine or with two that contradict each other, too oblique, voxels that are not finite, labels not
+            whole.
     """
     path = pathlib.Path(path)
-    with path.open("rb") as file:
+    check_orientation(orientation)
+    with enough_memory(path), path.open("rb") as file:
         source = _Bytes(path, file)
-        layout = _nifti_layout(path, source)
-        check_oblique(path, layout.affine, max_oblique)
+        layout = _nifti_layout(path, source, max_gigabytes)
+        if orientation == "canonical":
+            check_oblique(path, layout.affine, max_oblique)
         source.read(layout.offset - layout.header_size)
         content = source.read(math.prod(layout.shape) * layout.dtype.itemsize)
         source.finish()
-    array = content.view(layout.dtype).reshape(layout.shape, order="F").T
-    array = in_smallest_type(path, array, *layout.scale)
-    array = as_labels(path, array) if labels else finite(path, array, nan)
-    return canonical(Volume(array, layout.affine))
+        array = content.view(layout.dtype).reshape(layout.shape, order="F")
+        array = in_smallest_type(path, array, *layout.scale)
+        array = as_labels(path, array) if labels else finite(path, array, nan)
+        if orientation == "canonical":
+            return canonical(Volume(array.T, layout.affine))
+        return Volume(np.ascontiguousarray(array.transpose(layout.axes[::-1])), layout.affine[:, [*layout.axes, 3]])
 
 
-def read_nifti_header(path: str | pathlib.Path) -> Header:
+def read_nifti_header(
+    path: str | pathlib.Path, *, orientation: str = "canonical", max_gigabytes: float = MAX_GIGABYTES
+) -> Header:
     """The shape, affine and type of what `read_nifti` would give, from the file's first bytes; same errors."""
     path = pathlib.Path(path)
+    check_orientation(orientation)
     with path.open("rb") as file:
-        layout = _nifti_layout(path, _Bytes(path, file))
-    shape = np.array(layout.shape)
-    to_lps = orientations.ornt_transform(orientations.io_orientation(layout.affine), LPS)
-    affine = layout.affine @ orientations.inv_ornt_aff(to_lps, shape)
-    x, y, z = shape[np.argsort(to_lps[:, 0])].tolist()
-    return Header((z, y, x), affine, layout.dtype.kind in "iu" and layout.scale == (1, 0))
+        layout = _nifti_layout(path, _Bytes(path, file), max_gigabytes)
+    is_integer = layout.dtype.kind in "iu" and layout.scale == (1, 0)
+    if orientation == "canonical":
+        return canonical_header(Header(layout.shape[::-1], layout.affine, is_integer))
+    x, y, z = (layout.shape[axis] for axis in layout.axes)
+    return Header((z, y, x), layout.affine[:, [*layout.axes, 3]], is_integer)
 
 
 def write_nifti(volume: Volume, path: str | pathlib.Path, like: str | pathlib.Path | None = None) -> None:
@@ -112,10 +131,8 @@ def write_nifti(volume: Volume, path: str | pathlib.Path, like: str | pathlib.Pa
     if like is not None:
         like = pathlib.Path(like)
         with like.open("rb") as file:
-            layout = _nifti_layout(like, _Bytes(like, file))
-        turn = orientations.ornt_transform(
-            orientations.io_orientation(volume.affine), orientations.io_orientation(layout.affine)
-        )
+            layout = _nifti_layout(like, _Bytes(like, file), math.inf)
+        turn = turn_between(volume.affine, layout.affine)
         affine = affine @ orientations.inv_ornt_aff(turn, array.shape)
         array = orientations.apply_orientation(array, turn)
         problem = grid_difference(array.shape, affine, layout.shape, layout.affine)
@@ -197,7 +214,9 @@ class _Bytes:
 
 
 class _Layout(NamedTuple):
-    """How a NIfTI file lays out its volume; `shape` is (x, y, z), `scale` slope and intercept, `header` as read."""
+    """How a NIfTI file lays out its volume; `shape` is (x, y, z), `scale` slope and intercept, `axes` those of the file
+    along which columns, rows and slices were acquired, `header` as read.
+    """
 
     shape: tuple[int, int, int]
     dtype: np.dtype
@@ -205,10 +224,11 @@ class _Layout(NamedTuple):
     scale: tuple[float, float]
     affine: np.ndarray
     header_size: int
+    axes: tuple[int, int, int]
     header: nibabel.Nifti1Header
 
 
-def _nifti_layout(path: pathlib.Path, source: _Bytes) -> _Layout:
+def _nifti_layout(path: pathlib.Path, source: _Bytes, max_gigabytes: float) -> _Layout:
     """Reads the header of a NIfTI file and nothing after it."""
     if source.size < 348 and not source.is_packed:
         raise ValueError(f"{path} is not NIfTI: it has {source.size} bytes. {GET_IT_AGAIN}")
@@ -229,12 +249,12 @@ def _nifti_layout(path: pathlib.Path, source: _Bytes) -> _Layout:
             "each, e.g. with nibabel."
         )
     try:
-        return _checked_layout(path, source, header, len(block))
+        return _checked_layout(path, source, header, len(block), max_gigabytes)
     except (nibabel.spatialimages.HeaderDataError, ArithmeticError, KeyError, TypeError) as error:
         raise ValueError(f"{path} has a damaged header ({error}). {GET_IT_AGAIN}") from error
 
 
-def _checked_layout(path: pathlib.Path, source: _Bytes, header, header_size: int) -> _Layout:
+def _checked_layout(path: pathlib.Path, source: _Bytes, header, header_size: int, max_gigabytes: float) -> _Layout:
     # The rank says how many of the lengths count; a slice or a row is a volume of one.
     rank, *lengths = (int(length) for length in header["dim"])
     if not 1 <= rank <= 7:
@@ -246,8 +266,8 @@ def _checked_layout(path: pathlib.Path, source: _Bytes, header, header_size: int
             "them, e.g. with nibabel.four_to_three."
         )
     shape = tuple(lengths[:3])
-    check_voxels(path, shape)
     dtype = header.get_data_dtype()
+    check_size(path, shape, dtype.itemsize, max_gigabytes)
     if dtype.kind not in "iuf":
         raise ValueError(f"{path} holds {dtype} voxels, expected one number each.")
     bytes_needed = math.prod(shape) * dtype.itemsize
@@ -259,7 +279,14 @@ def _checked_layout(path: pathlib.Path, source: _Bytes, header, header_size: int
     offset = float(header["vox_offset"])
     if not (offset == 0 or header_size <= offset <= 2**24):
         raise ValueError(f"{path} has its voxels at byte {offset}. {GET_IT_AGAIN}")
+    if np.isinf(header["scl_slope"]):  # NaN is how nibabel writes that there is none
+        raise ValueError(f"{path} has the scale slope {header['scl_slope']}. {GET_IT_AGAIN}")
     slope, intercept = header.get_slope_inter()
+    if unit := _UNITS.get(int(header["xyzt_units"]) % 8):
+        raise ValueError(
+            f"{path} gives lengths in {unit}, expected mm. Convert its affine, and say so by nibabel's "
+            "header.set_xyzt_units('mm')."
+        )
     header["pixdim"][0] = header["pixdim"][0] if abs(header["pixdim"][0]) == 1 else 1
     spacing = np.asarray(header["pixdim"][1:4], float)
     if not all(0 < step < np.inf or n == 1 for step, n in zip(spacing, shape, strict=True)):
@@ -270,6 +297,30 @@ def _checked_layout(path: pathlib.Path, source: _Bytes, header, header_size: int
     header["pixdim"][1:4] = np.where((spacing > 0) & np.isfinite(spacing), spacing, 1)
     affine = np.asarray(header.get_best_affine(), float)
     check_affine(path, affine)
+    if header["sform_code"] > 0 and header["qform_code"] > 0:
+        _check_agreement(path, affine, header)
+    across = (int(header["dim_info"]) >> 4 & 3 or 3) - 1
+    axes = (*(axis for axis in range(3) if axis != across), across)
     scale = (1.0, 0.0) if slope is None else (float(slope), float(intercept))
     offset = int(offset) or header_size + 4
-    return _Layout(shape, dtype, offset, scale, affine, header_size, header)
+    return _Layout(shape, dtype, offset, scale, affine, header_size, axes, header)
+
+
+def _check_agreement(path: pathlib.Path, sform: np.ndarray, header) -> None:
+    """Raises ValueError where sform and qform cannot both be true of one file: one mirrors the other, or both claim the
+    same space and have other axes or voxels in it. A template's sform beside a scanner's qform is common, and fine.
+    """
+    try:
+        qform = np.asarray(header.get_qform(), float)
+    except ValueError:  # a quaternion that is none contradicts nothing
+        return
+    axes, others = ("".join(orientations.ornt2axcodes(orientations.io_orientation(form))) for form in (sform, qform))
+    is_mirrored = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0
+    sizes, other_sizes = (np.sqrt((form[:3, :3] ** 2).sum(0)) for form in (sform, qform))
+    is_other = axes != others or not np.allclose(sizes, other_sizes, rtol=0.02)
+    if is_mirrored or (is_other and header["sform_code"] == header["qform_code"]):
+        raise ValueError(
+            f"{path} has an sform (axes {axes}, voxels of {np.round(sizes, 3).tolist()} mm) that contradicts its qform "
+            f"({others}, {np.round(other_sizes, 3).tolist()} mm), so that programs show it differently. Find out which "
+            "is right, and set the code of the other to 0."
+        )

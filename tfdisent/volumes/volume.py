@@ -1,24 +1,26 @@
 """A volume: an array of one fixed orientation with its place in the patient, and what every reader checks of it.
 
-Axes are turned and mirrored to the nearest canonical ones; nothing is interpolated. A volume that was acquired
-obliquely therefore stays oblique: its slices are those of the file, its affine says how they lie. `max_oblique` bounds
-that angle.
+Two orientations: "canonical" turns and mirrors the axes to the nearest ones of the body, and `max_oblique` bounds how
+far they are from these; "as_acquired" keeps the slices, rows and columns of the file, for stacks that follow an organ
+(cardiac short axis). Nothing is interpolated in either: the affine says how the slices lie.
 
 Values are kept in the smallest type that holds them exactly: int16 stays int16, float64 becomes float32. What a header
 promises is compared with what the file can hold before any memory is taken. Bad input is a ValueError or OSError that
 names the file, the cause and the fix. No text of a header (names, dates, descriptions) reaches a volume or an error.
 """
 
+import contextlib
 import math
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from nibabel import orientations
 
-MAX_VOXELS = 2**30  # of a file; more is taken for a damaged header
+MAX_GIGABYTES = 1.0  # of a file's voxels, unpacked, in the type of the file
 MAX_OBLIQUE = 20.0  # degrees
+ORIENTATIONS = ("canonical", "as_acquired")
 LPS = orientations.axcodes2ornt("LPS")  # the canonical order of axes, as nibabel describes it
 GET_IT_AGAIN = "Get the file again."
 
@@ -27,9 +29,9 @@ class Volume(NamedTuple):
     """One scan.
 
     `array` is (S, H, W). From `read_nifti`, `read_volume` and `canonical` its slices run from inferior to superior, its
-    rows from anterior to posterior, and its columns from the patient's right to left. `affine` (4, 4) takes (column,
-    row, slice) indices to millimetres right, anterior and superior, as nibabel's does. `files` are a DICOM series'
-    files in the order of the slices.
+    rows from anterior to posterior, and its columns from the patient's right to left, unless it was read as acquired.
+    `affine` (4, 4) takes (column, row, slice) indices to millimetres right, anterior and superior, as nibabel's does.
+    `files` are a DICOM series' files in the order of the slices.
     """
 
     array: np.ndarray
@@ -41,6 +43,12 @@ class Volume(NamedTuple):
         """(3,) float32: millimetres along rows' (y) and columns' (x) direction, and across slices."""
         x, y, z = np.sqrt((self.affine[:3, :3] ** 2).sum(0))
         return np.array([y, x, z], np.float32)
+
+    @property
+    def directions(self) -> np.ndarray:
+        """(3, 3) float32: unit vectors (right, anterior, superior) along which columns, rows and slices are counted."""
+        axes = self.affine[:3, :3]
+        return (axes / np.sqrt((axes**2).sum(0))).T.astype(np.float32)
 
     @property
     def positions(self) -> np.ndarray:
@@ -72,7 +80,30 @@ def canonical(volume: Volume) -> Volume:
 
     Label maps on the same grid follow with the same affine: `canonical(volume._replace(array=mask))`.
     """
-    turn = orientations.ornt_transform(orientations.io_orientation(volume.affine), LPS)
+    return _turned(volume, orientations.ornt_transform(orientations.io_orientation(volume.affine), LPS))
+
+
+def canonical_header(header: Header) -> Header:
+    """What `canonical` makes of the volume that a header promises."""
+    turn = orientations.ornt_transform(orientations.io_orientation(header.affine), LPS)
+    shape = np.array(header.shape[::-1])
+    x, y, z = shape[np.argsort(turn[:, 0])].tolist()
+    return header._replace(shape=(z, y, x), affine=header.affine @ orientations.inv_ornt_aff(turn, shape))
+
+
+def aligned(volume: Volume, affine: np.ndarray) -> Volume:
+    """The volume with its axes in the order and direction of those of `affine` (4, 4), to which they are parallel."""
+    return _turned(volume, turn_between(volume.affine, affine))
+
+
+def turn_between(affine: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """How axes of one affine become those of another, as nibabel describes it. It is told by the axes themselves, not
+    by those of the body that they are near to, so that it holds at any angle.
+    """
+    return orientations.io_orientation(np.linalg.inv(other) @ affine)
+
+
+def _turned(volume: Volume, turn: np.ndarray) -> Volume:
     affine = volume.affine @ orientations.inv_ornt_aff(turn, volume.array.T.shape)
     array = orientations.apply_orientation(volume.array.T, turn).T
     # The files of the slices stay in order where the slices are still the first axis.
@@ -98,10 +129,26 @@ def grid_difference(
     return "" if distance < 0.1 * voxel else f"its corners lie up to {distance:.3g} mm elsewhere"
 
 
-def check_voxels(path: pathlib.Path, shape: Iterable[int]) -> None:
+def check_size(path: pathlib.Path, shape: Iterable[int], itemsize: float, max_gigabytes: float) -> None:
+    """Raises ValueError where voxels that a header promises are none, or more than are allowed."""
     shape = tuple(shape)
-    if min(shape) < 1 or math.prod(shape) > MAX_VOXELS:
-        raise ValueError(f"{path} has the shape {shape}, expected 1 to {MAX_VOXELS} voxels. {GET_IT_AGAIN}")
+    if min(shape) < 1:
+        raise ValueError(f"{path} has the shape {shape}, expected 1 voxel or more along each axis. {GET_IT_AGAIN}")
+    gigabytes = math.prod(shape) * itemsize / 1e9
+    if gigabytes > max_gigabytes:
+        raise ValueError(
+            f"{path} has the shape {shape}, which takes {gigabytes:.3g} GB, at most {max_gigabytes:g} are read. Get it "
+            "again if this is not its size; else raise max_gigabytes."
+        )
+
+
+@contextlib.contextmanager
+def enough_memory(path: pathlib.Path) -> Iterator[None]:
+    """Names the file where there is not enough memory for it."""
+    try:
+        yield
+    except MemoryError as error:
+        raise OSError(f"There is not enough memory to read {path}. Use fewer workers, or leave it out.") from error
 
 
 def check_affine(path: pathlib.Path, affine: np.ndarray) -> None:
@@ -111,19 +158,36 @@ def check_affine(path: pathlib.Path, affine: np.ndarray) -> None:
             f"{path} has voxels of {tuple(lengths.tolist())} mm, expected positive numbers. Correct the affine in its "
             "header."
         )
-    if abs(np.linalg.det(affine[:3, :3] / lengths)) < 0.1:
-        raise ValueError(f"{path} has an affine whose axes lie in a plane. Correct its header.")
+    axes = affine[:3, :3] / lengths
+    cosines = [float(axes[:, one] @ axes[:, other]) for one, other in ((0, 1), (0, 2), (1, 2))]
+    widest = max(cosines, key=abs)
+    if abs(widest) > _MAX_COSINE:
+        raise ValueError(
+            f"{path} has axes at {math.degrees(math.acos(max(-1.0, min(1.0, widest)))):.1f} degrees, expected right "
+            "angles: its gantry was tilted, or an affine registration is in its header. Resample it, e.g. with "
+            "nibabel.processing.resample_to_output."
+        )
+
+
+_MAX_COSINE = 0.02  # between axes: about a degree, which headers lose by rounding
+
+
+def check_orientation(orientation: str) -> None:
+    if orientation not in ORIENTATIONS:
+        raise ValueError(f"Expected orientation to be one of {', '.join(ORIENTATIONS)}, received {orientation!r}.")
 
 
 def check_oblique(path: pathlib.Path, affine: np.ndarray, max_oblique: float) -> None:
+    """Raises ValueError where axes are farther than `max_oblique` degrees from the ones of the body."""
     axes = affine[:3, :3] / np.sqrt((affine[:3, :3] ** 2).sum(0))
-    cosines = np.abs(axes).max(0)
-    angle = math.degrees(math.acos(min(1.0, cosines.min())))
+    nearest = orientations.io_orientation(affine)[:, 0].astype(int)
+    angle = math.degrees(math.acos(min(1.0, np.abs(axes[nearest, range(3)]).min())))
     if angle > max_oblique:
         raise ValueError(
-            f"{path} is oblique: its axes are {angle:.0f} degrees off the canonical ones, at most {max_oblique:.0f} "
-            "are allowed. Raise max_oblique to take its slices as they are, or resample it, e.g. with "
-            "nibabel.processing.resample_to_output."
+            f"{path} is oblique: its axes are {angle:.0f} degrees off those of the body, at most {max_oblique:.0f} are "
+            "allowed. orientation=as_acquired takes its own slices, as they are; or resample it onto the body's axes, "
+            f"e.g. with nibabel.processing.resample_to_output. (max_oblique={math.ceil(angle)} would cut it along "
+            "whichever of its axes is nearest, maybe across its slices.)"
         )
 
 
