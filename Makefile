@@ -41,6 +41,10 @@ test-jax: $(VENV)/installed-test $(VENV)/installed-jax ## engine and system test
 test-torch: $(VENV)/installed-test $(VENV)/installed-torch ## engine and system tests, on PyTorch
 	KERAS_BACKEND=torch $(PYTEST) --durations=5 $(BACKEND_TESTS)
 
+.PHONY: mutations
+mutations: $(VENV)/installed-test $(VENV)/installed-torch ## try wrong lines, each of which a test must notice (some minutes)
+	$(BIN)/python -m tests.campaigns.mutate
+
 .PHONY: test-beam
 test-beam: .venv-beam/installed ## preparation under Apache Beam, in an environment of its own
 	.venv-beam/bin/python -m pytest tests/datasets/test_beam.py

@@ -375,6 +375,16 @@ def test_the_gradient_penalty_of_a_linear_critic_is_known(slope):
     np.testing.assert_allclose(array(received), [expected] * B, rtol=1e-4)
 
 
+def test_the_gradient_penalty_of_a_critic_that_says_nothing_can_be_learnt_from():
+    image, slope = ops.convert_to_tensor(examples()["image"]), keras.Variable(0.0)
+
+    def penalty():
+        return ops.sum(gradient_penalty(lambda x: slope * ops.sum(x) * ops.ones((B, 1, 1, 1)), image))
+
+    (received,) = gradients(penalty, [slope])
+    assert np.isfinite(received)
+
+
 def test_the_penalty_is_taken_between_real_and_generated_slices_and_not_along_the_source():
     tcmgan = made("tcmgan")
     batch, shown = chosen(tcmgan), []

@@ -14,7 +14,6 @@ import importlib
 import os
 import pathlib
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -29,7 +28,7 @@ ENVIRONMENT = {
 ROOT = pathlib.Path(__file__).parents[2]
 COPIED = ("benchmarks", "tests", "tfdisent", "pyproject.toml")
 SYSTEMS = sorted(file.stem for file in (ROOT / "tests" / "campaigns" / "mutations").glob("*.py"))
-LONGEST = 240  # seconds that one test may take; a mutation that makes it longer is killed
+OPTIONS = ("-x", "-q", "-rs", "--timeout=120", "-p", "no:cacheprovider", "-p", "no:xdist")
 FAILED = 1  # pytest's exit status
 
 
@@ -82,10 +81,12 @@ class Tree:
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
-        ignored = shutil.ignore_patterns("__pycache__")
+        folder.mkdir()
         for name in COPIED:
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            copy(ROOT / name, folder / name, **({"ignore": ignored} if copy is shutil.copytree else {}))
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, folder / name)
 
     def start(self, tests: list[str], wrong: tuple[str, str] | None = None) -> int:
         """Starts pytest on the copy, with `wrong` being a file and its text; returns the number of the process."""
@@ -110,7 +111,6 @@ class Tree:
         """In the child: its modules come from the copy, and nothing of it is left behind."""
         status = 70
         try:
-            signal.alarm(LONGEST * max(1, len(tests) // 20))
             with open(self.folder / "output.txt", "wb") as file:
                 for stream in (1, 2):
                     os.dup2(file.fileno(), stream)
@@ -124,8 +124,7 @@ class Tree:
             import tfdisent
 
             assert pathlib.Path(tfdisent.__file__).is_relative_to(self.folder), tfdisent.__file__
-            options = ["-x", "-q", "-rs", "-p", "no:cacheprovider", "-p", "no:xdist", f"--rootdir={self.folder}"]
-            status = int(pytest.main([*options, *tests]))
+            status = int(pytest.main([*OPTIONS, f"--rootdir={self.folder}", *tests]))
         finally:
             sys.stdout.flush()
             os._exit(status)
@@ -146,7 +145,7 @@ def campaign(mutations: list[Mutation], workers: int, log=print) -> dict[str, tu
     """Tries the mutations; returns {name: ("killed", "SURVIVED" or what went wrong, seconds)}."""
     texts = {mutation.name: mutated(mutation) for mutation in mutations}
     with tempfile.TemporaryDirectory() as folder:
-        free = [Tree(made_folder(folder, k)) for k in range(workers)]
+        free = [Tree(pathlib.Path(folder, str(number))) for number in range(workers)]
         log(f"The {len(mutations)} tests on the tree as it is")
         named = sorted({mutation.test for mutation in mutations})
         status = os.waitstatus_to_exitcode(os.waitpid(free[0].start(named), 0)[1])
@@ -170,16 +169,9 @@ def campaign(mutations: list[Mutation], workers: int, log=print) -> dict[str, tu
     return found
 
 
-def made_folder(folder: str, number: int) -> pathlib.Path:
-    """A new folder in another."""
-    path = pathlib.Path(folder) / str(number)
-    path.mkdir()
-    return path
-
-
 def verdict_of(status: int, tree: Tree) -> str:
     """What pytest's exit status tells of a mutation."""
-    if status in (FAILED, -signal.SIGALRM):
+    if status == FAILED:
         return "killed"
     return "SURVIVED" if status == 0 else f"pytest ended with {status}: {tree.output[-300:]}"
 

@@ -286,6 +286,11 @@ def test_each_modality_is_the_source_equally_often(model, size):
         assert counts.max() - counts.min() == (0 if size % M == 0 else 1)
 
 
+def test_in_a_batch_that_does_not_divide_no_modality_has_the_odd_one_always(model):
+    sources = [drawn(model, 1)[0][0] for _ in range(60)]
+    assert np.bincount(sources, minlength=M).min() > 8  # 20 expected of each
+
+
 def test_over_many_steps_all_pairs_are_drawn_equally_often_at_every_place(model):
     pairs = [drawn(model, 60) for _ in range(20)]
     source, target = (np.stack(drawn) for drawn in zip(*pairs, strict=True))

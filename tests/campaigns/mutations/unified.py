@@ -292,6 +292,12 @@ STEPS = [
         f"{SYSTEM}::test_each_modality_is_the_source_equally_often",
     ),
     unified(
+        "the first modalities have the odd ones of a batch",
+        "dealt = (order + keras.random.randint((), 0, num_modalities, seed=seed)) % num_modalities",
+        "dealt = order % num_modalities",
+        f"{SYSTEM}::test_in_a_batch_that_does_not_divide_no_modality_has_the_odd_one_always",
+    ),
+    unified(
         "a target that is missing is drawn",
         "ops.argmax(ops.where(available > 0, noise[1], -1.0), axis=1)",
         "ops.argmax(noise[1], axis=1)",
@@ -398,6 +404,12 @@ TCMGAN = [
         "lambda image: self.discriminator(beside(image, image), training=True)[0],",
     ),
     baselines("the penalty pulls the norm to 0", "return ops.square(norm - 1.0)", "return ops.square(norm)"),
+    baselines(
+        "the penalty's gradient is not finite at 0",
+        "axis=(1, 2, 3)) + 1e-12)",
+        "axis=(1, 2, 3)))",
+        f"{BASELINE}::test_the_gradient_penalty_of_a_critic_that_says_nothing_can_be_learnt_from",
+    ),
     baselines(
         "the penalty's weight is the modality's",
         'total += c.gradient_penalty_weight * terms["gradient_penalty"]',
