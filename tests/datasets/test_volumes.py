@@ -208,6 +208,84 @@ def test_slices_of_other_planes_have_the_axial_ones_pixels(heads):
     np.testing.assert_array_equal(example["image"][1::3, :, 0], brain(0)[:, 10, 4::-1].T)
 
 
+def short_axis(raw, degrees=53.0, flip=()):
+    """Replaces a heads folder's volumes by stacks of 9 slices of 8 mm that are tilted about two axes; returns T1's
+    values (x, y, z). Columns of a subject in `flip` run the other way.
+    """
+    a, b = np.radians(degrees), np.radians(20.0)
+    turn = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
+    turn = turn @ np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = turn * (1.5, 1.5, 8.0), (-20, 30, 11)
+    shape = (24, 20, 9)
+    for folder in raw.iterdir():
+        index = int(folder.name[1:])
+        sign = -1 if index in flip else 1
+        own = affine @ np.diag([sign, 1, 1, 1])
+        write(folder / "t1.nii.gz", brain(index, shape)[::sign], own)
+        # On the same grid, stored with its first axis the other way round.
+        mirrored = own @ [[-1, 0, 0, 23], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+        write(folder / "t2.nii.gz", brain(index, shape, 1000)[::-sign], mirrored)
+        write(folder / "seg.nii.gz", lesion(shape)[::sign], own)
+    return brain(0, shape), affine
+
+
+def test_slices_of_an_oblique_stack_are_those_of_the_file_as_acquired(heads, tmp_path):
+    stored, affine = short_axis(heads)
+    assert "orientation=as_acquired" in broken(Heads(), heads)
+    builder = Heads(orientation="as_acquired")
+    found, manifest = records(builder, heads, tmp_path)
+    assert manifest.image_shape == (20, 24, 2) and manifest.options["orientation"] == "as_acquired"
+    example = raw_examples(builder, heads)[4]
+    np.testing.assert_array_equal(example["image"][..., 0], stored[:, :, 4].T)
+    np.testing.assert_array_equal(example["image"][..., 1], brain(0, (24, 20, 9), 1000)[:, :, 4].T)
+    np.testing.assert_array_equal(example["mask"][..., 0], lesion((24, 20, 9))[:, :, 4].T)
+    np.testing.assert_allclose(example["spacing"], (1.5, 1.5, 8), rtol=1e-6)
+    for record in found.values():
+        np.testing.assert_allclose(record["directions"].T * (1.5, 1.5, 8), affine[:3, :3], atol=1e-5)
+    assert not any(unit.note for unit in builder.units(heads))
+
+
+def test_stacks_that_lie_otherwise_than_most_are_noted(heads):
+    short_axis(heads, flip=(3,))
+    noted = [unit.note for unit in Heads(orientation="as_acquired").units(heads) if unit.note]
+    assert len(noted) == 1 and noted[0].startswith("s3: columns, rows and slices run to ")
+    assert "those of most to" in dry_run(Heads(orientation="as_acquired"), heads)
+
+
+def test_files_too_large_are_left_out_by_their_headers(heads, tmp_path):
+    write(heads / "s3/t1.nii.gz", brain(3, (60, 60, 60)))
+    folder = prepare(Heads(max_gigabytes=1e-4), tmp_path / "data", heads, workers=1, on_error="skip")
+    (skipped,) = Manifest.read(folder).skipped
+    assert skipped["key"] == "s3" and "s3/t1.nii.gz has the shape" in skipped["reason"]
+    assert "raise max_gigabytes" in skipped["reason"]
+    assert Manifest.read(folder).image_shape == (20, 24, 2)
+
+
+def test_a_background_other_than_zero_is_found_said_and_padded_with(heads, capsys):
+    values = brain(0).astype(np.float32)
+    inside = values != 0
+    values[inside] = (values[inside] - values[inside].mean()) / values[inside].std()
+    values[~inside] = -3.25
+    for name in ("t1", "t2"):
+        write(heads / f"s0/{name}.nii.gz", values)
+    examples = raw_examples(Heads(size="30x30"), heads)
+    assert list(examples) == list(range(1, 9))  # the first and the last slice are empty
+    image = examples[4]["image"][..., 0]
+    assert (image[:5] == -3.25).all() and (image[:, -3:] == -3.25).all()
+    np.testing.assert_allclose(examples[4]["intensity"][0, 2:4], (0, 1), atol=1e-3)
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and "are -3.25, which is taken for its background" in said and "s0/t1.nii.gz" in said
+
+
+def test_n4_corrects_stacks_of_any_number_of_slices(heads):
+    for count in (1, 2, 3, 5, 7):
+        for name in ("t1", "t2"):
+            write(heads / f"s0/{name}.nii.gz", brain(0, (24, 20, 9))[:, :, 1 : 1 + count])
+        (heads / "s0/seg.nii.gz").unlink(missing_ok=True)
+        assert len(raw_examples(Heads(n4=4), heads)) == count
+
+
 def test_a_range_of_slices_is_one_of_axial_slices(heads):
     builder = Heads(planes=("sagittal", "axial"), slice_range=(4, 5))
     keys = list(in_other_planes(builder, heads))
@@ -347,6 +425,8 @@ def test_wrong_options_are_errors():
         ({"planes": ()}, "planes to be one or more of axial, coronal, sagittal"),
         ({"planes": ("axial", "oblique")}, "planes to be one or more of"),
         ({"planes": ("axial", "axial")}, "each once"),
+        ({"orientation": "oblique"}, "orientation to be one of canonical, as_acquired"),
+        ({"orientation": "as_acquired", "planes": ("axial", "coronal")}, "planes to be axial"),
         ({"test_fraction": 0.6, "val_fraction": 0.4}, "leave nothing to train on"),
         ({"mask_codes": ("0",)}, "to name the same number of things"),
         ({"mask_codes": ("0", "0")}, "each code once"),

@@ -22,8 +22,10 @@ slices are here:
 
 Slices are axial, anterior up and the patient's right on the left, numbered from inferior to
 superior (`tfdisent.volumes`); with `planes` coronal and sagittal ones beside them, superior up
-(`tfdisent.volumes.planes`), whose keys say so. A unit is one session of one subject; splits are made
-by subject.
+(`tfdisent.volumes.planes`), whose keys say so. With `orientation="as_acquired"` they are the slices of
+the file instead, rows and columns as it has them, for stacks that follow an organ (cardiac short axis);
+`directions` (3, 3) of each record are the unit vectors (right, anterior, superior) along which columns,
+rows and slices run. A unit is one session of one subject; splits are made by subject.
 Channels of an image are the modalities in their order, or with `neighbours` all slices of the
 first, then all of the second. `intensity` describes the subject's whole volume inside its
 foreground, as it is stored. Masks hold contiguous ids; `options` of the manifest has the files'
@@ -36,11 +38,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from nibabel import aff2axcodes
 
 from tfdisent import volumes
 from tfdisent.data.records import IMAGE_DTYPES, Feature, Manifest
 from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.intensity import INTENSITY, volume_statistics
+from tfdisent.messages import say
 from tfdisent.volumes import Volume, planes, preprocess
 
 
@@ -81,14 +85,18 @@ class VolumeBuilder(Builder):
             needs all of them. Coronal and sagittal slices get the pixel size of the axial ones.
         slice_range: first and last axial slice (from below, counted from 0, both included); empty: all.
         min_foreground: pixels of foreground that a slice must have in every modality.
-        foreground: "nonzero" (background was set to 0), or "otsu" (images as scanned); inside the brain mask where
-            there is one.
-        background: value of the padding, and of what is outside of a brain mask.
+        foreground: "nonzero" (background was set to 0, or to another value that is found where nothing is 0), or "otsu"
+            (images as scanned); inside the brain mask where there is one.
+        background: value of the padding, and of what is outside of a brain mask. An image whose background was set to
+            a value other than 0 is padded with that.
         neighbours: how many slices on either side become channels.
         n4: shrink factor of a bias field correction (4 is usual), 0 for none.
         dtype: "int16", "float16" or "uint8"; "auto" is int16 if all files hold integers, else float16.
         nan: "fail" at voxels that are not finite, or set them to "zero".
+        orientation: "canonical", or "as_acquired": slices, rows and columns as they are in the file of a session's
+            first modality. Its slices then are the only plane, which is called axial.
         max_oblique: largest angle in degrees between a file's axes and the canonical ones.
+        max_gigabytes: of one volume, unpacked, that are read at most.
         allow_missing: keep subjects that lack a modality; its image is 0, and so is its entry in `available`.
         modalities: which ones, in this order; empty: the data set's own.
         mask_labels: names of what masks hold, the background first.
@@ -112,7 +120,9 @@ class VolumeBuilder(Builder):
     n4: int = 0
     dtype: str = "auto"
     nan: str = "fail"
+    orientation: str = "canonical"
     max_oblique: float = volumes.MAX_OBLIQUE
+    max_gigabytes: float = volumes.MAX_GIGABYTES
     allow_missing: bool = False
     modalities: tuple[str, ...] = ()
     mask_labels: tuple[str, ...] = ()
@@ -137,6 +147,7 @@ class VolumeBuilder(Builder):
             ("foreground", ("nonzero", "otsu")),
             ("dtype", ("auto", *IMAGE_DTYPES)),
             ("nan", ("fail", "zero")),
+            ("orientation", volumes.ORIENTATIONS),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -145,6 +156,11 @@ class VolumeBuilder(Builder):
         if not self.planes or sorted(self.planes) != sorted(set(self.planes) & set(planes.PLANES)):
             raise ValueError(
                 f"Expected planes to be one or more of {', '.join(planes.PLANES)}, each once, received {self.planes}."
+            )
+        if self.orientation == "as_acquired" and self.planes != ("axial",):
+            raise ValueError(
+                f"Expected planes to be axial, the slices of the files, with orientation=as_acquired, received "
+                f"{self.planes}."
             )
         if len(set(self.modalities)) < len(self.modalities):
             raise ValueError(f"Expected modalities to name each one once, received {self.modalities}.")
@@ -156,6 +172,7 @@ class VolumeBuilder(Builder):
             ("neighbours", 0, 16),
             ("n4", 0, 32),
             ("max_oblique", 0, 90),
+            ("max_gigabytes", 0, 1e6),
             ("test_fraction", 0, 1),
             ("val_fraction", 0, 1),
             ("seed", 0, 2**63),
@@ -176,28 +193,35 @@ class VolumeBuilder(Builder):
 
     def read(self, path: str, labels: bool = False) -> Volume:
         """One volume; for data sets whose slices are not axial, or whose files are special."""
-        return volumes.read_volume(path, labels, nan=self.nan, max_oblique=self.max_oblique)
+        return volumes.read_volume(
+            path,
+            labels,
+            nan=self.nan,
+            orientation=self.orientation,
+            max_oblique=self.max_oblique,
+            max_gigabytes=self.max_gigabytes,
+        )
 
     def load(self, scans: Scans) -> Session:
         """Reads all files of a session, each once, and checks that they belong together."""
-        images, first = {}, ""
+        images: dict[str, Volume] = {}
+        first = next((name for name, path in scans.images.items() if path), "")
+        if not first:
+            raise ValueError("it has no modality at all")
+
+        def on_grid(path: str, labels: bool = False) -> Volume:
+            volume = self.read(path, labels)
+            if images:
+                if self.orientation == "as_acquired":
+                    volume = volumes.aligned(volume, images[first].affine)
+                _check_grid(path, volume, scans.images[first], images[first])
+            return volume
+
         for name, path in scans.images.items():
             if path:
-                images[name] = self.read(path)
-                first = first or name
-                _check_grid(path, images[name], scans.images[first], images[first])
-        if not images:
-            raise ValueError("it has no modality at all")
-        reference = scans.images[first], images[first]
-        mask = brain = None
-        if scans.mask:
-            codes = self.read(scans.mask, labels=True)
-            _check_grid(scans.mask, codes, *reference)
-            mask = self.mask_ids(scans.mask, codes.array)
-        if scans.brain_mask:
-            codes = self.read(scans.brain_mask, labels=True)
-            _check_grid(scans.brain_mask, codes, *reference)
-            brain = codes.array > 0
+                images[name] = on_grid(path)
+        mask = self.mask_ids(scans.mask, on_grid(scans.mask, labels=True).array) if scans.mask else None
+        brain = on_grid(scans.brain_mask, labels=True).array > 0 if scans.brain_mask else None
         return Session(images, mask, brain)
 
     # Methods that a data set calls.
@@ -207,6 +231,8 @@ class VolumeBuilder(Builder):
         units = [self._checked(unit) for unit in self.index(raw_dir)]
         if not units:
             raise FileNotFoundError(f"{self.name}: nothing that fits was found under {raw_dir}.\n{self.raw_help}")
+        if self.orientation == "as_acquired":
+            units = self._with_notes_on_axes(units)
         size, dtype = _parsed_size(self.size), self.dtype
         if not size or dtype == "auto":
             headers = list(self._headers(units))
@@ -225,7 +251,9 @@ class VolumeBuilder(Builder):
         """What records of these units look like; `words` are the manifest's texts."""
         scans = [unit.source for unit in units if not unit.problem] or [units[0].source]
         modalities = tuple(scans[0].images)
-        labelled = {"labelled": Feature((), "int64")} if self.mask_labels else {}
+        more = {"labelled": Feature((), "int64")} if self.mask_labels else {}
+        if self.orientation == "as_acquired":
+            more["directions"] = Feature((3, 3), "float32")
         return Manifest(
             dataset=self.name,
             version=self.version,
@@ -236,7 +264,7 @@ class VolumeBuilder(Builder):
             domains=tuple(sorted({scan.domain for scan in scans} - {""})),
             condition_names=tuple(condition_names),
             mask_labels=self.mask_labels,
-            extra_features={**labelled, **self.extra_features},
+            extra_features={**more, **self.extra_features},
             seed=self.seed,
             **words,
         )
@@ -259,13 +287,13 @@ class VolumeBuilder(Builder):
     def examples(self, unit: Unit) -> Iterator[dict[str, Any]]:
         scans = unit.source
         session = self.preprocessed(self.load(scans), scans)
-        foregrounds, intensity = [], []
+        foregrounds, intensity, backgrounds = [], [], {}
         for name, path in scans.images.items():
             if name not in session.images:
                 intensity.append(np.zeros(len(INTENSITY), np.float32))
                 continue
             array = session.images[name].array
-            inside = preprocess.foreground(array, self.foreground) if session.brain is None else session.brain
+            inside, backgrounds[name] = self._foreground(path, array, session.brain)
             if not inside.any():
                 raise ValueError(f"{path} is empty: it has no foreground ({self.foreground}).")
             foregrounds.append(inside)
@@ -273,7 +301,18 @@ class VolumeBuilder(Builder):
         statistics = np.stack(intensity)
         for plane in self.planes:
             chosen = self._chosen(foregrounds, plane)
-            yield from self._slices(unit, _seen_in(session, plane), chosen, statistics, plane)
+            yield from self._slices(unit, _seen_in(session, plane), chosen, statistics, backgrounds, plane)
+
+    def _foreground(self, path: str, array: np.ndarray, brain: np.ndarray | None) -> tuple[np.ndarray, float]:
+        """Where an image has anatomy, and the value of its background."""
+        if brain is not None:
+            return brain, self.background
+        if self.foreground != "nonzero":
+            return preprocess.foreground(array, self.foreground), self.background
+        value, share = preprocess.background(array)
+        if value:
+            _tell_background(self.name, path, value, share)
+        return array != value, value or self.background
 
     def _chosen(self, foregrounds: Sequence[np.ndarray], plane: str) -> np.ndarray:
         """Indices of the slices that are kept."""
@@ -343,6 +382,7 @@ class VolumeBuilder(Builder):
         session: Session,
         chosen: np.ndarray,
         intensity: np.ndarray,
+        backgrounds: Mapping[str, float],
         plane: str,
     ) -> Iterator[dict[str, Any]]:
         key = unit.key if plane == "axial" else f"{unit.key}/{plane}"
@@ -353,7 +393,7 @@ class VolumeBuilder(Builder):
             name: preprocess.crop_or_pad(
                 _stored(scans.images[name], volume.array, scans.dtype),
                 scans.size,
-                constant=self.background,
+                constant=backgrounds[name],
             )
             for name, volume in session.images.items()
         }
@@ -363,6 +403,8 @@ class VolumeBuilder(Builder):
             "spacing": grid.spacing,
             "intensity": intensity.repeat(span, axis=0),
         }
+        if self.orientation == "as_acquired":
+            common["directions"] = grid.directions
         common |= {name: value for name, value in (("domain", scans.domain), ("label", scans.label)) if value}
         if scans.condition:
             common["condition"] = np.array(scans.condition, np.float32)
@@ -397,12 +439,30 @@ class VolumeBuilder(Builder):
         problem = f"{unit.key} has no {', '.join(missing)}{where}; allow_missing=true keeps it"
         return unit._replace(problem=problem)
 
+    def _with_notes_on_axes(self, units: Sequence[Unit]) -> list[Unit]:
+        """The units, with a note on those whose slices do not lie as those of most: nothing turns them alike."""
+        found = {}
+        for index, unit in enumerate(units):
+            header = next(self._headers([unit]), None)
+            if header is not None:
+                found[index] = "".join(aff2axcodes(header.affine))
+        usual = max(set(found.values()), key=[*found.values()].count, default="")
+        return [
+            unit._replace(
+                note=f"{unit.key}: columns, rows and slices run to {', '.join(found[index])}, those of most to "
+                f"{', '.join(usual)}; orientation=as_acquired keeps them"
+            )
+            if found.get(index, usual) != usual
+            else unit
+            for index, unit in enumerate(units)
+        ]
+
     def _headers(self, units: Sequence[Unit]) -> Iterator[volumes.Header]:
         for unit in units:
             for path in unit.source.images.values():
                 if path and not unit.problem:
                     try:
-                        yield volumes.read_header(path)
+                        yield volumes.read_header(path, orientation=self.orientation, max_gigabytes=self.max_gigabytes)
                     except (OSError, ValueError):
                         continue  # the error comes when the unit is read, or it is skipped then
 
@@ -535,6 +595,19 @@ def _check_grid(path: str, volume: Volume, other_path: str, other: Volume) -> No
             f"{path} is not on the grid of {other_path}: {problem} (x, y, z; affines "
             f"{np.round(volume.affine[:3], 3).tolist()} and {np.round(other.affine[:3], 3).tolist()}). Register and "
             "resample one to the other before."
+        )
+
+
+_told: set[str] = set()  # data sets of which this process has said it
+
+
+def _tell_background(dataset: str, path: str, value: float, share: float) -> None:
+    """Says once what is taken for background in a data set whose images are not 0 there."""
+    if dataset not in _told:
+        _told.add(dataset)
+        say(
+            f"{dataset}: hardly a voxel of {path} is 0, and {share:.0%} are {value:g}, which is taken for its "
+            "background; likewise in other images of this kind."
         )
 
 

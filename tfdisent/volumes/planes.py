@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tfdisent.volumes.preprocess import linear_weights
 from tfdisent.volumes.volume import Volume
 
 # The volume's axes that a plane's slices, rows and columns run along.
@@ -189,25 +190,8 @@ class _Axis:
             first = int(first)  # whole voxels, as `preprocess.crop_or_pad` crops and pads
         pixels = first + np.arange(size) * ratio
         voxels = (np.arange(length) - first) / ratio
-        self.there, self.pixels_inside = _linear(pixels, length, ratio)
-        self.back, self.voxels_inside = _linear(voxels, size, 1 / ratio, self.pixels_inside)
-
-
-def _linear(
-    positions: np.ndarray, length: int, step: float, valid: np.ndarray | bool = True
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (N, length) that interpolate `length` values at fractional indices, and which of these lie inside.
-
-    The indices are `step` apart. As in `tf.image.resize` with antialiasing, the kernel is a triangle, as wide as the
-    steps where these are larger than 1; ends are not mixed with what lies beyond them, nor with values that are not
-    `valid`.
-    """
-    distance = np.abs(positions[:, None] - np.arange(length))
-    weights = np.maximum(0, 1 - distance / max(1.0, step)) * valid
-    total = weights.sum(1, keepdims=True)
-    inside = (positions > -0.5 - 1e-6) & (positions < length - 0.5 + 1e-6) & (total[:, 0] > 0)
-    weights = np.where(inside[:, None], weights / np.where(total, total, 1), 0)
-    return weights.astype(np.float32), inside
+        self.there, self.pixels_inside = linear_weights(pixels, length, ratio)
+        self.back, self.voxels_inside = linear_weights(voxels, size, 1 / ratio, self.pixels_inside)
 
 
 def _fitting(shape: Sequence[int], voxel: Sequence[float], image_size: Sequence[int]) -> float:

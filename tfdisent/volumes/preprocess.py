@@ -10,6 +10,7 @@ results come in as files. The two functions that end in `_approximation` are for
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +22,9 @@ TISSUES = ("background", "CSF", "GM", "WM")
 def resample(volume: Volume, spacing: Sequence[float], *, labels: bool = False, margin: float = 0.005) -> Volume:
     """The volume with voxels of another size, over the same field of view.
 
-    Interpolation is linear between voxel centres and constant beyond the outermost; integers are rounded. Labels take
-    the nearest voxel. Where voxels become much larger, blur the volume first.
+    Interpolation is linear between voxel centres and constant beyond the outermost; integers are rounded. Where voxels
+    become larger they are blurred on the way (`linear_weights`), so that what is too fine for them does not come out as
+    something coarse; `planes.through_planes` does the same. Labels take the nearest voxel.
 
     Args:
         volume: (S, H, W).
@@ -48,7 +50,7 @@ def resample(volume: Volume, spacing: Sequence[float], *, labels: bool = False, 
         new_length = max(1, round(length / ratio))
         # Both fields of view share their centre.
         first = (length - 1) / 2 - (new_length - 1) / 2 * ratio
-        array = _sampled(array, axis, first + np.arange(new_length) * ratio, labels)
+        array = _sampled(array, axis, first + np.arange(new_length) * ratio, ratio, labels)
         affine[:3, 3] += first * affine[:3, column]
         affine[:3, column] *= ratio
     kept = volume.files if len(array) == len(volume.array) else ()
@@ -60,18 +62,31 @@ def resample_in_plane(volume: Volume, spacing: float, *, labels: bool = False) -
     return resample(volume, (spacing, spacing, 0), labels=labels)
 
 
-def _sampled(array: np.ndarray, axis: int, positions: np.ndarray, labels: bool) -> np.ndarray:
-    """`array` at fractional indices along one axis."""
-    positions = positions.clip(0, array.shape[axis] - 1)
+def _sampled(array: np.ndarray, axis: int, positions: np.ndarray, step: float, labels: bool) -> np.ndarray:
+    """`array` at fractional indices along one axis, `step` apart."""
+    length = array.shape[axis]
     if labels:
-        return array.take(np.floor(positions + 0.5).astype(int), axis)
-    lower = positions.astype(int)
-    upper = np.minimum(lower + 1, array.shape[axis] - 1)
-    weight = (positions - lower).astype(np.float32)
-    weight = weight.reshape([-1 if index == axis else 1 for index in range(array.ndim)])
-    below = array.take(lower, axis).astype(np.float32)
-    below += weight * (array.take(upper, axis).astype(np.float32) - below)
-    return _as_dtype(below, array.dtype)
+        return array.take(np.floor(positions.clip(0, length - 1) + 0.5).astype(int), axis)
+    weights, _ = linear_weights(positions, length, step)
+    last = np.moveaxis(array, axis, -1).astype(np.float32) @ weights.T
+    return _as_dtype(np.ascontiguousarray(np.moveaxis(last, -1, axis)), array.dtype)
+
+
+def linear_weights(
+    positions: np.ndarray, length: int, step: float, valid: np.ndarray | bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (N, length) that interpolate `length` values at fractional indices, and which of these lie inside.
+
+    The indices are `step` apart. As in `tf.image.resize` with antialiasing, the kernel is a triangle, as wide as the
+    steps where these are larger than 1; ends are not mixed with what lies beyond them, nor with values that are not
+    `valid`.
+    """
+    distance = np.abs(positions[:, None] - np.arange(length))
+    weights = np.maximum(0, 1 - distance / max(1.0, step)) * valid
+    total = weights.sum(1, keepdims=True)
+    inside = (positions > -0.5 - 1e-6) & (positions < length - 0.5 + 1e-6) & (total[:, 0] > 0)
+    weights = np.where(inside[:, None], weights / np.where(total, total, 1), 0)
+    return weights.astype(np.float32), inside
 
 
 def _as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -118,14 +133,43 @@ def foreground(array: np.ndarray, method: str = "nonzero") -> np.ndarray:
 
     Args:
         array: image of one modality.
-        method: "nonzero" for images whose background was set to exactly 0 (skull-stripped data); "otsu" for images as
-            scanned: above the threshold that separates two classes best.
+        method: "nonzero" for images whose background was set to one value (skull-stripped data): 0, or the one that
+            `background` finds where nothing is 0; "otsu" for images as scanned: above the threshold that separates two
+            classes best.
     """
     if method == "nonzero":
-        return array != 0
+        return array != background(array).value
     if method == "otsu":
         return array > _otsu_threshold(array)
     raise ValueError(f"Expected foreground to be 'nonzero' or 'otsu', received {method!r}.")
+
+
+class Background(NamedTuple):
+    """The value of an image's background, and its share of the voxels."""
+
+    value: float
+    share: float
+
+
+def background(array: np.ndarray) -> Background:
+    """What is background in an image whose background has one value.
+
+    That is 0, unless hardly a voxel is 0 and another value is common: of volumes that were brought to mean 0 after
+    skull stripping, for example, the background is some negative number.
+    """
+    share = np.count_nonzero(array == 0) / array.size
+    if share >= _RARE:
+        return Background(0.0, share)
+    # What a tenth of the voxels have is the commonest of any large sample of them.
+    values, counts = np.unique(array.ravel()[:: max(1, array.size // 100_000)], return_counts=True)
+    commonest = values[counts.argmax()]
+    its_share = np.count_nonzero(array == commonest) / array.size
+    if its_share < _COMMON or np.ptp(values) == 0:
+        return Background(0.0, share)
+    return Background(float(commonest), its_share)
+
+
+_RARE, _COMMON = 0.01, 0.1  # shares of the voxels
 
 
 def _otsu_threshold(array: np.ndarray) -> float:
@@ -190,14 +234,15 @@ def n4(
     Args:
         volume: MR image with values above 0 in the mask.
         mask: (S, H, W), where the field is fitted; by default the foreground by Otsu's threshold.
-        shrink: the field, which is smooth, is fitted to every `shrink`-th voxel along each axis.
+        shrink: the field, which is smooth, is fitted to every `shrink`-th voxel along each axis; along short ones to
+            more, so that two are left.
         iterations: at each level of the field's resolution.
 
     Returns:
         The volume divided by the field, in its dtype.
 
     Raises:
-        ValueError: the mask is empty.
+        ValueError: the mask is empty, or N4 fails.
     """
     import SimpleITK as sitk
 
@@ -205,17 +250,24 @@ def n4(
     mask = mask & (volume.array > 0)
     if not mask.any():
         raise ValueError("N4 needs voxels above 0 inside the mask, and there are none")
-    image = sitk.GetImageFromArray(volume.array.astype(np.float32))
+    # N4 needs two voxels along each axis: an axis of one is doubled.
+    twice = [(0, int(length == 1)) for length in volume.array.shape]
+    image = sitk.GetImageFromArray(np.pad(volume.array.astype(np.float32), twice, "edge"))
     y, x, z = volume.spacing.tolist()
     image.SetSpacing((x, y, z))
-    where = sitk.GetImageFromArray(mask.astype(np.uint8))
+    where = sitk.GetImageFromArray(np.pad(mask.astype(np.uint8), twice, "edge"))
     where.SetSpacing((x, y, z))
-    factors = [min(shrink, length) for length in image.GetSize()]
+    factors = [max(1, min(shrink, length // 2)) for length in image.GetSize()]
     corrector = sitk.N4BiasFieldCorrectionImageFilter()
     corrector.SetMaximumNumberOfIterations(list(iterations))
     corrector.SetNumberOfThreads(1)  # one process a core, and the same result for any of them
-    corrector.Execute(sitk.Shrink(image, factors), sitk.Shrink(where, factors))
-    field = np.exp(sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image)))
+    try:
+        corrector.Execute(sitk.Shrink(image, factors), sitk.Shrink(where, factors))
+        log_field = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image))
+    except RuntimeError as error:
+        reason = str(error).strip().rpartition("\n")[2]
+        raise ValueError(f"N4 cannot correct a volume of {volume.array.shape} voxels ({reason})") from error
+    field = np.exp(log_field[tuple(map(slice, volume.array.shape))])
     return volume._replace(array=_as_dtype(volume.array / field, volume.array.dtype))
 
 
