@@ -161,3 +161,8 @@ def test_an_example_does_not_influence_another_ones_loss(name):
 def test_a_weighted_mean_is_that_of_what_counts_and_does_not_see_the_rest():
     received = weighted_mean(ops.convert_to_tensor([1.0, np.inf, 4.0]), ops.array([1.0, 0.0, 1.0]))
     assert float(received) == 2.5
+
+
+@pytest.mark.parametrize("weight, expected", [([0.0, 0.0, 1.0], 4.0), ([0.0, 0.0, 0.0], 0.0)])
+def test_a_weighted_mean_of_one_is_its_value_and_of_none_zero(weight, expected):
+    assert float(weighted_mean(ops.convert_to_tensor([1.0, np.inf, 4.0]), ops.array(weight))) == expected

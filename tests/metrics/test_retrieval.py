@@ -62,6 +62,12 @@ def test_label_overlap_takes_the_closest_label_where_none_is_equal():
     assert metrics.label_overlap(query, database[[[0, 2]]], database) == 0
 
 
+def test_label_overlap_does_not_take_the_second_closest_label_for_the_closest():
+    query, database = np.array([[0.0, 0.0]]), np.array([[0.0, 1.0], [1.0, 1.0]])
+    assert metrics.label_overlap(query, database[None, 1:], database) == 0
+    assert metrics.label_overlap(query, database[None], database) == 100
+
+
 def test_label_overlap_counts_a_tie_as_found():
     database = np.array([[-1.0], [1.0]])
     assert metrics.label_overlap(np.zeros((1, 1)), database[[[1]]], database) == 100

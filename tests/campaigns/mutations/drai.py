@@ -571,6 +571,13 @@ MEASURES = [
         "tests/metrics/test_disentanglement.py::test_coefficient_of_determination_notices_a_shift_and_a_scale",
     ),
     (
+        "label overlap takes labels twice as far for the closest",
+        "tfdisent/metrics/retrieval.py",
+        "found <= best * (1 + 1e-9) + 1e-12",
+        "found <= best * (2 + 1e-9) + 1e-12",
+        "tests/metrics/test_retrieval.py::test_label_overlap_does_not_take_the_second_closest_label_for_the_closest",
+    ),
+    (
         "retrieval by the sum of differences",
         "tfdisent/metrics/retrieval.py",
         '"cityblock") / query_codes.shape[1]',

@@ -225,6 +225,13 @@ ADVERSARIAL = [
         "/ len(weight)",
         TERMS,
     ),
+    (
+        "a weighted mean of one is halved",
+        "tfdisent/losses.py",
+        "/ ops.maximum(ops.sum(weight), 1.0)",
+        "/ ops.maximum(ops.sum(weight), 2.0)",
+        "tests/test_losses.py::test_a_weighted_mean_of_one_is_its_value_and_of_none_zero",
+    ),
 ]
 
 STEPS = [
