@@ -85,6 +85,19 @@ def write_json(path: str | os.PathLike, content: Any) -> pathlib.Path:
     return write_text(path, json.dumps(content, indent=1) + "\n")
 
 
+def read_json(path: str | os.PathLike) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, naming it.
+    """
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged, it is no JSON: {error}. Restore it from a copy.") from None
+
+
 def sha256(path: str | os.PathLike) -> str:
     """Checksum of a file's content, in hexadecimal."""
     with pathlib.Path(path).open("rb") as file:

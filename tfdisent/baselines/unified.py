@@ -156,6 +156,11 @@ class TCMGANConfig(TranslatorConfig):
         if self.source not in self.modalities:
             raise ValueError(f"Expected source to be one of {', '.join(self.modalities)}, received {self.source!r}.")
 
+    @property
+    def scheduled(self) -> tuple[str, ...]:
+        """The rate, which falls in steps."""
+        return ("learning rates",)
+
     def check_manifest(self, manifest: Any) -> None:
         """Raises ValueError if there are not two modalities, or no masks of the tumour that is kept consistent."""
         super().check_manifest(manifest)

@@ -51,6 +51,14 @@ def define(system: str, values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "export_dir", None, "Folder of the exports; default: saved_models/<model>-<dataset>.", flag_values=values
     )
+    flags.DEFINE_bool(
+        "extend",
+        False,
+        "Go on to another number of steps than the run was planned for where rates or weights follow a schedule over "
+        "all steps: from the next step on they are those of a training of the new length, which is not what training "
+        "it in one piece gives. Without it such a run is refused.",
+        flag_values=values,
+    )
     flags.DEFINE_bool("export", True, "Export the trained model.", flag_values=values)
     training.define_data(values)
     training.define_training(values)
@@ -72,6 +80,7 @@ def execute(system: str, given: Any, others: Sequence[str]) -> None:
             seed=given.seed,
             run_dir=given.run_dir,
             export_dir=given.export_dir,
+            extend=given.extend,
             export=given.export,
             judge_dir=given.judge_dir,
             **training.training_settings(given),

@@ -21,19 +21,90 @@ from importlib import metadata
 from typing import Any
 
 from tfdisent import files
+from tfdisent.experiment import catalogue
 from tfdisent.experiment.settings import Settings, flags_of, text_of
 
 PACKAGES = ("tfdisent", "tensorflow", "keras", "jax", "torch", "numpy", "tensorflow-gan")
 
 
-def open_folder(settings: Settings, config: Any, manifest: Any) -> pathlib.Path:
-    """Makes the run folder, or checks that the one there is of the same settings; returns its path.
+def check_folder(settings: Settings, config: Any, manifest: Any) -> dict[str, Any] | None:
+    """The record of the run that is in the folder, after checking that it is of the same settings; None if none is.
 
     Raises:
-        ValueError: if it is the folder of other settings, naming those that differ.
+        ValueError: it is the folder of other settings, naming those that differ, or config.json is damaged.
+        FileNotFoundError: there are checkpoints without config.json.
     """
     run_dir = settings.folder
-    record = {
+    path = run_dir / "config.json"
+    if not path.is_file():
+        if any(run_dir.glob("checkpoints/step-*")):
+            raise FileNotFoundError(
+                f"{run_dir} has checkpoints, but config.json, which says of what settings they are, is missing. "
+                "Restore it from a copy, or give another --run_dir."
+            )
+        return None
+    old = read_record(run_dir)
+    # A field that the config did not have then is at its default.
+    old["config"] = _plain(dataclasses.asdict(type(config)())) | old["config"]
+    differences = _differences(old, _plain(_record(settings, config, manifest)))
+    if differences:
+        raise ValueError(
+            f"{run_dir} is a run with other settings: {'; '.join(differences)}. Give those again to continue it, or "
+            "another --run_dir to start a new one."
+        )
+    return old
+
+
+def write_folder(settings: Settings, config: Any, manifest: Any, before: dict[str, Any] | None, done: int) -> None:
+    """Writes what the run folder records before training starts or continues.
+
+    Args:
+        settings, config, manifest: of the run.
+        before: the record that `check_folder` found.
+        done: steps that are trained.
+
+    Raises:
+        ValueError: fewer steps are asked for than are done, or a schedule over all steps would change midway without
+            `settings.extend`; nothing is written then.
+    """
+    run_dir = settings.folder
+    if done > config.steps:
+        raise ValueError(
+            f"{run_dir} is trained for {done} steps, more than the {config.steps} that are asked for. Give "
+            f"--steps={done} or more, `tfdisent evaluate --run_dir={run_dir}` to measure it as it is, or another "
+            "--run_dir."
+        )
+    record = _record(settings, config, manifest)
+    extended = list((before or {}).get("extended", ()))
+    total = before["config"]["steps"] if before else config.steps
+    if done and total != config.steps and config.scheduled:
+        if not settings.extend:
+            scheduled = " and ".join(config.scheduled)
+            raise ValueError(
+                f"{run_dir} was planned for {total} steps, of which {done} are done, and "
+                f"{scheduled} follow a schedule over all of them: going on to {config.steps} would "
+                f"not be a training of {config.steps} steps. Give another --run_dir for that; --extend, to go on with "
+                f"the schedules of a training of {config.steps} steps from step {done} on; or --steps={total}, to end "
+                "as planned."
+            )
+        extended.append(done)
+    if extended:
+        record["extended"] = extended
+    if done < config.steps:
+        (run_dir / "metrics.json").unlink(missing_ok=True)  # of the shorter training
+    (run_dir / "splits").mkdir(parents=True, exist_ok=True)
+    files.write_json(run_dir / "config.json", record)
+    flags = [f"# tfdisent train {settings.system}", *flags_of(settings, defaults=True)]
+    files.write_text(run_dir / "flags.txt", "".join(f"{flag}\n" for flag in flags))
+    files.write_json(run_dir / "environment.json", environment())
+    for split in manifest.splits:
+        subjects = manifest.split(split)["subjects"]
+        files.write_text(run_dir / "splits" / f"{split}.txt", "".join(f"{subject}\n" for subject in subjects))
+
+
+def _record(settings: Settings, config: Any, manifest: Any) -> dict[str, Any]:
+    """What config.json says of a run."""
+    return {
         "system": settings.system,
         "model": settings.model,
         "dataset": settings.dataset,
@@ -45,28 +116,6 @@ def open_folder(settings: Settings, config: Any, manifest: Any) -> pathlib.Path:
         "mixed_precision": settings.mixed_precision,
         "config": dataclasses.asdict(config),
     }
-    path = run_dir / "config.json"
-    if path.is_file():
-        old = {"model": settings.system, **json.loads(path.read_text())}  # the oldest runs do not name it
-        # A field that the config did not have then is at its default.
-        old["config"] = _plain(dataclasses.asdict(type(config)())) | old.get("config", {})
-        differences = _differences(old, _plain(record))
-        if differences:
-            raise ValueError(
-                f"{run_dir} is a run with other settings: {'; '.join(differences)}. Give those again to continue it, "
-                "or another --run_dir to start a new one."
-            )
-        if old["config"]["steps"] != config.steps:
-            (run_dir / "metrics.json").unlink(missing_ok=True)  # of the shorter training
-    (run_dir / "splits").mkdir(parents=True, exist_ok=True)
-    files.write_json(path, record)
-    flags = [f"# tfdisent train {settings.system}", *flags_of(settings, defaults=True)]
-    files.write_text(run_dir / "flags.txt", "".join(f"{flag}\n" for flag in flags))
-    files.write_json(run_dir / "environment.json", environment())
-    for split in manifest.splits:
-        subjects = manifest.split(split)["subjects"]
-        files.write_text(run_dir / "splits" / f"{split}.txt", "".join(f"{subject}\n" for subject in subjects))
-    return run_dir
 
 
 def read_record(run_dir: str | os.PathLike) -> dict[str, Any]:
@@ -74,12 +123,32 @@ def read_record(run_dir: str | os.PathLike) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: it is not the folder of a run.
+        ValueError: the file is damaged, naming it.
     """
     path = pathlib.Path(run_dir).expanduser() / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"Expected the folder of a run, received {path.parent}, where config.json is missing.")
-    record = json.loads(path.read_text())
-    return {"model": record["system"], **record}  # the oldest runs do not name it
+    record = files.read_json(path)
+    kinds = {name: str for name in ("system", "dataset", "preset")} | {"config": dict, "data_options": dict}
+    missing = [
+        name for name, kind in kinds.items() if not isinstance(record, dict) or not isinstance(record.get(name), kind)
+    ]
+    if missing:
+        raise ValueError(f"{path} is damaged: {', '.join(missing)} missing or of another type. Restore it from a copy.")
+    return {"model": record["system"], **record}  # the oldest runs do not name the model
+
+
+def config_of(record: dict[str, Any], run_dir: str | os.PathLike) -> Any:
+    """The config of a run from its record.
+
+    Raises:
+        ValueError: the record is not that of a config of this version, naming the file.
+    """
+    try:
+        return catalogue.method(record["system"], record["model"]).model.config_class(**record["config"])
+    except (TypeError, ValueError) as error:
+        path = pathlib.Path(run_dir).expanduser() / "config.json"
+        raise ValueError(f"{path} is damaged, or of another version of tfdisent: {error}") from error
 
 
 def read_settings(run_dir: str | os.PathLike, **others: Any) -> Settings:
@@ -165,7 +234,7 @@ def _differences(old: dict, new: dict) -> list[str]:
         before, now = old.get(name), new.get(name)
         if isinstance(before, dict) and isinstance(now, dict):
             found += _differences(before, now)
-        elif before != now and name != "steps":  # a total: may grow when the run is continued
+        elif before != now and name not in ("steps", "extended"):  # the total may grow when the run is continued
             found.append(f"{name} was {before}, is now {now}")
     return found
 

@@ -10,8 +10,7 @@
 
 import contextlib
 import dataclasses
-import json
-import math
+import functools
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,6 +23,7 @@ from tfdisent import data, datasets, files, report
 from tfdisent.data import Manifest
 from tfdisent.examples import Examples
 from tfdisent.experiment import catalogue, folder
+from tfdisent.experiment.curves import Curves
 from tfdisent.experiment.settings import Settings, command_of
 from tfdisent.export import export as export_model
 from tfdisent.messages import Stopped, say
@@ -70,13 +70,33 @@ class Run:
         return examples_of(self.data_folder, split, **self.config.loading)
 
 
+def _alone(task: str) -> Callable[[Callable], Callable]:
+    """Makes of a step of a run one that has the run's folder to itself: another process is refused, naming this one."""
+
+    def decorate(step: Callable) -> Callable:
+        @functools.wraps(step)
+        def alone(run: Run, *args: Any, **kwargs: Any) -> Any:
+            with files.locked(run.run_dir, task):
+                return step(run, *args, **kwargs)
+
+        return alone
+
+    return decorate
+
+
 def train(settings: Settings) -> Run:
-    """Prepares, trains, evaluates and, unless the settings say otherwise, exports."""
-    run = prepare(settings)
-    fit(run)
-    evaluate(run)
-    if settings.export:
-        export(run)
+    """Prepares, trains, evaluates and, unless the settings say otherwise, exports.
+
+    Raises:
+        BlockingIOError: another process has the run folder, naming it.
+    """
+    data_folder, manifest = prepared_data(settings)
+    with files.locked(settings.folder, "training"):
+        run = _opened(settings, data_folder, manifest)
+        fit(run)
+        evaluate(run)
+        if settings.export:
+            export(run)
     return run
 
 
@@ -88,15 +108,22 @@ def prepare(settings: Settings) -> Run:
     Raises:
         ValueError: the data cannot serve the system, or the folder is of other settings.
         FileNotFoundError: no raw data; says where to get them.
+        BlockingIOError: another process has the run folder, naming it.
     """
-    say(f"1/5 data: {settings.dataset}")
     data_folder, manifest = prepared_data(settings)
+    with files.locked(settings.folder, "training"):
+        return _opened(settings, data_folder, manifest)
+
+
+def _opened(settings: Settings, data_folder: pathlib.Path, manifest: Manifest) -> Run:
     config = settings.config(**settings.method.model.config_class.data_fields(manifest))
     if settings.epochs:
         steps = settings.epochs * max(1, manifest.split("train")["num_examples"] // config.batch_size)
         config = dataclasses.replace(config, steps=steps)
-    run_dir = folder.open_folder(settings, config, manifest)
-    return _run_of(settings, config, data_folder, manifest, run_dir)
+    before = folder.check_folder(settings, config, manifest)
+    run = _run_of(settings, config, data_folder, manifest, settings.folder)
+    folder.write_folder(settings, config, manifest, before, run.state["step"])
+    return run
 
 
 def open_run(run_dir: str, **others: Any) -> Run:
@@ -112,9 +139,9 @@ def open_run(run_dir: str, **others: Any) -> Run:
         ValueError: the model is not for these data.
     """
     record = folder.read_record(run_dir)
+    config = folder.config_of(record, run_dir)
     settings = folder.read_settings(run_dir, **others)
     results = checkpoints = settings.folder
-    config = settings.method.model.config_class(**record["config"])
     data_folder, manifest = prepared_data(settings)
     decided = config.data_fields(manifest)
     for name, value in decided.items():
@@ -141,6 +168,8 @@ def prepared_data(settings: Settings) -> tuple[pathlib.Path, Manifest]:
         ValueError: the data cannot serve the system. Where the builder knows it, nothing is prepared before.
         FileNotFoundError: no raw data; says where to get them.
     """
+    say(f"1/5 data: {settings.dataset}")
+    distribution.check_batch(settings.devices, settings.provisional_config.batch_size)
     name, options, config = settings.dataset, settings.preparation, settings.provisional_config
     builder = datasets.make_builder(name, options)
     raw_dir = settings.raw_dir and pathlib.Path(settings.raw_dir).expanduser()
@@ -154,52 +183,57 @@ def prepared_data(settings: Settings) -> tuple[pathlib.Path, Manifest]:
     return path, manifest
 
 
+@_alone("training")
 def fit(run: Run) -> None:
     """Trains up to the config's steps, from the newest checkpoint on.
 
     Raises:
         Stopped: by SIGTERM or SIGINT; the state is saved, and another call continues there.
-        ArithmeticError: a loss is not finite.
+        ArithmeticError: a loss or a weight is not finite.
+        BlockingIOError: another process has the run folder, naming it.
+        ValueError: another process has trained it since it was opened.
     """
     config, settings, start = run.config, run.settings, run.state["step"]
+    checkpoints = Checkpoints(run.run_dir / "checkpoints")
+    if checkpoints.newest_step() not in (None, start):
+        raise ValueError(
+            f"{run.run_dir} was opened at step {start}, and has been trained to step {checkpoints.newest_step()} by "
+            "another process since. Open it again."
+        )
     if start >= config.steps:
         say(f"2/5 training: {start} of {config.steps} steps are done; only evaluating")
         return
     beginning = f"continuing after step {start}" if start else "starting"
     say(f"2/5 training: {beginning}, {config.steps} steps in total")
     load = _loader(run)
-    validation = run.model.validation(load)
-    epochs = {"steps_per_epoch": config.steps - start}
-    if validation is not None:
-        every = min(settings.sample_every, config.steps - start)
-        epochs = {"steps_per_epoch": every, "epochs": math.ceil((config.steps - start) / every)}
-    checkpoints = Checkpoints(run.run_dir / "checkpoints")
-    saver = callbacks.SaveCheckpoints(checkpoints, settings.checkpoint_every, start, run.state["seconds"])
-    write_scalars = _tensorboard_writer(run.run_dir / "tensorboard")
+    writers, unfinished = _writers(run, load)
+    saver = callbacks.SaveCheckpoints(
+        checkpoints, settings.checkpoint_every, start, run.state["seconds"], also=unfinished
+    )
     try:
         with _precision(settings), distribution.scope(settings.devices):
             run.model.fit(
                 run.model.stream(load, start),
-                **epochs,
-                validation_data=validation,
+                steps_per_epoch=config.steps - start,
                 verbose=0,
                 callbacks=[
-                    callbacks.MetricsFile(run.run_dir / "metrics.csv", start=start, also=write_scalars),
+                    *writers,
                     callbacks.Every(settings.sample_every, _sampler(run), start),
-                    callbacks.ValidationFile(run.run_dir / "validation.csv", start=start, also=write_scalars),
                     callbacks.Progress(config.steps, start),
                     saver,
-                    callbacks.Every(config.steps, lambda step: setattr(run.model, "stop_training", True), start),
                 ],
             )
+    except callbacks.NonFiniteLoss as error:
+        raise callbacks.NonFiniteLoss(f"{error}{_bad_examples(run.model, load, saver.step)}") from None
     finally:
         saver.restore_signals()
-    run.state = {"step": saver.step, "seconds": saver.seconds}
+    run.state = {"step": saver.step, "seconds": saver.seconds, **unfinished()}
     if saver.signal is not None:
         message = f"stopped by signal {saver.signal} after step {saver.step}; the same command continues there"
         raise Stopped(message, saver.signal)
 
 
+@_alone("evaluation")
 def evaluate(run: Run) -> dict[str, dict]:
     """Measures the trained model, writes metrics.json, figures and report.html; returns the metrics."""
     settings, manifest = run.settings, run.manifest
@@ -237,21 +271,24 @@ def evaluate(run: Run) -> dict[str, dict]:
     return metrics
 
 
+@_alone("export")
 def export(run: Run) -> pathlib.Path:
     """Writes the next version of the SavedModel, unless the state trained so far is exported already.
+
+    It waits for other processes that export to the same folder.
 
     Returns:
         The folder of the version.
     """
     record, step = run.run_dir / "export.json", run.state["step"]
     if record.is_file():
-        done = json.loads(record.read_text())
+        done = files.read_json(record)
         if done["step"] == step and pathlib.Path(done["path"]).is_dir():
             say(f"5/5 export: step {step} is exported already: {done['path']}")
             return pathlib.Path(done["path"])
     say("5/5 export")
     measured = run.run_dir / "metrics.json"
-    metrics = json.loads(measured.read_text()) if measured.is_file() else {}
+    metrics = files.read_json(measured) if measured.is_file() else {}
     settings, manifest = run.settings, run.manifest
     card = {
         "title": f"{run.title} on {settings.dataset}",
@@ -268,7 +305,8 @@ def export(run: Run) -> pathlib.Path:
         },
         "metrics": metrics,
     }
-    path = export_model(run.model, settings.export_folder, card=card)
+    with files.locked(settings.export_folder, "export", wait=True):
+        path = export_model(run.model, settings.export_folder, card=card)
     files.write_json(record, {"step": step, "path": str(path)})
     say(f"model: {path}")
     return path
@@ -305,6 +343,8 @@ def _loader(run: Run) -> Callable[..., Any]:
         "augment": config.augmentation.split(",") if config.augmentation else None,
         "seed": run.settings.seed,
         "repeat": True,
+        # Several devices get whole batches alone, in a validation too.
+        "drop_remainder": True if str(run.settings.devices) != "1" else None,
         "balance": config.balance_classes,
         **config.loading,
     }
@@ -336,19 +376,39 @@ def _sampler(run: Run) -> Callable[[int], None]:
     return save
 
 
-def _tensorboard_writer(directory: pathlib.Path) -> Callable[[int, dict[str, float]], None]:
-    """Writes scalars for TensorBoard when it is called with the step and {name: value}."""
-    import tensorflow as tf
+def _writers(run: Run, load: Callable[..., Any]) -> tuple[list[keras.callbacks.Callback], Callable[[], dict[str, Any]]]:
+    """What writes the curves of training, and of its validation if there is one; and what continues them.
 
-    writer = tf.summary.create_file_writer(str(directory))
+    The latter is to be kept with each checkpoint, since it gives the sums of a row that is not whole yet.
+    """
+    start, steps, every = run.state["step"], run.config.steps, run.settings.sample_every
+    metrics = callbacks.MetricsFile(
+        run.run_dir / "metrics.csv", start=start, unfinished=run.state.get("unfinished"), total=steps
+    )
+    curves = Curves(
+        run.run_dir / "tensorboard",
+        lambda name, step: step <= start and (name.startswith("val_") or metrics.is_whole(step)),
+    )
+    metrics.also = curves.write
+    writers = [metrics]
+    validation = run.model.validation(load)
+    if validation is not None:
+        path = run.run_dir / "validation.csv"
+        writers.append(callbacks.ValidationFile(path, validation, every, start, total=steps, also=curves.write))
+    return writers, lambda: {"unfinished": metrics.unfinished}
 
-    def write(step: int, values: dict[str, float]) -> None:
-        with writer.as_default():
-            for name, value in values.items():
-                tf.summary.scalar(name, value, step=step)
-        writer.flush()
 
-    return write
+def _bad_examples(model: keras.Model, load: Callable[..., Any], step: int) -> str:
+    """Which examples of the batch after `step` hold NaN or infinity, as a sentence; "" if none does."""
+    batch = next(model.stream(functools.partial(load, metadata=True), step).take(1).as_numpy_iterator())
+    found = []
+    for name in model.batch_shapes().keys() & batch.keys():
+        values = batch[name]
+        if values.dtype.kind == "f":
+            bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+            keys = [batch["key"][i].decode() if "key" in batch else str(i) for i in bad]
+            found += [f"the {name} of example {key}" for key in keys]
+    return f" NaN or infinite in this batch: {', '.join(sorted(found))}." if found else ""
 
 
 def _summary(run: Run) -> str:
@@ -356,10 +416,16 @@ def _summary(run: Run) -> str:
     manifest = run.manifest
     return (
         f"{run.title}, preset {run.settings.preset}, {run.state['step']} steps of {run.config.batch_size} images in "
-        f"{run.state['seconds'] / 60:.1f} minutes. Measured on {manifest.dataset}: "
+        f"{run.state['seconds'] / 60:.1f} minutes{_extension(run)}. Measured on {manifest.dataset}: "
         f"{manifest.split('train')['num_examples']} images to train, {manifest.split('test')['num_examples']} to test, "
         f"{' x '.join(map(str, manifest.image_shape))}."
     )
+
+
+def _extension(run: Run) -> str:
+    """How a training was extended that was planned to be shorter, as part of a sentence; "" if it was not."""
+    steps = folder.read_record(run.settings.folder).get("extended", ())
+    return f", extended after step {' and '.join(map(str, steps))}, which changed its schedules" if steps else ""
 
 
 def _volume_settings(run: Run) -> dict[str, Any]:

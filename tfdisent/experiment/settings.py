@@ -33,6 +33,8 @@ class Settings:
         steps: training steps in total, over all runs in the same folder; None for those of the preset.
         epochs: passes over the training split in total, in place of steps.
         batch_size: images in a step, over all devices; None for that of the preset.
+        extend: go on to another number of steps than the run was planned for where that changes its schedules: from the
+            next step on they are those of a training of the new length. Without it this is refused.
         seed: of weights, order, augmentation and noise.
         run_dir: folder of the run; None for runs/<model>-<dataset>-<preset>-seed<seed>.
         export_dir: folder of the exports; None for saved_models/<model>-<dataset>.
@@ -58,6 +60,7 @@ class Settings:
     steps: int | None = None
     epochs: int | None = None
     batch_size: int | None = None
+    extend: bool = False
     seed: int = 0
     run_dir: str | None = None
     export_dir: str | None = None

@@ -185,6 +185,12 @@ class UnifiedConfig(BackboneConfig):
         """Whether encoder and decoder learn anything from the discriminator."""
         return self.adversarial_weight > 0 or self.modality_weight > 0
 
+    @property
+    def scheduled(self) -> tuple[str, ...]:
+        """The rates where they fall, and the weight of Eq. 5 where it waits."""
+        delayed = self.disentanglement_weight and self.disentanglement_delay
+        return ("learning rates",) * bool(self.learning_rate_decay) + ("the weight of Eq. 5",) * bool(delayed)
+
 
 class TranslationSystem(SliceSystem):
     """A system of slices whose verb is `translate`."""

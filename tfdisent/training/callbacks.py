@@ -1,13 +1,15 @@
 """Keras callbacks for long runs: stop on bad losses and on signals, checkpoints, a metrics file, a progress bar."""
 
+import copy
 import csv
 import math
 import os
 import pathlib
 import signal
+import threading
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any, TextIO
 
 import keras
 
@@ -35,6 +37,12 @@ class StopOnNonFinite(keras.callbacks.Callback):
                 f"Expected finite losses, but at batch {batch} {values}. Training stopped; checkpoints before this "
                 "step are intact. A lower learning rate, or float32 in place of a lower precision, usually fixes it."
             )
+
+
+def sync(model: keras.Model) -> None:
+    """Brings the weights into the model, which JAX keeps apart while it trains."""
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()
 
 
 class StepCallback(keras.callbacks.Callback):
@@ -67,29 +75,48 @@ class Every(StepCallback):
     def on_step(self, logs):
         """Calls the action when it is due."""
         if self.step % self.interval == 0:
+            sync(self.model)
             self.action(self.step)
 
 
 class SaveCheckpoints(StepCallback):
     """Writes a checkpoint every `interval` steps, at the end, and when asked to stop by SIGTERM or SIGINT.
 
-    After a signal the step in progress is finished, its state saved, and training ends.
+    After a signal the step in progress is finished, its state saved, and training ends. Only the main thread may listen
+    for signals; in another one they do what they did before.
 
     Attributes:
         signal: the signal that ended training, or None.
         seconds: spent in training, earlier runs counted in.
+
+    Args:
+        checkpoints: where to save.
+        interval: steps between checkpoints.
+        start: steps that are done.
+        seconds: that were spent on them.
+        also: gives what else is to be kept with each checkpoint, as plain values by name.
     """
 
-    def __init__(self, checkpoints: Checkpoints, interval: int, start: int = 0, seconds: float = 0.0):
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        interval: int,
+        start: int = 0,
+        seconds: float = 0.0,
+        also: Callable[[], dict] = dict,
+    ):
         super().__init__(start)
-        self.checkpoints, self.interval, self.seconds = checkpoints, interval, seconds
+        self.checkpoints, self.interval, self.seconds, self.also = checkpoints, interval, seconds, also
         self.signal: int | None = None
         self._saved = start
+        self._previous: dict[int, Any] = {}
 
     def on_train_begin(self, logs=None):
-        """Listens for signals (in the main thread, the only one that may)."""
-        self._previous = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+        """Listens for signals."""
         self._began = time.monotonic()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._note)
 
     def on_step(self, logs):
         """Saves when due."""
@@ -105,14 +132,14 @@ class SaveCheckpoints(StepCallback):
         self.restore_signals()
 
     def restore_signals(self) -> None:
-        """Puts the former signal handlers back; needed too when training ended by an exception."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        """Puts the former signal handlers back; needed too when training ended by an exception, at whatever point."""
+        while self._previous:
+            signal.signal(*self._previous.popitem())
 
     def _save(self):
         now = time.monotonic()
         self.seconds, self._began = self.seconds + now - self._began, now
-        self.checkpoints.save(self.model, self.step, seconds=self.seconds)
+        self.checkpoints.save(self.model, self.step, seconds=self.seconds, **self.also())
         self._saved = self.step
 
     def _note(self, number, frame):
@@ -122,7 +149,21 @@ class SaveCheckpoints(StepCallback):
 class MetricsFile(StepCallback):
     """Appends the mean of every loss term over `interval` steps to a CSV file: step, then one column a term.
 
-    Rows after `start`, left by a run that was killed beyond its last checkpoint, are dropped first.
+    The file is that of a training that was never interrupted: rows after `start`, left by a run that was killed beyond
+    its last checkpoint, are dropped first, and so is the last row of a training that goes on, over less than an
+    interval.
+
+    Attributes:
+        unfinished: {"count": steps since the last whole interval, "sums": {term: its sum over them}}; given to the
+            callback that continues after this step, its next row is the mean over the whole interval too.
+
+    Args:
+        path: of the file.
+        interval: steps in a row.
+        start: steps that are done.
+        unfinished: of the callback that did them.
+        total: steps after which a row is written whatever the interval; None: where training ends.
+        also: called with the step and {term: mean} of each row.
     """
 
     def __init__(
@@ -130,64 +171,105 @@ class MetricsFile(StepCallback):
         path: str | os.PathLike,
         interval: int = 20,
         start: int = 0,
+        unfinished: dict | None = None,
+        total: int | None = None,
         also: Callable | None = None,
     ):
         super().__init__(start)
-        self.path, self.interval, self.also = pathlib.Path(path), interval, also
-        self._sums: dict[str, float] = {}
-        self._count = 0
+        self.path, self.interval, self.total, self.also = pathlib.Path(path), interval, total, also
+        self.unfinished = copy.deepcopy(unfinished) or {"count": 0, "sums": {}}
 
     def on_train_begin(self, logs=None):
         """Drops rows that will be written again."""
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                header, *rows = list(csv.reader(file)) or [[]]
-            kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= self.step]
-            with whole_file(self.path) as temporary, temporary.open("w", newline="") as file:
-                csv.writer(file).writerows([header, *kept] if header else [])
+        drop_rows(self.path, lambda step: step <= self.step and self.is_whole(step))
+
+    def is_whole(self, step: int) -> bool:
+        """Whether a row at this step is over a whole interval."""
+        return step % self.interval == 0
 
     def on_step(self, logs):
         """Adds to the means; writes a row when due."""
+        sums = self.unfinished["sums"]
         for name, value in logs.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value)
-        self._count += 1
-        if self.step % self.interval == 0:
+            sums[name] = sums.get(name, 0.0) + float(value)
+        self.unfinished["count"] += 1
+        if self.is_whole(self.step):
             self._finish_row()
+            self.unfinished = {"count": 0, "sums": {}}
 
     def on_train_end(self, logs=None):
-        """Writes what is left of an interval."""
-        if self._count:
+        """Writes what is left of an interval, if training is done."""
+        if self.unfinished["count"] and self.step == (self.total or self.step):
             self._finish_row()
 
     def _finish_row(self):
-        means = {name: value / self._count for name, value in sorted(self._sums.items())}
-        self._write(means)
+        count, sums = self.unfinished["count"], self.unfinished["sums"]
+        means = {name: value / count for name, value in sorted(sums.items())}
+        append_row(self.path, self.step, means)
         if self.also is not None:
             self.also(self.step, means)
-        self._sums, self._count = {}, 0
-
-    def _write(self, means):
-        new = not self.path.exists() or self.path.stat().st_size == 0
-        with self.path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(["step", *means])
-            writer.writerow([self.step, *(f"{value:.6g}" for value in means.values())])
 
 
-class ValidationFile(MetricsFile):
-    """Appends the loss terms of each validation to a CSV file: step, then one column a term; none, no file."""
+class ValidationFile(StepCallback):
+    """Evaluates the model on `data` every `interval` steps, and appends the loss terms to a CSV file.
+
+    By steps of the whole training, unlike Keras's validation, so that it does not matter where a run was interrupted.
+
+    Args:
+        path: of the file.
+        data: what `model.evaluate` takes.
+        interval: steps between validations.
+        start: steps that are done.
+        total: steps after which there is one whatever the interval.
+        also: called with the step and {"val_<term>": mean} of each row.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        data: Any,
+        interval: int,
+        start: int = 0,
+        total: int | None = None,
+        also: Callable | None = None,
+    ):
+        super().__init__(start)
+        self.path, self.data, self.interval = pathlib.Path(path), data, interval
+        self.total, self.also = total, also
+
+    def on_train_begin(self, logs=None):
+        """Drops rows that will be written again."""
+        drop_rows(self.path, lambda step: step <= self.step)
 
     def on_step(self, logs):
-        """Nothing: the terms of the steps are not those of the validation."""
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Writes a row, if there was a validation."""
-        means = {name: float(value) for name, value in sorted((logs or {}).items()) if name.startswith("val_")}
-        if means:
-            self._write({name.removeprefix("val_"): value for name, value in means.items()})
+        """Evaluates when due."""
+        if self.step % self.interval == 0 or self.step == self.total:
+            sync(self.model)
+            terms = self.model.evaluate(self.data, verbose=0, return_dict=True)
+            append_row(self.path, self.step, dict(sorted(terms.items())))
             if self.also is not None:
-                self.also(self.step, means)
+                self.also(self.step, {f"val_{name}": value for name, value in sorted(terms.items())})
+
+
+def drop_rows(path: pathlib.Path, keep: Callable[[int], bool]) -> None:
+    """Leaves those rows of a CSV file whose step is to be kept, and which are whole; without a file, does nothing."""
+    if not path.exists():
+        return
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    kept = [row for row in rows if len(row) == len(header) and row[0].isdigit() and keep(int(row[0]))]
+    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *kept] if header else [])
+
+
+def append_row(path: pathlib.Path, step: int, values: dict[str, float]) -> None:
+    """Appends a row to a CSV file of `step` and values by name, with a header where the file is new."""
+    is_new = not path.exists() or path.stat().st_size == 0
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if is_new:
+            writer.writerow(["step", *values])
+        writer.writerow([step, *(f"{value:.6g}" for value in values.values())])
 
 
 class Progress(StepCallback):

@@ -6,6 +6,7 @@ checksums of both files). It is written beside its place and renamed when whole,
 kill at any moment leaves whole checkpoints, and beside them only what the next `save` removes.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -97,6 +98,13 @@ class Checkpoints:
                 f"folder; the checkpoints of steps {self.steps() or 'none'} are intact."
             ) from error
         return target
+
+    def newest_step(self) -> int | None:
+        """Step of the newest checkpoint that can be restored; None where there is none."""
+        for step in reversed(self.steps()):
+            with contextlib.suppress(ValueError):
+                return _read(self._folder(step), step)[0]["step"]
+        return None
 
     def _folder(self, step: int) -> pathlib.Path:
         return self.directory / f"step-{step:08d}"

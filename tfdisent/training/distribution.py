@@ -19,15 +19,39 @@ def scope(devices: str | int = 1) -> contextlib.AbstractContextManager:
     """
     if str(devices) == "1":
         return contextlib.nullcontext()
+    chosen = choose(devices, available())
+    if keras.backend.backend() == "tensorflow":
+        from tfdisent.training import _tensorflow
+
+        return _tensorflow.mirrored_scope(chosen)
+    return keras.distribution.DataParallel(devices=chosen, auto_shard_dataset=False).scope()
+
+
+def check_batch(devices: str | int, batch_size: int) -> None:
+    """Raises ValueError if the devices are not there, or do not divide the batch evenly."""
+    number = 1 if str(devices) == "1" else len(choose(devices, available()))
+    if batch_size % number:
+        fitting = batch_size - batch_size % number or number
+        raise ValueError(
+            f"Expected a batch that {number} devices divide evenly (--devices={devices}), received --batch_size="
+            f"{batch_size}: give --batch_size={fitting} or {fitting + number}, or other devices."
+        )
+
+
+def available() -> list[str]:
+    """Names of the devices that the backend can distribute to.
+
+    Raises:
+        ValueError: it cannot.
+    """
     backend = keras.backend.backend()
     if backend == "tensorflow":
         from tfdisent.training import _tensorflow
 
-        return _tensorflow.mirrored_scope(choose(devices, _tensorflow.device_names()))
+        return _tensorflow.device_names()
     if backend == "jax":
-        chosen = choose(devices, keras.distribution.list_devices())
-        return keras.distribution.DataParallel(devices=chosen, auto_shard_dataset=False).scope()
-    raise ValueError(f"Expected one device on the {backend} backend, received devices={devices!r}.")
+        return keras.distribution.list_devices()
+    raise ValueError(f"Expected --devices=1 on the {backend} backend, which trains on one device.")
 
 
 def choose(devices: str | int, available: list[str]) -> list[str]:

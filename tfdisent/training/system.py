@@ -103,6 +103,14 @@ class TrainingConfig:
         """Options of a data set's preparation, by its name, for images of this size."""
         return {}
 
+    @property
+    def scheduled(self) -> tuple[str, ...]:
+        """What follows a schedule over all `steps`, in words; by default nothing, so that each step is as any other.
+
+        N steps continued to 2N are then a training of 2N steps; else they are not.
+        """
+        return ()
+
     def check_manifest(self, manifest: Any) -> None:
         """Raises ValueError if a data set cannot serve the system; a builder's `info` is known before preparation."""
 
