@@ -3,14 +3,17 @@
 import contextlib
 import os
 import re
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from typing import TextIO
 
 # Errors that a user can fix: told in one message, without a traceback.
 USER_ERRORS = (ValueError, OSError, ArithmeticError)
+PARENT = "TFDISENT_PARENT"  # environment variable: the process with which a command that it started is to end
 USAGE = 2  # exit status when a command's arguments are malformed
 STOPPED = 143  # exit status after SIGTERM, as shells count it
 INTERRUPTED = 130  # likewise after SIGINT
@@ -32,6 +35,22 @@ class Stopped(Exception):
 def say(message: str) -> None:
     """Prints a line of progress at once, also where output goes to a file."""
     print(message, flush=True)
+
+
+def end_with(parent: int) -> None:
+    """Sends SIGTERM to this process when its parent has ended, in whatever way, so that it saves its state and leaves.
+
+    Args:
+        parent: process id of the parent.
+    """
+
+    def watch():
+        time.sleep(0.5)
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="end_with_parent").start()
 
 
 class Progress:

@@ -2,8 +2,10 @@
 
 import ast
 import inspect
+import os
 import pathlib
 import signal
+import time
 
 import pytest
 
@@ -12,7 +14,7 @@ from tfdisent import datasets
 from tfdisent.commands import augment, evaluate, info, main, prepare, reproduce, train, training
 from tfdisent.commands.command import Command, flag_values, help_text, run_command
 from tfdisent.experiment import catalogue
-from tfdisent.messages import INTERRUPTED, STOPPED, Stopped
+from tfdisent.messages import INTERRUPTED, PARENT, STOPPED, Stopped
 
 COMMANDS = {
     "prepare": Command("prepare", prepare.__doc__, prepare.define, prepare.execute, True),
@@ -145,6 +147,19 @@ def test_sigterm_ends_a_command_as_an_exception_does_and_the_handler_is_put_back
 
     assert ending(execute) == STOPPED and cleaned
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_command_that_is_to_end_with_another_process_gets_sigterm_when_that_has_ended(monkeypatch):
+    monkeypatch.setenv(PARENT, "1" if os.getppid() != 1 else "2")  # no parent of this process
+    seen = []
+
+    def execute(given, others):
+        seen.append(os.environ.get(PARENT))  # what this process starts has another parent
+        time.sleep(30)
+
+    began = time.monotonic()
+    assert ending(execute) == STOPPED
+    assert time.monotonic() - began < 20 and seen == [None]
 
 
 def test_a_traceback_is_shown_when_asked_for(tmp_path):

@@ -1,13 +1,19 @@
 """Tables and figures of a paper: what is trained, what is not trained twice, and what is written."""
 
+import contextlib
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import keras
 import pytest
 from PIL import Image
 
-from tests.commands.shell import call, finish, start
+from tests.commands.shell import ROOT, call, finish, start
 from tests.experiment.test_run import TINY
 from tfdisent.experiment import reproduce
 from tfdisent.experiment.reproduction import parse_seeds
@@ -118,6 +124,79 @@ def test_the_command_that_is_written_repeats_the_result(tmp_path):
     page = (tmp_path / "r/figure-13.html").read_text()
     assert "tfdisent reproduce --paper=drai --figure=13 --dataset=skin_phantom --seeds=0, --run_dir=r" in page
     assert "--set=style_dim=8 --num_samples=30" in page
+
+
+# A stand-in for Python: a run that notes its process, ends with its parent, and saves on SIGTERM.
+RUN = """#!{python}
+import os, pathlib, signal, sys, time
+sys.path.insert(0, {root!r})
+from tfdisent.messages import PARENT, STOPPED, end_with
+
+def save(number, frame):
+    pathlib.Path({folder!r}, "saved").write_text(str(number))
+    sys.exit(STOPPED)
+
+signal.signal(signal.SIGTERM, save)
+end_with(int(os.environ[PARENT]))
+pathlib.Path({folder!r}, "child").write_text(str(os.getpid()))
+time.sleep(120)
+"""
+PARENT = """
+import sys
+from tfdisent.experiment import reproduction
+from tfdisent.messages import Stopped
+
+sys.executable = {run!r}
+try:
+    reproduction.train(reproduction.Settings(system="drai"))
+except Stopped as stop:
+    print("stopped by", stop.signal)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_run_in_progress_saves_and_ends_with_the_process_that_started_it(tmp_path, number):
+    run = tmp_path / "run"
+    run.write_text(RUN.format(python=sys.executable, root=str(ROOT), folder=str(tmp_path)))
+    run.chmod(0o755)
+    code = PARENT.format(run=str(run))
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE)
+    try:
+        wait_for(tmp_path / "child")
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=60)
+        assert number == signal.SIGKILL or "stopped by 15" in out
+        wait_for(tmp_path / "saved")
+        assert (tmp_path / "saved").read_text() == str(int(signal.SIGTERM))
+    finally:
+        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 60
+    while not (path.exists() and path.read_text()):
+        assert time.monotonic() < deadline, f"{path.name} did not appear"
+        time.sleep(0.05)
+
+
+def test_two_reproductions_do_not_share_a_folder(tmp_path):
+    code = f"""
+from tfdisent.files import locked
+with locked({str(tmp_path / "r")!r}, "reproduction"):
+    print("has it", flush=True)
+    input()
+"""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert owner.stdout.readline() == "has it\n"
+        _, err = call(tmp_path, "reproduce", "--figure=13", "--run_dir=r", "--seeds=0,", status=1)
+        assert f"r is in use by process {owner.pid} on " in err and "Traceback" not in err
+    finally:
+        owner.communicate("\n")
 
 
 @pytest.mark.slow

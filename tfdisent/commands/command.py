@@ -14,7 +14,17 @@ from typing import Any, NamedTuple
 
 from absl import flags, logging
 
-from tfdisent.messages import INTERRUPTED, STOPPED, USAGE, USER_ERRORS, Stopped, say, without_startup_noise
+from tfdisent.messages import (
+    INTERRUPTED,
+    PARENT,
+    STOPPED,
+    USAGE,
+    USER_ERRORS,
+    Stopped,
+    end_with,
+    say,
+    without_startup_noise,
+)
 
 # Of every command, after its own.
 _SHARED = ("help", "verbosity")
@@ -52,6 +62,8 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> None:
     # As an exception, so that a file being written is removed.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
     try:
+        if parent := os.environ.pop(PARENT, None):  # not for processes that this one starts
+            end_with(int(parent))
         arguments = [command.name, *(sys.argv[1:] if argv is None else argv)]
         others = given(arguments, known_only=command.takes_options)[1:]
         if given.help:

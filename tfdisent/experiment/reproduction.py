@@ -7,6 +7,7 @@ result is written after every run.
 
 import dataclasses
 import json
+import os
 import pathlib
 import shlex
 import signal
@@ -18,7 +19,7 @@ from tfdisent import files, papers, report
 from tfdisent.experiment import catalogue
 from tfdisent.experiment.folder import environment, figure_file, is_finished
 from tfdisent.experiment.settings import Settings, flags_of
-from tfdisent.messages import INTERRUPTED, STOPPED, Stopped, say
+from tfdisent.messages import INTERRUPTED, PARENT, STOPPED, Stopped, say
 from tfdisent.report import tables
 
 
@@ -134,6 +135,7 @@ def reproduce(
     Raises:
         ValueError: there is no such table, figure, data set or setting; nothing is trained then.
         Stopped: by a signal, which the run in progress got too; it has saved its state.
+        BlockingIOError: another process has the folder, naming it.
     """
     if (table is None) == (figure is None):
         raise ValueError("Give --table or --figure, and one of them.")
@@ -151,9 +153,14 @@ def reproduce(
     for case in cases:
         request.settings(case)  # their checks, before the first is trained
 
-    folder.mkdir(parents=True, exist_ok=True)
+    with files.locked(folder, "reproduction"):
+        return _trained_and_written(request, result, cases)
+
+
+def _trained_and_written(request: Request, result: "Table | Figure", cases: list[Case]) -> list[Case]:
+    """Trains what is missing and writes the result after each run; returns the runs that failed."""
     done = sum(is_finished(case.folder) for case in cases)
-    say(f"{request.name} of {paper}: {len(cases)} runs, {done} of them done before")
+    say(f"{request.name} of {request.paper.name}: {len(cases)} runs, {done} of them done before")
     failed = []
     for position, case in enumerate(cases, 1):
         say(f"\n[{position}/{len(cases)}] {case}")
@@ -222,19 +229,23 @@ def datasets_of(paper: papers.Paper, asked: tuple[str, ...], given: str | None, 
 def train(settings: Settings) -> bool:
     """Runs one training command as a user would, to its end; returns whether it succeeded.
 
-    A signal that stops this process is passed to the run, which saves its state; then `Stopped` is raised.
+    A signal that stops this process is passed to the run, which saves its state; then `Stopped` is raised. When this
+    process is killed the run saves its state and ends too.
     """
     command = [sys.executable, "-m", "tfdisent", "train", settings.system, *flags_of(settings)]
-    process = subprocess.Popen(command)
-    stopped = []
+    started, stopped = [], []
 
     def pass_on(number, frame):
         stopped.append(number)
-        process.send_signal(number)
+        for process in started:
+            process.send_signal(number)
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        status = process.wait()
+        started.append(subprocess.Popen(command, env={**os.environ, PARENT: str(os.getpid())}))
+        if stopped:  # while it was being started
+            started[0].send_signal(stopped[0])
+        status = started[0].wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
