@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from tfdisent.training import distribution
 from tfdisent.training.distribution import choose
 
 SCRIPT = """
@@ -100,6 +101,24 @@ report["draws"] = {
     "correlations": [float(np.corrcoef(draws[i], draws[j])[0, 1]) for i in range(4) for j in range(i)],
     "first": largest_difference([draws[0]], [single]),
 }
+# What leaves replicas an uneven batch: sizes that two do not divide, and a last one that is smaller.
+whole = {name: value.numpy() for name, value in next(iter(data())).items()}
+report["refused"], given = {}, {
+    "odd batches": (tf.data.Dataset.from_tensor_slices(whole).batch(3, drop_remainder=True), None),
+    "a last one": (tf.data.Dataset.from_tensor_slices(whole).batch(6), None),
+    "arrays in odd batches": (whole, 1),
+    "arrays with a last one": (whole, 6),
+}
+for name, (x, size) in given.items():
+    for method in (two.fit, two.evaluate):
+        try:
+            method(x, batch_size=size, verbose=0)
+        except ValueError as error:
+            report["refused"].setdefault(name, []).append(str(error))
+before = two.get_weights()
+two.fit(whole, batch_size=4, verbose=0)
+one.fit(tf.data.Dataset.from_tensor_slices(whole).batch(3), verbose=0)  # one device takes any
+report["even"] = largest_difference(before, two.get_weights())
 print("REPORT" + json.dumps(report))
 """
 
@@ -138,6 +157,37 @@ def test_a_distributed_model_is_restored_whole(report):
 def test_replicas_draw_different_numbers(report):
     assert max(map(abs, report["draws"]["correlations"])) < 0.15
     assert report["draws"]["first"] == 0
+
+
+@pytest.mark.slow
+def test_an_uneven_batch_never_reaches_replicas(report):
+    assert {name: len(errors) for name, errors in report["refused"].items()} == dict.fromkeys(
+        ("odd batches", "a last one", "arrays in odd batches", "arrays with a last one"), 2
+    )
+    for errors in report["refused"].values():
+        assert all("batches that 2 replicas divide evenly, the last one too" in error for error in errors)
+    assert report["even"] > 0
+
+
+def test_a_batch_that_devices_divide_evenly_is_fine_and_another_is_refused_naming_both(monkeypatch):
+    monkeypatch.setattr(distribution, "available", lambda: ["a", "b", "c"])
+    for devices, batch_size in ((1, 7), ("1", 16), (2, 16), (3, 15), ("all", 9)):
+        distribution.check_batch(devices, batch_size)
+    for devices, number in ((3, 3), ("all", 3)):
+        expected = rf"{number} devices divide evenly \(--devices={devices}\), received --batch_size=16: .*=15 or 18"
+        with pytest.raises(ValueError, match=expected):
+            distribution.check_batch(devices, 16)
+    with pytest.raises(ValueError, match="batch_size=3 or 6"):
+        distribution.check_batch(3, 2)
+    with pytest.raises(ValueError, match="from 1 to 3, received 4"):
+        distribution.check_batch(4, 16)
+
+
+@pytest.mark.backend("torch")
+def test_a_backend_of_one_device_refuses_others():
+    distribution.check_batch(1, 7)
+    with pytest.raises(ValueError, match="--devices=1 on the torch backend"):
+        distribution.check_batch(2, 8)
 
 
 def test_all_devices_or_the_first_few_can_be_chosen():

@@ -90,3 +90,22 @@ def test_a_step_in_bfloat16_goes_the_way_of_the_step_in_float32(steps):
     relative = np.linalg.norm(mixed_moved - moved) / np.linalg.norm(moved)
     print(f"bfloat16 against float32, relative difference of the step: {relative:.4f}")
     assert 0 < relative < 0.3
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "float16"])
+def test_float16_is_refused_for_bfloat16(policy):
+    model = made(policy)
+    with pytest.raises(ValueError, match=r'received float16: .*set_dtype_policy\("mixed_bfloat16"\)'):
+        model.compile()
+
+
+def test_a_part_in_float16_is_found_wherever_it_is():
+    keras.utils.set_random_seed(0)
+
+    class Half(DRAI):
+        def __init__(self):
+            super().__init__(CONFIG)
+            self.judge = keras.Sequential([keras.layers.Dense(1, dtype="mixed_float16")])
+
+    with pytest.raises(ValueError, match="received float16"):
+        Half().compile()

@@ -87,6 +87,11 @@ def num_replicas() -> int:
     return 1
 
 
+def replicas_of(model) -> int:
+    """Programs that share each batch of a model: one, see `num_replicas`."""
+    return 1
+
+
 def replica_id() -> int:
     """Index of the device that runs this code."""
     return 0

@@ -56,6 +56,11 @@ def num_replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def replicas_of(model) -> int:
+    """Devices that share each batch of a model in training, which was made under their strategy."""
+    return model.distribute_strategy.num_replicas_in_sync
+
+
 def replica_id():
     """Index of the device that runs this code; 0 outside a strategy."""
     context = tf.distribute.get_replica_context()

@@ -47,6 +47,11 @@ def num_replicas() -> int:
     return 1
 
 
+def replicas_of(model) -> int:
+    """Devices that share each batch of a model: always one on this backend."""
+    return 1
+
+
 def replica_id() -> int:
     """Index of the device that runs this code."""
     return 0

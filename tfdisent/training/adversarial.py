@@ -104,12 +104,19 @@ class AdversarialModel(keras.Model):
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, as in `keras.Model.compile`.
 
         Raises:
-            ValueError: if the names are not those that the phases use, or there is a loss or metric.
+            ValueError: if the names are not those that the phases use, there is a loss or metric, or a network computes
+                in float16.
         """
         if loss is not None or metrics is not None:
             raise ValueError(
                 f"Expected neither loss nor metrics, since {type(self).__name__} has its own, received loss={loss!r} "
                 f"and metrics={metrics!r}; leave them out."
+            )
+        if "float16" in {layer.compute_dtype for layer in _layers([self])}:
+            raise ValueError(
+                "Expected networks that compute in float32 or bfloat16, received float16: small gradients are lost in "
+                "it unless each player's loss is scaled, which is not done here. bfloat16 needs no scaling: call "
+                'keras.config.set_dtype_policy("mixed_bfloat16") before the model is made.'
             )
         if optimizers is not None and optimizer is not None:
             raise ValueError("Expected optimizers or optimizer, received both; leave one out.")
@@ -160,6 +167,7 @@ class AdversarialModel(keras.Model):
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
         """`keras.Model.fit`, stopped with the term's name as soon as a loss is not finite."""
         self._check_data(x, y)
+        self._check_replicas(x, batch_size)
         if kwargs.get("validation_data") is not None:
             self._check_data(*keras.utils.unpack_x_y_sample_weight(kwargs["validation_data"])[:2])
         if not isinstance(x, np.ndarray | dict | list | tuple) and not is_concrete(x):
@@ -172,6 +180,7 @@ class AdversarialModel(keras.Model):
         """`keras.Model.evaluate`: the means of the loss terms, by their names or in the order of these."""
         if not kwargs.get("_use_cached_eval_dataset"):  # as `fit` does, which has checked them
             self._check_data(x, y)
+        self._check_replicas(x, args[0] if args else kwargs.get("batch_size"))
         with self.averaged():
             super().evaluate(x, y, *args, return_dict=True, **kwargs)
         # Of all replicas; what Keras returns is the first one's.
@@ -246,6 +255,31 @@ class AdversarialModel(keras.Model):
         batch = inputs.as_batch((x, y), tuple(shapes))
         inputs.check_shapes(batch, shapes, self.optional_inputs)
         inputs.check_values({k: np.asarray(v) for k, v in batch.items() if k in shapes and has_values(v)}, shapes)
+
+    def _check_replicas(self, x: Any, batch_size: int | None) -> None:
+        """Raises ValueError if a batch would be dealt out unevenly among replicas, also the last, smaller one.
+
+        Each replica's loss is a mean over its share, and the shares count alike.
+        """
+        number = backend.replicas_of(self)
+        if number == 1:
+            return
+        if hasattr(x, "element_spec"):
+            sizes = {spec.shape[0] for spec in keras.tree.flatten(x.element_spec)}
+            is_open = sizes == {None} and int(x.cardinality()) == -1  # an endless one is a pipeline's own
+            is_even = is_open or (None not in sizes and not any(size % number for size in sizes))
+            received = f"a data set with batches of {', '.join(str(size or 'any size') for size in sizes)}"
+        elif has_values(first := next(iter(keras.tree.flatten(x)), None)):
+            size = batch_size or 32
+            is_even = not (len(first) % size or size % number)
+            received = f"{len(first)} examples in batches of {size}"
+        else:
+            return
+        if not is_even:
+            raise ValueError(
+                f"Expected batches that {number} replicas divide evenly, the last one too, received {received}. Use "
+                "such a batch size, and leave out what remains: `dataset.batch(size, drop_remainder=True)`."
+            )
 
     def track_averages(
         self,
@@ -346,6 +380,13 @@ class ReplicaSeedGenerator(keras.random.SeedGenerator):
         seed = super().next(ordered)
         # To the seed and not to the counter, which would meet that of the next replica in a long run.
         return seed + ops.cast(ops.stack([backend.replica_id() * 1_000_003, 0]), seed.dtype)
+
+
+def _layers(layers: Sequence[keras.layers.Layer]) -> Iterator[keras.layers.Layer]:
+    """The layers and, of those that are models, what they are made of."""
+    for layer in layers:
+        yield layer
+        yield from _layers(getattr(layer, "layers", ()))
 
 
 def phase_variables(phase: Phase) -> list:

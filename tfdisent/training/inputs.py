@@ -87,7 +87,12 @@ def check_values(values: Mapping[str, np.ndarray], shapes: Mapping[str, tuple]) 
             continue
         lowest, highest = (float(bound(array, initial=0.0)) for bound in (np.min, np.max))  # NaN where there is one
         if not np.isfinite([lowest, highest]).all():
-            raise ValueError(f"Expected finite {name}s, received NaN or infinite values; remove those examples.")
+            bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+            shown = ", ".join(map(str, bad[:5])) + ", ..." * (len(bad) > 5)
+            raise ValueError(
+                f"Expected finite {name}s, received NaN or infinite values in {len(bad)} of {len(array)} examples, by "
+                f"their position from 0: {shown}; remove those examples."
+            )
         if len(shapes[name]) == 3 and max(-lowest, highest) > LARGEST_INTENSITY:
             raise ValueError(
                 f"Expected {name}s in [-1, 1], received values from {lowest:g} to {highest:g}; scale them, as 0..255 "
