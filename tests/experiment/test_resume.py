@@ -14,7 +14,7 @@ import pytest
 
 from tests.tiny import NARROW, TWO_MODALITIES
 from tfdisent import files
-from tfdisent.experiment import Settings, evaluate, export, fit, open_run, prepare
+from tfdisent.experiment import Settings, augment, evaluate, export, fit, open_run, prepare
 from tfdisent.experiment import run as run_module
 from tfdisent.messages import Stopped
 from tfdisent.training import distribution
@@ -190,8 +190,8 @@ def in_another_thread(action):
 def test_a_folder_that_is_in_use_is_refused_naming_who_has_it(short):
     run = prepare(short)
     with files.locked(short.folder, "training"):
-        for action in (lambda: prepare(short), lambda: fit(run), lambda: evaluate(run), lambda: export(run)):
-            error = in_another_thread(action)
+        for action in (fit, evaluate, export, augment, lambda run: prepare(run.settings)):
+            error = in_another_thread(lambda action=action: action(run))
             assert isinstance(error, BlockingIOError)
             assert f"is in use by process {os.getpid()} on " in str(error) and "(training since" in str(error)
     prepare(short)

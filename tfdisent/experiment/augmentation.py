@@ -30,7 +30,7 @@ from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.datasets.preparation import prepare
 from tfdisent.evaluation import augmentation
 from tfdisent.experiment.folder import environment
-from tfdisent.experiment.run import Run
+from tfdisent.experiment.run import Run, alone
 from tfdisent.intensity import INTENSITY, intensity_statistics
 from tfdisent.messages import say
 from tfdisent.report import figures
@@ -40,6 +40,7 @@ CHUNK = 1000  # images generated before they are stored in their narrower dtype
 SHOWN = 8  # images of each class in the sheet
 
 
+@alone("augmentation")
 def augment(
     run: Run,
     *,
@@ -61,6 +62,7 @@ def augment(
     Raises:
         ValueError: the model does not generate images of classes, or as of `synthesize`.
         ArithmeticError, OSError: as of `synthesize`.
+        BlockingIOError: another process has the run folder, naming it.
     """
     if run.evaluation.generate is None:
         raise ValueError(f"Expected a run of a model that makes images of classes; {run.title} does not generate any.")

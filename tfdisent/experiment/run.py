@@ -70,16 +70,16 @@ class Run:
         return examples_of(self.data_folder, split, **self.config.loading)
 
 
-def _alone(task: str) -> Callable[[Callable], Callable]:
+def alone(task: str) -> Callable[[Callable], Callable]:
     """Makes of a step of a run one that has the run's folder to itself: another process is refused, naming this one."""
 
     def decorate(step: Callable) -> Callable:
         @functools.wraps(step)
-        def alone(run: Run, *args: Any, **kwargs: Any) -> Any:
+        def locked(run: Run, *args: Any, **kwargs: Any) -> Any:
             with files.locked(run.run_dir, task):
                 return step(run, *args, **kwargs)
 
-        return alone
+        return locked
 
     return decorate
 
@@ -183,7 +183,7 @@ def prepared_data(settings: Settings) -> tuple[pathlib.Path, Manifest]:
     return path, manifest
 
 
-@_alone("training")
+@alone("training")
 def fit(run: Run) -> None:
     """Trains up to the config's steps, from the newest checkpoint on.
 
@@ -233,7 +233,7 @@ def fit(run: Run) -> None:
         raise Stopped(message, saver.signal)
 
 
-@_alone("evaluation")
+@alone("evaluation")
 def evaluate(run: Run) -> dict[str, dict]:
     """Measures the trained model, writes metrics.json, figures and report.html; returns the metrics."""
     settings, manifest = run.settings, run.manifest
@@ -271,7 +271,7 @@ def evaluate(run: Run) -> dict[str, dict]:
     return metrics
 
 
-@_alone("export")
+@alone("export")
 def export(run: Run) -> pathlib.Path:
     """Writes the next version of the SavedModel, unless the state trained so far is exported already.
 
