@@ -20,6 +20,7 @@ from tfdisent._version import __version__
 SYSTEMS = {
     "drai": ("tfdisent.systems.drai", "DRAI", "DRAIConfig"),
     "unified": ("tfdisent.systems.unified", "Unified", "UnifiedConfig"),
+    "margin": ("tfdisent.systems.margin", "Margin", "MarginConfig"),
 }
 
 _MODULES = (

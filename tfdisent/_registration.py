@@ -14,10 +14,15 @@ import sys
 CLASSES = {
     "tfdisent.systems.drai": ("DRAI",),
     "tfdisent.systems.unified": ("Unified",),
+    "tfdisent.systems.margin": ("Margin",),
     "tfdisent.baselines.drai": ("CInfoGAN", "DCInfoGAN", "CAVAE", "DCAVAE"),
     "tfdisent.baselines.unified": ("Pix2Pix", "TCMGAN"),
-    "tfdisent.layers.convolution": ("UpsampleConv2D",),
-    "tfdisent.layers.normalization": ("InstanceNormalization", "SpectralNormalization"),
+    "tfdisent.layers.convolution": ("CondConv2D", "UpsampleConv2D"),
+    "tfdisent.layers.normalization": (
+        "GroupwiseBatchNormalization",
+        "InstanceNormalization",
+        "SpectralNormalization",
+    ),
     "tfdisent.layers.stochastic": ("GaussianSampling", "GradientReversal", "StraightThroughRounding"),
 }
 

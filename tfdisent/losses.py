@@ -131,8 +131,44 @@ def soft_dice(predicted, target, *, smooth: float = 1.0):
     return (2.0 * intersection + smooth) / (sizes + smooth)
 
 
+def cosine_similarity(a, b):
+    """Cosine of the angle between two vectors, 1 for one direction; 0 where one of them is 0.
+
+    Formula: a . b / (|a| |b|), with norms of 1e-6 at least.
+    Source: what Ouyang et al., IPMI 2021, Eq. 2, call the cosine distance, https://github.com/ouyangjiahong/representation-disentanglement; only as a
+    similarity does their loss draw together what it should.
+
+    Args:
+        a, b: shape (B, D).
+
+    Returns:
+        In [-1, 1], shape (B,).
+    """
+    a, b = (_float32(vector) for vector in (a, b))
+    product, *squares = (ops.sum(x * y, axis=1) for x, y in ((a, b), (a, a), (b, b)))
+    norms = (ops.rsqrt(ops.maximum(square, 1e-12)) for square in squares)
+    return product * next(norms) * next(norms)
+
+
+def margin_similarity(anchor, alike, other, *, margin: float):
+    """Hinge loss that is 0 where the anchor is by `margin` more similar to one vector than to another.
+
+    Formula: max(0, margin - cos(anchor, alike) + cos(anchor, other)).
+    Source: Ouyang et al., Representation disentanglement for multi-modal brain MRI analysis, IPMI 2021, Eq. 2,
+    https://github.com/ouyangjiahong/representation-disentanglement.
+
+    Args:
+        anchor, alike, other: shape (B, D).
+        margin: of the cosines.
+
+    Returns:
+        In [0, 2 + margin], shape (B,).
+    """
+    return ops.relu(margin - cosine_similarity(anchor, alike) + cosine_similarity(anchor, other))
+
+
 def weighted_mean(values, weight):
-    """Mean of values (B,) by weights (B,) of 0 and 1; 0 where all are 0."""
+    """Mean of values by weights of 0 and 1, of one shape, such as (B,); 0 where all are 0."""
     # Not values * weight: what does not count may be infinite.
     return ops.sum(ops.where(weight > 0, values, 0.0)) / ops.maximum(ops.sum(weight), 1.0)
 

@@ -1,7 +1,11 @@
 """Layers that the systems share: `keras.ops` only, the same on TensorFlow, JAX and PyTorch."""
 
-from tfdisent.layers.convolution import UpsampleConv2D
-from tfdisent.layers.normalization import InstanceNormalization, SpectralNormalization
+from tfdisent.layers.convolution import CondConv2D, UpsampleConv2D
+from tfdisent.layers.normalization import (
+    GroupwiseBatchNormalization,
+    InstanceNormalization,
+    SpectralNormalization,
+)
 from tfdisent.layers.stochastic import (
     GaussianSampling,
     GradientReversal,
@@ -9,8 +13,10 @@ from tfdisent.layers.stochastic import (
 )
 
 __all__ = [
+    "CondConv2D",
     "GaussianSampling",
     "GradientReversal",
+    "GroupwiseBatchNormalization",
     "InstanceNormalization",
     "SpectralNormalization",
     "StraightThroughRounding",

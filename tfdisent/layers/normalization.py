@@ -1,6 +1,7 @@
-"""Normalisation of activations (instance norm) and of weights (spectral norm)."""
+"""Normalisation of activations (instance norm, batch norm by group) and of weights (spectral norm)."""
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -61,6 +62,77 @@ class InstanceNormalization(keras.layers.Layer):
     def get_config(self) -> dict:
         config = {"epsilon": self.epsilon, "center": self.center, "scale": self.scale}
         return {**super().get_config(), **config}
+
+
+@keras.saving.register_keras_serializable(package="tfdisent")
+class GroupwiseBatchNormalization(keras.layers.Layer):
+    """Batch normalisation with statistics of its own for each group of images, such as a modality or a scanner.
+
+    `y = gamma * (x - mean) / sqrt(variance + epsilon) + beta`. In training mean and (biased) variance are those of the
+    call's examples of weight 1, and move the averages of the call's group alone; an example of weight 0 has no part in
+    them, and a call without any other moves nothing. In inference they are the group's averages, so that both modes
+    see a group alike (Chang et al., Domain-Specific Batch Normalization, Sec. 3.2, CVPR 2019,
+    https://arxiv.org/abs/1906.03950; gamma and beta are shared here). Statistics are float32 at least.
+
+    Args:
+        momentum: of the averages, in [0, 1).
+        epsilon: added to the variance, > 0.
+
+    Call arguments:
+        inputs: [(B, *spatial, C), weights (B,) of 0 and 1, one-hot group (1, K)]; of more rows of the group the first
+            one counts, for all.
+
+    Returns:
+        (B, *spatial, C).
+    """
+
+    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= momentum < 1 or not epsilon > 0:
+            raise ValueError(
+                "GroupwiseBatchNormalization: `momentum` must be in [0, 1) and `epsilon` greater than 0. Received: "
+                f"{momentum} and {epsilon}."
+            )
+        self.momentum, self.epsilon = momentum, epsilon
+
+    def build(self, input_shape) -> None:
+        features, _, group = input_shape
+        channels, groups = features[-1], group[-1]
+        self.gamma = self.add_weight((channels,), "ones", name="gamma", autocast=False)
+        self.beta = self.add_weight((channels,), "zeros", name="beta", autocast=False)
+        held = {"trainable": False, "autocast": False}
+        self.moving_mean = self.add_weight((groups, channels), "zeros", name="moving_mean", **held)
+        self.moving_variance = self.add_weight((groups, channels), "ones", name="moving_variance", **held)
+
+    def call(self, inputs, training: bool = False):
+        features, weight, group = inputs
+        x = ops.cast(features, keras.backend.result_type(features.dtype, "float32"))
+        group = ops.cast(group[:1], x.dtype)  # (1, K)
+        if training:
+            mean, variance = self._moments(x, ops.cast(weight, x.dtype))
+            share = (1.0 - self.momentum) * ops.transpose(group) * ops.cast(ops.any(weight > 0), x.dtype)  # (K, 1)
+            for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                average.assign(average + share * (ops.stop_gradient(value)[None] - average))
+        else:
+            mean = ops.matmul(group, self.moving_mean.value)[0]
+            variance = ops.matmul(group, self.moving_variance.value)[0]
+        x = (x - mean) * (ops.rsqrt(variance + self.epsilon) * self.gamma) + self.beta
+        return ops.cast(x, self.compute_dtype)
+
+    def _moments(self, x, weight):
+        axes = tuple(range(len(x.shape) - 1))
+        counts = ops.reshape(weight > 0, (-1, *[1] * (len(x.shape) - 1)))
+        positions = ops.cast(np.prod(x.shape[1:-1]), x.dtype)
+        size = ops.maximum(ops.sum(weight), 1.0) * positions
+        mean = ops.sum(ops.where(counts, x, 0.0), axis=axes) / size
+        variance = ops.sum(ops.where(counts, ops.square(x - mean), 0.0), axis=axes) / size
+        return mean, variance
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}
 
 
 @keras.saving.register_keras_serializable(package="tfdisent")

@@ -20,6 +20,7 @@ from tfdisent.networks.blocks import (
 )
 from tfdisent.networks.patch import patch_discriminator
 from tfdisent.networks.residual import residual_decoder, residual_encoder
+from tfdisent.networks.spade import spade_decoder
 from tfdisent.networks.strided_unet import strided_unet
 from tfdisent.networks.unet import unet_decoder, unet_encoder
 
@@ -32,6 +33,7 @@ __all__ = [
     "residual_decoder",
     "residual_encoder",
     "small_normal",
+    "spade_decoder",
     "strided_unet",
     "unet_decoder",
     "unet_encoder",

@@ -22,8 +22,8 @@ class TrainingConfig:
     """Settings of training that every system has; a system's config adds its own, and its paper's defaults.
 
     All are checked when a config is made: fields of type int are whole numbers from 1, those that end in `_weight` are
-    0 or more, those that end in `learning_rate` more than 0, and what else there is to check stands in `FRACTIONS` and
-    `CHOICES`.
+    0 or more, those that end in `learning_rate` more than 0, and what else there is to check stands in `FRACTIONS`,
+    `FROM_ZERO` and `CHOICES`.
 
     Attributes:
         image_size: height and width in pixels, one number for both, or two.
@@ -36,6 +36,7 @@ class TrainingConfig:
         balance_classes: show images of rare classes several times in an epoch; a field where there are classes.
         PRESETS: settings by preset, {name: {field: value}}; `paper` changes nothing.
         FRACTIONS: fields in [0, 1).
+        FROM_ZERO: fields of type int that may be 0.
         CHOICES: what a field may be, {field: values}.
         DATA_DEPENDENT: fields that must fit those of `data_fields`, and so are checked when these are known.
     """
@@ -54,6 +55,7 @@ class TrainingConfig:
     balance_classes: ClassVar[bool] = False
     PRESETS: ClassVar[Mapping[str, dict[str, Any]]] = {"paper": {}}
     FRACTIONS: ClassVar[tuple[str, ...]] = ("average_momentum", "beta_1", "beta_2")
+    FROM_ZERO: ClassVar[tuple[str, ...]] = ()
     CHOICES: ClassVar[Mapping[str, Collection[Any]]] = {}
     DATA_DEPENDENT: ClassVar[tuple[str, ...]] = ()
 
@@ -71,8 +73,9 @@ class TrainingConfig:
                 raise ValueError(f"Expected {name} >= 0, received {value}.")
             if name.endswith("learning_rate") and not value > 0:
                 raise ValueError(f"Expected {name} > 0, received {value}.")
-            if field.type is int and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"Expected {name} to be a whole number >= 1, received {value}.")
+            least = 0 if name in self.FROM_ZERO else 1
+            if field.type is int and (not isinstance(value, int) or value < least):
+                raise ValueError(f"Expected {name} to be a whole number >= {least}, received {value}.")
             if name in self.FRACTIONS and not 0 <= value < 1:
                 raise ValueError(f"Expected {name} in [0, 1), received {value}.")
             if name in self.CHOICES and value not in self.CHOICES[name]:
