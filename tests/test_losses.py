@@ -8,9 +8,11 @@ from keras import ops
 from tfdisent.losses import (
     absolute_error,
     binary_cross_entropy,
+    cosine_similarity,
     dice_loss,
     gaussian_kl,
     least_squares,
+    margin_similarity,
     soft_dice,
     softmax_cross_entropy,
     weighted_mean,
@@ -22,6 +24,8 @@ EVERY_LOSS = {
     "least_squares": lambda a, b: least_squares(a, 1.0),
     "absolute_error": absolute_error,
     "gaussian_kl": gaussian_kl,
+    "cosine_similarity": cosine_similarity,
+    "margin_similarity": lambda a, b: margin_similarity(a, -b, b, margin=2.0),
     "dice_loss": lambda a, b: dice_loss(*(abs(x)[:, :, None, None] for x in (a, b))),
 }
 
@@ -166,3 +170,35 @@ def test_a_weighted_mean_is_that_of_what_counts_and_does_not_see_the_rest():
 @pytest.mark.parametrize("weight, expected", [([0.0, 0.0, 1.0], 4.0), ([0.0, 0.0, 0.0], 0.0)])
 def test_a_weighted_mean_of_one_is_its_value_and_of_none_zero(weight, expected):
     assert float(weighted_mean(ops.convert_to_tensor([1.0, np.inf, 4.0]), ops.array(weight))) == expected
+
+
+# Toy vectors: one direction, the opposite one, a right angle, 60 degrees.
+EAST, WEST, NORTH = (np.array([v], "float32") for v in ([1.0, 0.0], [-3.0, 0.0], [0.0, 2.0]))
+SIXTY = np.array([[1.0, np.sqrt(3.0)]], "float32")
+
+
+@pytest.mark.parametrize("other, expected", [(EAST, 1), (5 * EAST, 1), (WEST, -1), (NORTH, 0), (SIXTY, 0.5)])
+def test_the_cosine_is_one_for_one_direction_whatever_the_lengths_and_minus_one_for_the_opposite(other, expected):
+    np.testing.assert_allclose(ops.convert_to_numpy(cosine_similarity(EAST, other)), [expected], atol=1e-6)
+
+
+def test_the_cosine_with_a_vector_of_zeros_is_zero():
+    assert ops.convert_to_numpy(cosine_similarity(EAST, 0 * EAST)).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    "alike, other, expected",
+    [
+        (EAST, NORTH, 0.0),  # alike by 1, held
+        (NORTH, EAST, 1.1),  # the wrong way round: 0.1 - 0 + 1
+        (EAST, EAST, 0.1),  # no difference: the margin
+        (EAST, WEST, 0.0),
+        (WEST, EAST, 2.1),  # the worst
+        (SIXTY, NORTH, 0.0),  # 0.5 above 0
+        (SIXTY, SIXTY, 0.1),
+        (NORTH, SIXTY, 0.6),
+    ],
+)
+def test_the_margin_costs_nothing_where_the_alike_is_more_similar_and_something_where_it_is_not(alike, other, expected):
+    received = ops.convert_to_numpy(margin_similarity(EAST, alike, other, margin=0.1))
+    np.testing.assert_allclose(received, [expected], atol=1e-6)

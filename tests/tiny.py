@@ -16,3 +16,13 @@ NARROW = NARROWEST | {
 }
 # Unified and its baselines on slices in two modalities.
 TWO_MODALITIES = {"image_size": 32, "modalities": ("T1", "T2"), "filters": 2, "discriminator_filters": 2}
+# Margin and its baselines on slices in two modalities.
+MARGIN = {
+    "image_size": 32,
+    "neighbours": 0,
+    "modalities": ("T1", "T2"),
+    "code_dim": 3,
+    "pool_size": 8,
+    "decoder_filters": 8,
+    **dict.fromkeys(("filters", "modality_filters", "spade_filters"), 2),
+}

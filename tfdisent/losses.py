@@ -135,8 +135,8 @@ def cosine_similarity(a, b):
     """Cosine of the angle between two vectors, 1 for one direction; 0 where one of them is 0.
 
     Formula: a . b / (|a| |b|), with norms of 1e-6 at least.
-    Source: what Ouyang et al., IPMI 2021, Eq. 2, call the cosine distance, https://github.com/ouyangjiahong/representation-disentanglement; only as a
-    similarity does their loss draw together what it should.
+    Source: what Ouyang et al., IPMI 2021, Eq. 2, call the cosine distance; only as a similarity does their loss draw
+    together what it should, as in their code, https://github.com/ouyangjiahong/representation-disentanglement.
 
     Args:
         a, b: shape (B, D).

@@ -58,3 +58,12 @@ def test_symmetry_wants_square_images():
     with pytest.raises(ValueError, match="augment='flip'"):
         augment.symmetry({"image": tf.zeros((2, 4, 6, 1))}, SEED)
     assert augment.flip({"image": tf.zeros((2, 4, 6, 1))}, SEED)["image"].shape == (2, 4, 6, 1)
+
+
+def test_a_mirror_swaps_left_and_right_alone():
+    assert set(augment.draw_mirror(SEED, 100).numpy()) == {0, 1}
+    image = tf.random.stateless_uniform((20, 4, 6, 2), [1, 2])
+    moved = augment.mirror({"image": image}, SEED)["image"].numpy()
+    swapped = [np.array_equal(one, other[:, ::-1]) for one, other in zip(moved, image.numpy(), strict=True)]
+    kept = [np.array_equal(one, other) for one, other in zip(moved, image.numpy(), strict=True)]
+    assert all(a != b for a, b in zip(swapped, kept, strict=True)) and 0 < sum(swapped) < 20

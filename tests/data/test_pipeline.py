@@ -206,7 +206,7 @@ def test_images_and_masks_can_be_resized(skin_folder):
         ({"batch_size": 51, "split": "test", "repeat": True}, "12 examples"),
         ({"batch_size": 0}, "batch_size >= 1"),
         ({"start_step": -1}, "start_step >= 0"),
-        ({"augment": "blur"}, "Unknown augmentation 'blur', expected some of symmetry, flip, crop"),
+        ({"augment": "blur"}, "Unknown augmentation 'blur', expected some of symmetry, flip, mirror, crop"),
         ({"normalize": "max"}, "Known ones are: volume, percentile, slice, zscore"),
         ({"rows": [50]}, "numbers of examples from 0 to 49"),
         ({"rows": [-1]}, "numbers of examples from 0 to 49"),
@@ -252,3 +252,10 @@ def test_a_strategy_distributes_the_batches(skin_folder):
     for batch in take(dataset, 6):
         got = strategy.experimental_local_results(next(distributed)["image"])
         np.testing.assert_array_equal(np.concatenate(got), batch["image"])
+
+
+def test_the_place_of_each_examples_subject_in_the_manifests_list_is_given_when_asked_for(skin_folder):
+    subjects = Manifest.read(skin_folder).split("train")["subjects"]
+    batch = take(load(skin_folder, batch_size=8, metadata=True, subject_index=True), 1)[0]
+    assert batch["subject_index"].dtype == "int32"
+    assert [subjects[index].encode() for index in batch["subject_index"]] == batch["subject"].tolist()

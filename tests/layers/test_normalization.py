@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from tests.checks import check_layer, gradients, run_compiled, to_numpy
-from tfdisent.layers import InstanceNormalization, SpectralNormalization
+from tfdisent.layers import GroupwiseBatchNormalization, InstanceNormalization, SpectralNormalization
 
 
 def normal(*shape, seed=0):
@@ -266,3 +266,73 @@ def test_spectral_normalization_refuses_what_it_cannot_do():
         SpectralNormalization(keras.layers.Dropout(0.1)).build((None, 5))
     with pytest.raises(ValueError, match="would be lost"):
         SpectralNormalization(keras.layers.Dense(4, activity_regularizer="l2"))
+
+
+# Batch normalisation by group
+
+
+def of_group(k, num, groups=2):
+    return np.repeat(np.eye(groups, dtype="float32")[[k]], num, axis=0)
+
+
+def groupwise(channels=3, groups=2, **settings):
+    layer = GroupwiseBatchNormalization(**settings)
+    layer.build([(None, 4, 5, channels), (None,), (None, groups)])
+    return layer
+
+
+def test_groupwise_batch_normalization_passes_the_layer_checks():
+    check_layer(
+        GroupwiseBatchNormalization, [(2, 4, 5, 3), (2,), (2, 2)], (2, 4, 5, 3), num_trainable=2, num_non_trainable=2
+    )
+
+
+def test_in_training_a_group_is_normalised_by_its_examples_that_count():
+    x, layer = 5 + 3 * normal(4, 4, 5, 3), groupwise()
+    weight = np.array([1, 0, 1, 1], "float32")
+    received = to_numpy(layer([x, weight, of_group(1, 4)], training=True))
+    there = x[weight > 0].astype("float64")
+    expected = (x - there.mean((0, 1, 2))) / np.sqrt(there.var((0, 1, 2)) + 1e-5)
+    np.testing.assert_allclose(received, expected, atol=1e-4)
+    np.testing.assert_allclose(to_numpy(layer.moving_mean)[1], 0.1 * there.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(to_numpy(layer.moving_variance)[1], 0.9 + 0.1 * there.var((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_array_equal(to_numpy(layer.moving_mean)[0], 0)
+    np.testing.assert_array_equal(to_numpy(layer.moving_variance)[0], 1)
+
+
+def test_in_inference_each_group_is_normalised_by_its_own_averages():
+    x, layer = normal(2, 4, 5, 3), groupwise(momentum=0.0)
+    for k, shift in enumerate((0, 7)):
+        layer([shift + x, np.ones(2, "float32"), of_group(k, 2)], training=True)
+    one, two = (layer([shift + x, np.ones(2, "float32"), of_group(k, 2)]) for k, shift in enumerate((0, 7)))
+    np.testing.assert_allclose(to_numpy(one), to_numpy(two), atol=1e-4)
+    exact = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
+    np.testing.assert_allclose(to_numpy(one), exact, atol=1e-4)
+
+
+@pytest.mark.parametrize("filler", [0.0, 1e30, np.nan])
+def test_examples_of_weight_zero_have_no_part_in_what_others_become_or_in_the_averages(filler):
+    x, weight = normal(3, 4, 5, 3), np.array([1, 0, 1], "float32")
+    other = x.copy()
+    other[1] = filler
+    found = []
+    for images in (x, other):
+        layer = groupwise()
+        made = to_numpy(layer([images, weight, of_group(0, 3)], training=True))
+        found.append([made[[0, 2]], to_numpy(layer.moving_mean), to_numpy(layer.moving_variance)])
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_batch_in_which_nothing_counts_moves_no_average_and_is_finite():
+    layer = groupwise()
+    made = layer([normal(2, 4, 5, 3), np.zeros(2, "float32"), of_group(0, 2)], training=True)
+    assert np.all(np.isfinite(to_numpy(made)))
+    np.testing.assert_array_equal(to_numpy(layer.moving_mean), 0)
+    np.testing.assert_array_equal(to_numpy(layer.moving_variance), 1)
+
+
+@pytest.mark.parametrize("settings", [{"momentum": 1.0}, {"epsilon": 0.0}])
+def test_what_a_groupwise_batch_normalization_cannot_be_is_refused(settings):
+    with pytest.raises(ValueError, match="momentum"):
+        GroupwiseBatchNormalization(**settings)

@@ -11,11 +11,13 @@ from tfdisent.networks import (
     residual_decoder,
     residual_encoder,
     small_normal,
+    spade_decoder,
     strided_unet,
     unet_decoder,
     unet_encoder,
 )
 from tfdisent.networks.blocks import modulated
+from tfdisent.networks.spade import spade
 
 
 def array(tensor):
@@ -293,3 +295,54 @@ def test_more_levels_than_halvings_are_refused(make):
 def test_an_unknown_upsampling_is_refused_and_the_known_ones_are_named(make):
     with pytest.raises(ValueError, match="'transposed' or 'nearest', received 'bilinear'"):
         make((128, 128, 1), upsampling="bilinear")
+
+
+# --- the SPADE decoder ---
+
+
+def spade_inputs(decoder, size=2, seed=0):
+    random = np.random.default_rng(seed)
+    return {
+        name: random.uniform(0, 1, (size, *tensor.shape[1:])).astype("float32")
+        for name, tensor in decoder.input.items()
+    }
+
+
+@pytest.mark.parametrize("shape, coarsest", [((192, 160, 3), 6 * 5), ((64, 64, 1), 4 * 4), ((32, 64, 1), 4 * 8)])
+def test_a_spade_decoder_starts_from_four_pixels_a_side_or_more(shape, coarsest):
+    decoder = spade_decoder(shape, anatomy_channels=4, code_dim=5, filters=8, hidden_filters=2)
+    (dense,) = [layer for layer in decoder.layers if isinstance(layer, keras.layers.Dense)]
+    assert dense.units == coarsest * 8
+    assert decoder.output.shape == (None, *shape)
+
+
+def test_its_blocks_of_192_x_160_pixels_have_the_papers_128_128_128_64_32_16_channels():
+    decoder = spade_decoder((192, 160, 3), anatomy_channels=4, code_dim=16)
+    sums = [layer.output.shape[1:] for layer in decoder.layers if isinstance(layer, keras.layers.Add)]
+    assert [depth for *_, depth in sums] == [128, 128, 128, 64, 32, 16]
+    assert [side for side, *_ in sums] == [6, 12, 24, 48, 96, 192]
+
+
+@pytest.mark.parametrize("modulate", [False, True])
+def test_what_a_spade_decoder_draws_depends_on_anatomy_and_code_of_each_image_alone(modulate):
+    settings = {"anatomy_channels": 4, "code_dim": 5, "filters": 8, "hidden_filters": 2, "modulate": modulate}
+    decoder = spade_decoder((32, 32, 1), **settings)
+    given = spade_inputs(decoder)
+    before = array(decoder(given))
+    assert -1 <= before.min() < before.max() <= 1
+    for name in ("anatomy", "code"):
+        changed = {**given, name: given[name].copy()}
+        changed[name][1] += 0.5
+        after = array(decoder(changed))
+        np.testing.assert_array_equal(after[0], before[0])
+        assert np.abs(after[1] - before[1]).max() > 1e-4
+
+
+def test_spade_of_features_is_their_normalised_value_times_one_plus_a_gain_plus_a_shift():
+    features, anatomy = keras.Input((4, 4, 3)), keras.Input((4, 4, 2))
+    model = keras.Model([features, anatomy], spade(features, anatomy, hidden_filters=5))
+    *_, convolution = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    convolution.set_weights([np.zeros(convolution.kernel.shape), np.array([1, 1, 1, 0.5, 0.5, 0.5])])
+    x = images(2, 4, 4, 3)
+    expected = 2 * (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True) + 1e-5) + 0.5
+    np.testing.assert_allclose(array(model([x, images(2, 4, 4, 2)])), expected, atol=1e-4)

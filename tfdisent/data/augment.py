@@ -45,6 +45,11 @@ def apply_symmetry(images: tf.Tensor, symmetry: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(moved, images.shape)
 
 
+def draw_mirror(seed: tf.Tensor, num: int | tf.Tensor) -> tf.Tensor:
+    """As `draw_symmetry`, but only the identity and the left-right flip: (num,) int32 in [0, 2)."""
+    return tf.random.stateless_uniform((num,), seed, 0, 2, tf.int32)
+
+
 def draw_crop(seed: tf.Tensor, num: int | tf.Tensor, fraction: float = 7 / 8) -> tf.Tensor:
     """Draws a box of `fraction` of the sides for each of `num` images.
 
@@ -75,6 +80,11 @@ def flip(batch: Batch, seed: tf.Tensor) -> Batch:
     return _moved(batch, draw_flip(seed, tf.shape(batch["image"])[0]))
 
 
+def mirror(batch: Batch, seed: tf.Tensor) -> Batch:
+    """A random left-right flip of each image, which of an axial slice swaps the hemispheres."""
+    return _moved(batch, draw_mirror(seed, tf.shape(batch["image"])[0]))
+
+
 def crop(batch: Batch, seed: tf.Tensor) -> Batch:
     """A random crop of 7/8 of each image's sides, resized to its former size."""
     boxes = draw_crop(seed, tf.shape(batch["image"])[0])
@@ -94,5 +104,6 @@ def _moved(batch: Batch, symmetry: tf.Tensor) -> Batch:
 AUGMENTATIONS: dict[str, Callable[[Batch, tf.Tensor], Batch]] = {
     "symmetry": symmetry,
     "flip": flip,
+    "mirror": mirror,
     "crop": crop,
 }

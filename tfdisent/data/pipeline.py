@@ -59,6 +59,7 @@ def load(
     image_size: int | tuple[int, int] | None = None,
     cache: bool = True,
     metadata: bool = False,
+    subject_index: bool = False,
 ) -> tf.data.Dataset:
     """Batches of a split of a prepared folder.
 
@@ -83,6 +84,7 @@ def load(
         image_size: resize images (antialiased) and masks (nearest) to this height and width, or to both as a pair.
         cache: hold a split of up to 256 MiB in memory. The batches are the same either way.
         metadata: add what else is in the records: key, subject, spacing, intensity, slice_index, ...
+        subject_index: add `subject_index` (B,) int32, the place of each example's subject in the manifest's list.
 
     Returns:
         Dataset of dicts: `image` (B, H, W, C) float32, clipped to [-1, 1] unless `normalize` is
@@ -138,8 +140,12 @@ def load(
     shape = (image_size, image_size) if isinstance(image_size, int) else image_size
     shape = tuple(shape or manifest.image_shape[:2])
 
+    places = _places(entry["subjects"]) if subject_index else None
+
     def example_batch(step: tf.Tensor, serialized: tf.Tensor) -> Batch:
         batch = _normalized(parse(serialized, manifest), manifest, normalize)
+        if places is not None:
+            batch["subject_index"] = places.lookup(batch["subject"])
         if shape != manifest.image_shape[:2]:
             batch = _resized(batch, shape)
         for index, augmentation in enumerate(augmentations):
@@ -303,6 +309,12 @@ def _repeater(manifest: Manifest, repeats: dict[str, int]):
         return tf.data.Dataset.from_tensors(record).repeat(times[label])
 
     return lambda records: records.flat_map(repeated)
+
+
+def _places(subjects: Sequence[str]) -> tf.lookup.StaticHashTable:
+    """The place of each subject in the list; -1 of one that is not in it."""
+    content = tf.lookup.KeyValueTensorInitializer(list(subjects), list(range(len(subjects))), tf.string, tf.int32)
+    return tf.lookup.StaticHashTable(content, -1)
 
 
 def _augmentations(augment: str | Sequence[str] | None) -> list:

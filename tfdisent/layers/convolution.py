@@ -69,10 +69,10 @@ ROUTINGS = ("one_hot", "scalar")
 class CondConv2D(keras.layers.Layer):
     """A convolution with zero padding whose kernel is mixed from experts as a condition says, once a call.
 
-    `kernel = sum over e of sigmoid(r_e) * W_e`, where r is a dense layer of the condition (Yang et al., CondConv, Sec. 3,
-    NeurIPS 2019, https://arxiv.org/abs/1904.04971). Ouyang et al., IPMI 2021, Sec. 3.1, condition on the modality; they
-    write the sigmoid around the convolution, and their code has it here. Kernels are mixed and not outputs, so that a
-    call costs one convolution, whatever the number of experts.
+    `kernel = sum over e of sigmoid(r_e) * W_e`, where r is a dense layer of the condition (Yang et al., CondConv, Sec.
+    3, NeurIPS 2019, https://arxiv.org/abs/1904.04971). Ouyang et al., IPMI 2021, Sec. 3.1, condition on the modality;
+    they write the sigmoid around the convolution, and their code has it here. Kernels are mixed and not outputs, so
+    that a call costs one convolution, whatever the number of experts.
 
     Args:
         filters: output channels.
@@ -129,7 +129,9 @@ class CondConv2D(keras.layers.Layer):
         features, condition = inputs
         condition = ops.cast(condition[:1], self.compute_dtype)
         if self.routing == "scalar":
-            condition = ops.sum(condition * ops.arange(1, condition.shape[-1] + 1, dtype=self.compute_dtype), 1)[:, None]
+            condition = ops.sum(condition * ops.arange(1, condition.shape[-1] + 1, dtype=self.compute_dtype), 1)[
+                :, None
+            ]
         share = ops.sigmoid(ops.matmul(condition, self.route_kernel) + self.route_bias)[0]  # (E,)
         kernel = ops.tensordot(share, self.kernel, 1)
         outputs = ops.conv(features, kernel, self.strides, padding="same", data_format="channels_last")

@@ -107,7 +107,7 @@ class GroupwiseBatchNormalization(keras.layers.Layer):
     def call(self, inputs, training: bool = False):
         features, weight, group = inputs
         x = ops.cast(features, keras.backend.result_type(features.dtype, "float32"))
-        group = ops.cast(group[:1], x.dtype)  # (1, K)
+        group = ops.one_hot(ops.argmax(group[:1], axis=1), group.shape[-1], dtype=x.dtype)  # (1, K)
         if training:
             mean, variance = self._moments(x, ops.cast(weight, x.dtype))
             share = (1.0 - self.momentum) * ops.transpose(group) * ops.cast(ops.any(weight > 0), x.dtype)  # (K, 1)

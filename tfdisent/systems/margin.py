@@ -17,7 +17,7 @@ Loss terms (the weight is a field of the config):
 | self_reconstruction | abs(x~_ii - x_i) | 1 | Sec. 3.1 |
 | cross_reconstruction | abs(x~_ij - x_j), i other than j | lambda_c = 2 | Sec. 3.1 |
 | latent | sum over a code of abs(z~_ij - z_j), all i, j | lambda_l = 0.1 | 1 |
-| anatomy_similarity | max(0, alpha_s - cos(f(s_i^p), f(s_j^p)) + cos(f(s_i^p), f(s_i^q))), all i, j | lambda_s = 10 | 2 |
+| anatomy_similarity | max(0, alpha_s - cos(f s_i^p, f s_j^p) + cos(f s_i^p, f s_i^q)), all i, j | lambda_s = 10 | 2 |
 | modality_similarity | max(0, alpha_z - cos(z_i^p, z_i^q) + cos(z_i^p, z_j^p)), all i, j | lambda_z = 2 | 2 |
 | weight_decay | half the sum of all squared weights | 1e-5 | Sec. 4.2 |
 
@@ -65,6 +65,7 @@ from tfdisent.layers.convolution import ROUTINGS
 from tfdisent.losses import absolute_error, margin_similarity, weighted_mean
 from tfdisent.networks import spade_decoder
 from tfdisent.systems.slices import ModalityConfig, SliceSystem, checked_code, is_code, modality_indices
+from tfdisent.training import inputs
 from tfdisent.training.adversarial import Phase, num_replicas, phase_variables
 from tfdisent.training.system import presets
 
@@ -157,14 +158,7 @@ class MarginConfig(ModalityConfig):
                 raise ValueError(f"Expected {name} >= 0, received {getattr(self, name)}.")
         height, width, _ = self.image_shape
         if height % self.pool_size or width % self.pool_size:
-            raise ValueError(
-                f"Expected a pool_size that divides {height} x {width} pixels, received {self.pool_size}."
-            )
-
-    @classmethod
-    def data_fields(cls, manifest: Any) -> dict[str, Any]:
-        """Names of the modalities."""
-        return {"modalities": tuple(manifest.modalities)}
+            raise ValueError(f"Expected a pool_size that divides {height} x {width} pixels, received {self.pool_size}.")
 
     def check_manifest(self, manifest: Any) -> None:
         """Raises ValueError if there are too few modalities, or not as many neighbouring slices as the config says."""
@@ -192,9 +186,10 @@ class MarginConfig(ModalityConfig):
 class Margin(SliceSystem):
     """The system: its networks, what they are trained for, and the verbs.
 
-    `fit` takes batches {"image": (B, H, W, C) in [-1, 1], "subject": (B,) integers, "available": (B, M) of 0 and 1, by
-    default 1}; other keys are ignored. C is M * (1 + 2 * neighbours): all slices of the first modality, then those of
-    the next. Slices of one number in `subject` are of one person, and are never compared as if they were of two.
+    `fit` takes batches {"image": (B, H, W, C) in [-1, 1], "subject_index": (B,) integers, "available": (B, M) of 0 and
+    1, by default 1}; other keys are ignored. C is M * (1 + 2 * neighbours): all slices of the first modality, then
+    those of the next. Slices of one number in `subject_index` are of one subject, and are never compared as if they
+    were of two.
 
     Args:
         config: its settings; the paper's by default.
@@ -225,11 +220,11 @@ class Margin(SliceSystem):
 
     def batch_shapes(self) -> dict[str, tuple]:
         """As of all systems of slices; and the subject, where subjects are compared."""
-        return super().batch_shapes() | ({"subject": ()} if self.config.needs_partners else {})
+        return super().batch_shapes() | ({"subject_index": ()} if self.config.needs_partners else {})
 
     def stream(self, load, start_step: int):
         """The training split, with the subjects' numbers."""
-        return load("train", start_step=start_step, subjects=True)
+        return load("train", start_step=start_step, subject_index=True)
 
     def phases(self) -> list[Phase]:
         """One step of all networks together."""
@@ -259,7 +254,7 @@ class Margin(SliceSystem):
         image, available = self.shown(batch)
         drawn = {**batch, "image": image, "available": available}
         if self.config.needs_partners:
-            subject = ops.convert_to_tensor(batch["subject"])
+            subject = ops.convert_to_tensor(batch["subject_index"])
             others = ops.cast(subject[:, None] != subject[None, :], "float32")  # (p, q)
             fits = others[:, :, None] * available[None]  # (p, q, M)
             noise = keras.random.uniform(ops.shape(fits), seed=self.seed_generator)
@@ -373,7 +368,8 @@ class Margin(SliceSystem):
             weight: (B,) of 0 and 1: which of them count in batch statistics, by default all.
             training: whether batch statistics are those of the batch.
         """
-        told = {"modality": self._told(modality), "weight": ops.ones(ops.shape(image)[:1]) if weight is None else weight}
+        weight = ops.ones(ops.shape(image)[:1]) if weight is None else weight
+        told = {"modality": self._told(modality, image), "weight": weight}
         encoder = self.anatomy_encoders[0 if self.config.conditional else modality]
         features = encoder({"image": image, **told}, training=training)
         return self.anatomy_decoder({**features, **told}, training=training)
@@ -381,18 +377,23 @@ class Margin(SliceSystem):
     def code(self, image, modality: int, training: bool = False):
         """z (B, code_dim) of slices (B, H, W, 1 + 2 * neighbours) that are all in one modality, by its index."""
         encoder = self.modality_encoders[0 if self.config.conditional else modality]
-        return encoder({"image": image, "modality": self._told(modality)}, training=training)
+        return encoder({"image": image, "modality": self._told(modality, image)}, training=training)
 
-    def _told(self, modality: int):
-        return ops.convert_to_tensor(np.eye(self.config.num_modalities, dtype="float32")[[modality]])
+    def _told(self, modality: int, image):
+        """The one-hot modality of all slices, (B, M)."""
+        one = np.eye(self.config.num_modalities, dtype="float32")[[modality]]
+        return ops.broadcast_to(ops.convert_to_tensor(one), (ops.shape(image)[0], self.config.num_modalities))
 
     # --- verbs ---
 
-    def call(self, inputs, training=False):
-        """Anatomy and code of each modality, as `encode_all`, in the form that `predict` takes: a dict with "image"."""
-        if not isinstance(inputs, Mapping):
-            inputs = {"image": inputs}
-        return self.encode_all(inputs["image"], inputs.get("available"))
+    def call(self, given, training=False):
+        """Anatomy and code of each modality, as `encode_all`: what `predict` gives.
+
+        Args:
+            given: {"image", "available"} as `encode_all` takes them, or the images alone.
+        """
+        given = given if isinstance(given, Mapping) else {"image": given}
+        return self.encode_all(given["image"], given.get("available"))
 
     def encode(self, image, modality) -> dict:
         """Anatomy and code of slices in one modality.
@@ -539,9 +540,10 @@ class Margin(SliceSystem):
 
     def _checked_images(self, image, available):
         """The slices of each modality, with background where it is missing, and what there is (B, M)."""
-        image = self.checked("image", image)
+        inputs.check_shape("image", image, self.batch_shapes()["image"])
         available = self._checked_available(available, ops.shape(image)[0])
-        image, available = self.shown({"image": image, "available": available})
+        image, available = self.shown({"image": ops.convert_to_tensor(image), "available": available})
+        image = self.checked("image", image)  # after what is missing was left out
         return ops.split(image, self.config.num_modalities, axis=-1), available
 
     def _checked_available(self, available, size):
@@ -615,7 +617,7 @@ def _normalized(features, told: dict):
 
 
 def anatomy_encoder(config: MarginConfig, name: str = "anatomy_encoder") -> keras.Model:
-    """The coding half of E^A: {"image": (B, H, W, slices), "modality": (1, M), "weight": (B,)} -> {"level_1": features,
+    """The coding half of E^A: {"image": (B, H, W, slices), "modality": (B, M), "weight": (B,)} -> {"level_1": features,
     ..., "level_5"}.
     """
     told = _told_inputs(config)
@@ -649,7 +651,7 @@ def anatomy_decoder(config: MarginConfig) -> keras.Model:
 
 
 def modality_encoder(config: MarginConfig, name: str = "modality_encoder") -> keras.Model:
-    """E^M: {"image": (B, H, W, slices), "modality": (1, M)} -> code (B, code_dim)."""
+    """E^M: {"image": (B, H, W, slices), "modality": (B, M)} -> code (B, code_dim)."""
     modality = keras.Input((config.num_modalities,), name="modality")
     image = h = keras.Input(config.image_shape, name="image")
     for factor in (1, 2, 4, 8, 8):

@@ -1,0 +1,518 @@
+"""The margin system: its draws, its loss terms, its step, what missing slices cannot do, its verbs, its sizes."""
+
+import dataclasses
+import json
+import re
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from tests.checks import array, moved, same_state, tensors, to_numpy, trained_once, values, weights
+from tests.tiny import MARGIN
+from tfdisent.systems import margin
+from tfdisent.systems.margin import Margin, MarginConfig, TypicalCodes, fused, pooled_anatomy
+from tfdisent.training.checkpoint import Checkpoints
+
+B, M = 4, 3
+NAMES = ("T1", "T2", "FLAIR")
+TINY = MarginConfig(**MARGIN | {"modalities": NAMES}, learning_rate=1e-3)
+ONLY_SELF = dict.fromkeys(
+    ("cross_weight", "latent_weight", "anatomy_similarity_weight", "modality_similarity_weight", "weight_decay"), 0.0
+)
+
+
+def made(seed=0, **changes):
+    """A model with weights of its own, whose steps run without compilation."""
+    keras.utils.set_random_seed(seed)
+    model = Margin(dataclasses.replace(TINY, **changes), seed=seed)
+    model.compile(run_eagerly=True)
+    return model
+
+
+def examples(size=B, seed=0, slices=1, **more):
+    """Slices of which two in a row are of one subject."""
+    random = np.random.default_rng(seed)
+    return {
+        "image": random.uniform(-1, 1, (size, 32, 32, M * slices)).astype("float32"),
+        "subject_index": np.arange(size, dtype="int32") // 2,
+        **more,
+    }
+
+
+def step(model, batch=None, steps=1):
+    """Trains; returns the logs."""
+    return trained_once(model, batch or examples(B * steps), B)
+
+
+def one_pass(model, **batch):
+    (only,) = model.passes(tensors({**examples(), **batch}))
+    return only
+
+
+def losses(model, batch):
+    total, terms, _ = model.loss_terms(batch, {})
+    return float(array(total)), values(terms)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """For what leaves the weights alone."""
+    return made()
+
+
+def documented_terms():
+    return set(re.findall(r"^\| ([a-z_]+) \|", margin.__doc__, re.MULTILINE)) - {"term"}
+
+
+# --- the step ---
+
+
+def test_the_logs_are_the_terms_of_the_docstrings_table_and_nothing_else():
+    logs = step(made())
+    assert set(logs) == documented_terms()
+    assert len(logs) == 6
+    assert np.all(np.isfinite(list(logs.values())))
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_a_step_moves_every_network(conditional):
+    model = made(conditional=conditional)
+    before = [weights([network]) for network in model.networks]
+    step(model)
+    for network, kernel in zip(model.networks, before, strict=True):
+        assert any(moved(kernel, weights([network]))), network.name
+    assert len(model.networks) == (4 if conditional else 2 + 2 * M)
+
+
+def test_each_weight_multiplies_its_own_term(model, monkeypatch):
+    weight = {
+        "self_weight": 2.0,
+        "cross_weight": 3.0,
+        "latent_weight": 5.0,
+        "anatomy_similarity_weight": 7.0,
+        "modality_similarity_weight": 11.0,
+        "weight_decay": 1e-3,
+    }
+    monkeypatch.setattr(model, "config", dataclasses.replace(model.config, **weight))
+    total, terms = losses(model, one_pass(model))
+    expected = (
+        2 * terms["self_reconstruction"]
+        + 3 * terms["cross_reconstruction"]
+        + 5 * terms["latent"]
+        + 7 * terms["anatomy_similarity"]
+        + 11 * terms["modality_similarity"]
+        + 1e-3 * terms["weight_decay"]
+    )
+    assert total == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "weight, term",
+    [
+        ("cross_weight", "cross_reconstruction"),
+        ("latent_weight", "latent"),
+        ("anatomy_similarity_weight", "anatomy_similarity"),
+        ("modality_similarity_weight", "modality_similarity"),
+        ("weight_decay", "weight_decay"),
+    ],
+)
+def test_a_weight_brings_in_its_own_term(model, monkeypatch, weight, term):
+    monkeypatch.setattr(model, "config", dataclasses.replace(model.config, **(ONLY_SELF | {weight: 1.0})))
+    _, terms = losses(model, one_pass(model))
+    assert set(terms) == {"self_reconstruction", term}
+
+
+def test_without_similarities_no_subjects_are_asked_for():
+    model = made(anatomy_similarity_weight=0.0, modality_similarity_weight=0.0)
+    assert "anatomy_similarity" not in step(model, {"image": examples()["image"]})
+    with pytest.raises(ValueError, match="add 'subject_index'"):
+        step(made(), {"image": examples()["image"]})
+
+
+def test_the_losses_similarity_over_i_equal_to_j_is_the_margin_above_the_distance_of_subjects(model):
+    batch = one_pass(model)
+    code = [array(model.code(batch["image"][..., i : i + 1], i, training=True)) for i in range(M)]
+    hinges = model.modality_hinges([ops.convert_to_tensor(z) for z in code], batch)
+    partner = array(batch["partner"])
+    for i, z in enumerate(code):
+        other = z[partner[:, i]]
+        cosine = (z * other).sum(1) / np.linalg.norm(z, axis=1) / np.linalg.norm(other, axis=1)
+        np.testing.assert_allclose(array(hinges[i, i]), 1.1 - cosine, atol=1e-5)
+        assert array(hinges[i, i]).min() >= 0.1 - 1e-5  # never 0
+
+
+def test_a_step_is_made_on_oblong_slices_with_neighbours():
+    model = made(neighbours=1, image_size=(32, 64))
+    batch = examples()
+    batch["image"] = np.random.default_rng(0).uniform(-1, 1, (B, 32, 64, 3 * M)).astype("float32")
+    assert np.all(np.isfinite(list(step(model, batch).values())))
+    assert model.cross_reconstruct(batch["image"]).shape == (B, M, M, 32, 64, 3)
+
+
+@pytest.mark.parametrize("value", [-1.0, 1.0])
+def test_slices_of_one_intensity_leave_a_step_finite(value):
+    model = made()
+    logs = step(model, examples() | {"image": np.full((B, 32, 32, M), value, "float32")})
+    assert np.all(np.isfinite(list(logs.values())))
+    assert all(np.all(np.isfinite(to_numpy(variable))) for variable in model.trainable_variables)
+
+
+def test_training_that_is_saved_and_restored_equals_training_in_one_piece(tmp_path):
+    first, second = examples(B, seed=1), examples(B, seed=2)
+    straight, stopped, resumed = made(), made(), made(seed=9)
+    for batch in (first, second):
+        step(straight, batch)
+    step(stopped, first)
+    Checkpoints(tmp_path).save(stopped, 1)
+    Checkpoints(tmp_path).restore(resumed)
+    step(resumed, second)
+    same_state(straight, resumed)
+
+
+def test_the_optimizer_is_the_codes():
+    optimizer = made().optimizers["networks"].get_config()
+    assert optimizer["amsgrad"] is True
+    assert optimizer["global_clipnorm"] == 1.0
+    paper = Margin.config_class()
+    assert (paper.learning_rate, paper.weight_decay, paper.beta_1) == (2e-4, 1e-5, 0.9)
+
+
+def test_the_rates_and_margins_are_the_papers():
+    c = MarginConfig()
+    assert (c.self_weight, c.cross_weight, c.latent_weight) == (1.0, 2.0, 0.1)
+    assert (c.anatomy_similarity_weight, c.modality_similarity_weight) == (10.0, 2.0)
+    assert (c.anatomy_margin, c.modality_margin) == (0.1, 0.1)
+    assert (c.image_size, c.num_slices, c.anatomy_channels, c.code_dim) == ((192, 160), 3, 4, 16)
+
+
+# --- partners ---
+
+
+def test_p_and_q_are_never_of_one_subject_and_q_has_the_modality(model):
+    random = np.random.default_rng(0)
+    seen = set()
+    for draw in range(50):
+        subject = random.integers(0, 3, 8).astype("int32")
+        available = random.integers(0, 2, (8, M)).astype("float32")
+        batch = one_pass(model, **examples(8, subject_index=subject, available=available))
+        partner, has = array(batch["partner"]), array(batch["has_partner"])
+        for p in range(8):
+            for i in range(M):
+                could = [q for q in range(8) if subject[q] != subject[p] and available[q, i]]
+                assert has[p, i] == bool(could)
+                if could:
+                    assert partner[p, i] in could
+                    seen.add((draw, p, i, partner[p, i] == could[0]))
+    assert {first for *_, first in seen} == {True, False}  # any of them
+
+
+def test_every_other_subject_of_a_batch_is_drawn(model):
+    found = [array(one_pass(model, **examples(6))["partner"]) for _ in range(60)]
+    assert set(np.stack(found)[:, 0, 0].tolist()) == {2, 3, 4, 5}
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_batch_of_one_subject_holds_no_margin_and_the_rest_is_learnt(size):
+    model = made()
+    batch = examples(size) | {"subject_index": np.full(size, 7, "int32")}
+    logs = trained_once(model, batch, size)
+    assert logs["anatomy_similarity"] == logs["modality_similarity"] == 0
+    assert logs["self_reconstruction"] > 0 and logs["cross_reconstruction"] > 0
+    assert np.all(np.isfinite(list(logs.values())))
+
+
+# --- missing modalities ---
+
+AVAILABLE = np.array([[1, 0, 1], [0, 1, 1], [1, 1, 1], [1, 1, 0]], "float32")
+
+
+def state(model):
+    return [to_numpy(variable).copy() for variable in model.variables]
+
+
+@pytest.mark.parametrize("value", [-1.0, 3.0, 1e6, np.inf, np.nan])
+def test_what_is_missing_enters_no_loss_whatever_its_channel_holds_bit_for_bit(model, value):
+    image = examples()["image"]
+    spoilt = np.where(AVAILABLE[:, None, None] == 1, image, value).astype("float32")
+    drawn = {name: one_pass(model, available=AVAILABLE)[name] for name in ("partner", "has_partner")}
+    clean = losses(model, one_pass(model, available=AVAILABLE, **drawn))
+    assert losses(model, one_pass(model, image=spoilt, available=AVAILABLE, **drawn)) == clean
+
+
+def test_what_is_missing_moves_no_weight_no_batch_statistic_and_no_typical_code_bit_for_bit():
+    image, found = examples()["image"], []
+    for value in (-1.0, 4.0):
+        model = made()
+        spoilt = np.where(AVAILABLE[:, None, None] == 1, image, value).astype("float32")
+        step(model, examples() | {"image": spoilt, "available": AVAILABLE})
+        found.append(state(model))
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_modality_that_no_subject_has_moves_none_of_its_statistics_and_leaves_the_step_finite():
+    model = made()
+    statistics = [v for v in model.anatomy_decoder.non_trainable_variables if "moving" in v.path]
+    before = [to_numpy(v).copy() for v in statistics]
+    available = np.ones((B, M), "float32")
+    available[:, 1] = 0
+    logs = step(model, examples() | {"available": available})
+    assert np.all(np.isfinite(list(logs.values())))
+    for old, variable in zip(before, statistics, strict=True):
+        np.testing.assert_array_equal(to_numpy(variable)[1], old[1])
+        assert np.abs(to_numpy(variable)[[0, 2]] - old[[0, 2]]).min() > 0
+    np.testing.assert_array_equal(to_numpy(model.typical_codes.mean)[1], 0)
+
+
+def test_a_subject_without_any_modality_counts_for_nothing():
+    subject = np.array([0, 1, 2, 3], "int32")
+    image, available = examples()["image"], np.ones((4, M), "float32")
+    available[3] = 0
+    partner = {"partner": np.array([[1, 2, 1], [2, 0, 0], [0, 1, 0], [0, 0, 0]], "int32")}
+    has = np.ones((4, M), "float32")
+    model = made()
+    total, terms = losses(
+        model, one_pass(model, image=image, subject_index=subject, available=available, has_partner=has, **partner)
+    )
+    alone = {
+        "image": image[:3],
+        "subject_index": subject[:3],
+        "available": available[:3],
+        "partner": partner["partner"][:3],
+        "has_partner": has[:3],
+    }
+    expected_total, expected = losses(model, one_pass(model, **alone))
+    assert total == pytest.approx(expected_total, rel=1e-5)
+    assert terms == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_batch_without_any_slice_leaves_a_step_finite():
+    model = made()
+    logs = step(model, examples() | {"available": np.zeros((B, M), "float32")})
+    assert np.all(np.isfinite(list(logs.values())))
+    assert logs["self_reconstruction"] == logs["cross_reconstruction"] == logs["anatomy_similarity"] == 0
+
+
+# --- fusion ---
+
+
+def test_fusion_is_maximum_mean_and_minimum_of_what_is_there():
+    anatomy = np.random.default_rng(0).uniform(0, 1, (3, M, 2, 2, 4)).astype("float32")
+    available = np.array([[1, 1, 1], [1, 0, 1], [0, 0, 1]], "float32")
+    received = array(fused(ops.convert_to_tensor(anatomy), ops.convert_to_tensor(available)))
+    for row, there in enumerate(available > 0):
+        some = anatomy[row][there]
+        expected = np.concatenate([some.max(0), some.mean(0), some.min(0)], axis=-1)
+        np.testing.assert_allclose(received[row], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e30, np.nan])
+def test_fusion_does_not_see_what_is_missing_and_is_zero_where_there_is_nothing(value):
+    anatomy = np.random.default_rng(0).uniform(0, 1, (2, M, 2, 2, 4)).astype("float32")
+    available = np.array([[1, 0, 1], [0, 0, 0]], "float32")
+    spoilt = np.where(available[..., None, None, None] > 0, anatomy, value).astype("float32")
+    one, two = (array(fused(ops.convert_to_tensor(a), ops.convert_to_tensor(available))) for a in (anatomy, spoilt))
+    np.testing.assert_array_equal(one, two)
+    assert not one[1].any()
+
+
+# --- verbs ---
+
+
+def test_the_anatomy_of_a_pixel_sums_to_one_and_codes_have_their_length(model):
+    found = model.encode(examples()["image"][..., :1], "FLAIR")
+    assert found["anatomy"].shape == (B, 32, 32, 4)
+    np.testing.assert_allclose(array(found["anatomy"]).sum(-1), 1, atol=1e-5)
+    assert found["code"].shape == (B, TINY.code_dim)
+
+
+def test_encoding_all_is_encoding_each(model):
+    image = examples()["image"]
+    found = model.encode_all(image)
+    for k, name in enumerate(NAMES):
+        alone = model.encode(image[..., k : k + 1], name)
+        np.testing.assert_allclose(array(found["anatomy"])[:, k], array(alone["anatomy"]), atol=1e-6)
+        np.testing.assert_allclose(array(found["code"])[:, k], array(alone["code"]), atol=1e-6)
+        np.testing.assert_allclose(array(model.encode(image[..., k : k + 1], k)["code"]), array(alone["code"]))
+    predicted = model.predict({"image": image}, verbose=0)
+    assert predicted["anatomy"].shape == (B, M, 32, 32, 4)
+
+
+def test_cross_reconstruction_draws_the_anatomy_of_the_row_in_the_look_of_the_column(model):
+    image = examples()["image"]
+    found, made = model.encode_all(image), array(model.cross_reconstruct(image))
+    assert made.shape == (B, M, M, 32, 32, 1)
+    for i, j in ((0, 0), (0, 2), (2, 0)):
+        expected = array(model.decode(found["anatomy"][:, i], found["code"][:, j]))
+        np.testing.assert_allclose(made[:, i, j], expected, atol=1e-5)
+    assert np.abs(made[:, 0, 2] - made[:, 2, 0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("value", [0.0, 4.0, np.nan])
+def test_verbs_do_not_see_what_is_missing(model, value):
+    image = examples()["image"]
+    spoilt = np.where(AVAILABLE[:, None, None] == 1, image, value).astype("float32")
+    for verb in (
+        lambda x: model.encode_all(x, AVAILABLE)["anatomy"],
+        lambda x: model.encode_all(x, AVAILABLE)["code"],
+        lambda x: model.cross_reconstruct(x, AVAILABLE),
+        lambda x: model.complete(x, "T2", AVAILABLE)["image"],
+        lambda x: model.complete(x, "T2", AVAILABLE)["anatomy"],
+    ):
+        np.testing.assert_array_equal(array(verb(spoilt)), array(verb(image)))
+    made = array(model.cross_reconstruct(image, AVAILABLE))
+    assert np.all(made[0, 1] == -1) and np.all(made[0, :, 1] == -1) and np.ptp(made[0, 0, 2]) > 0
+
+
+def test_fusing_needs_the_anatomies_alone(model):
+    anatomy = model.encode_all(examples()["image"], AVAILABLE)["anatomy"]
+    made = array(model.fuse(anatomy, AVAILABLE))
+    assert made.shape == (B, 32, 32, 12)
+    np.testing.assert_allclose(made[0, ..., 4:8], array(anatomy)[0, [0, 2]].mean(0), atol=1e-6)
+
+
+def test_a_contrast_that_is_there_is_drawn_in_its_own_look_and_a_missing_one_in_the_typical():
+    model = made()
+    step(model)
+    image = examples()["image"]
+    made_image = array(model.complete(image, "T2", AVAILABLE)["image"])
+    found = model.encode_all(image, AVAILABLE)
+    _, mean, _ = np.split(array(model.fuse(found["anatomy"], AVAILABLE)), 3, axis=-1)
+    own, typical = array(found["code"])[:, 1], to_numpy(model.typical_codes.mean)[[1] * B]
+    code = np.where(AVAILABLE[:, 1:2] > 0, own, typical)
+    np.testing.assert_allclose(made_image, array(model.decode(mean, code)), atol=1e-5)
+    by_code = model.complete(image, np.eye(M, dtype="float32")[[1] * B], AVAILABLE)
+    np.testing.assert_allclose(array(by_code["image"]), made_image, atol=1e-6)
+
+
+def test_typical_codes_are_means_of_what_is_there():
+    layer = TypicalCodes(2, 3)
+    first, second = np.random.default_rng(0).normal(size=(2, 4, 2, 3)).astype("float32")
+    all_there = np.ones((4, 2), "float32")
+    some = all_there.copy()
+    some[1, 0] = 0
+    some[:, 1] = 0
+    layer(ops.convert_to_tensor(first), ops.convert_to_tensor(all_there), training=True)
+    np.testing.assert_allclose(to_numpy(layer.mean), first.mean(0), atol=1e-6)
+    layer(ops.convert_to_tensor(second), ops.convert_to_tensor(some), training=True)
+    np.testing.assert_allclose(
+        to_numpy(layer.mean)[0], (first.mean(0)[0] + second[[0, 2, 3], 0].mean(0)) / 2, atol=1e-6
+    )
+    np.testing.assert_allclose(to_numpy(layer.mean)[1], first.mean(0)[1], atol=1e-6)
+    before = to_numpy(layer.mean).copy()
+    layer(ops.convert_to_tensor(second), ops.convert_to_tensor(all_there))
+    np.testing.assert_array_equal(to_numpy(layer.mean), before)
+
+
+def test_pooling_takes_the_maximum_of_each_window_and_channel():
+    anatomy = np.random.default_rng(0).uniform(size=(2, 8, 16, 3)).astype("float32")
+    received = array(pooled_anatomy(ops.convert_to_tensor(anatomy), 8))
+    expected = np.stack([anatomy[:, :, :8].max((1, 2)), anatomy[:, :, 8:].max((1, 2))], axis=1)
+    np.testing.assert_array_equal(received, expected.reshape(2, 6))
+
+
+def test_signatures_and_their_volumes_fit_each_other(model):
+    default, (_, shapes) = next(iter(model.signatures().items()))
+    assert default == "complete"
+    assert shapes["image"] == (None, 32, 32, M) and set(shapes) == {"image", "available", "target"}
+    io = model.volume_io()
+    assert io["inputs"] == list(NAMES) and len(io["outputs"]["anatomy"]["names"]) == TINY.anatomy_channels
+    assert made(neighbours=1).volume_io() == {}  # tfdisent.apply gives no neighbours
+    arrays = {"image": examples()["image"], "available": AVAILABLE, "target": np.eye(M, dtype="float32")[[0] * B]}
+    for name, (function, wanted) in model.signatures().items():
+        given = {key: arrays[key] for key in wanted if key in arrays}
+        if name == "decode":
+            found = model.encode(examples()["image"][..., :1], 0)
+            given = {"anatomy": array(found["anatomy"]), "code": array(found["code"])}
+        for values_of in function(**given).values():
+            assert np.all(np.isfinite(array(values_of))), name
+
+
+# --- what is refused ---
+
+
+def test_an_unknown_modality_is_told_which_there_are(model):
+    for call in (
+        lambda: model.encode(examples()["image"][..., :1], "PET"),
+        lambda: model.complete(examples()["image"], "PET"),
+    ):
+        with pytest.raises(ValueError, match="T1, T2, FLAIR.*'PET'"):
+            call()
+
+
+@pytest.mark.parametrize("size", [48, (64, 80), 16])
+def test_sizes_that_cannot_be_halved_five_times_are_refused(size):
+    with pytest.raises(ValueError, match="multiples of 32"):
+        dataclasses.replace(TINY, image_size=size)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"neighbours": -1}, "neighbours to be a whole number >= 0"),
+        ({"pool_size": 7}, "pool_size that divides 32 x 32"),
+        ({"routing": "both"}, "routing to be 'one_hot' or 'scalar'"),
+        ({"anatomy_margin": -0.1}, "anatomy_margin >= 0"),
+        ({"modalities": ("T1",)}, "two or more"),
+        ({"code_dim": 0}, "code_dim to be a whole number >= 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **changes)
+
+
+def test_data_with_other_neighbours_are_refused_with_both_mends():
+    manifest = SimpleNamespace(dataset="brats", modalities=NAMES, image_shape=(64, 64, 9))
+    with pytest.raises(ValueError, match="0 neighbouring.*3 channels.*9.*--data=neighbours=0.*--set=neighbours"):
+        TINY.check_manifest(manifest)
+    dataclasses.replace(TINY, neighbours=1).check_manifest(manifest)
+
+
+@pytest.mark.parametrize("shape", [(B, 32, 32, 2), (B, 16, 16, M), (32, 32, M)])
+def test_images_of_another_shape_are_refused(model, shape):
+    for call in (
+        lambda: model.encode_all(np.zeros(shape, "float32")),
+        lambda: step(made(), {"image": np.zeros(shape)}),
+    ):
+        with pytest.raises(ValueError, match="xpected"):
+            call()
+
+
+def test_a_config_survives_json_and_presets_are_configs():
+    assert MarginConfig(**json.loads(json.dumps(dataclasses.asdict(TINY)))) == TINY
+    assert {MarginConfig.preset(name).steps > 0 for name in ("quick", "small", "paper")} == {True}
+    with pytest.raises(TypeError, match="anatomy_margin.*received alpha"):
+        MarginConfig(alpha=1)
+
+
+# --- the published sizes: numbers of parameters that were counted in the public code, with seven slices as channels ---
+
+PAPER = MarginConfig(neighbours=3, routing="scalar")
+
+
+def trainable(network):
+    return sum(int(np.prod(v.shape)) for v in network.trainable_variables)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("conditional, count", [(True, 5_223_038), (False, 1_742_432)])
+def test_the_anatomy_encoder_has_the_codes_size_and_the_papers_first_batch_norm(conditional, count):
+    encoder = margin.anatomy_encoder(dataclasses.replace(PAPER, conditional=conditional))
+    assert trainable(encoder) == count + 2 * 32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("conditional, count", [(True, 4_100_298), (False, 1_367_724)])
+def test_the_anatomy_decoder_has_the_codes_size_without_a_batch_norm_that_is_never_called(conditional, count):
+    assert trainable(margin.anatomy_decoder(dataclasses.replace(PAPER, conditional=conditional))) == count - 2 * 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("conditional, count", [(True, 860_062), (False, 369_568)])
+def test_the_modality_encoder_has_the_codes_size_without_the_variance_of_a_code_that_is_not_random(conditional, count):
+    encoder = margin.modality_encoder(dataclasses.replace(PAPER, conditional=conditional))
+    assert trainable(encoder) == count - (32 * 16 + 16)
