@@ -41,6 +41,31 @@ def test_results_lie_exactly_on_the_grid_of_the_source(orientation, planes, iden
     np.testing.assert_allclose(values(made.get_filename()), expected(values(source)), atol=1e-5)
 
 
+@pytest.mark.parametrize("is_told_by", ["card", "option"])
+def test_an_oblique_stack_is_translated_as_acquired_on_its_own_grid(is_told_by, identity, tmp_path):
+    array = brain(shape=(26, 20, 7))
+    a, b = np.radians((53, 20))
+    turn = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
+    turn = turn @ np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = turn * (1, 1, 8), (-20, 30, 11)
+    (tmp_path / "in").mkdir()
+    nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / "in/sax.nii.gz")
+    mask = nibabel.Nifti1Image((array > 0).astype(np.uint8), affine).as_reoriented(np.array([[1, -1], [0, 1], [2, 1]]))
+    nibabel.save(mask, tmp_path / "mask.nii.gz")
+    with pytest.raises(ValueError, match="sax.nii.gz is oblique: .* orientation=as_acquired takes its own slices"):
+        apply(identity, tmp_path / "in", tmp_path / "out", Options(on_error="fail"))
+    known = KNOWN | ({"orientation": "as_acquired"} if is_told_by == "card" else {})
+    model = save_model(tmp_path / "model", lambda image: image, card={"data": known}, name="harmonize")
+    options = {} if is_told_by == "card" else {"orientation": "as_acquired"}
+    apply(model, tmp_path / "in", tmp_path / "out", Options(mask=tmp_path / "mask.nii.gz", **options))
+    made, given = nibabel.load(tmp_path / "out/sax_harmonize.nii.gz"), nibabel.load(tmp_path / "in/sax.nii.gz")
+    np.testing.assert_array_equal(made.affine, given.affine)
+    np.testing.assert_allclose(values(made.get_filename()), expected(array), atol=1e-5)
+    with pytest.raises(ValueError, match="--planes=all needs slices along the body's axes"):
+        apply(model, tmp_path / "in", tmp_path / "out", Options(planes="all", orientation="as_acquired"))
+
+
 def test_anisotropic_voxels_are_seen_in_the_models_pixels_and_come_back(identity, tmp_path):
     x, y, z = np.meshgrid(np.arange(28) * 0.8, np.arange(24), np.arange(9) * 3.0, indexing="ij")
     smooth = (500 + 300 * np.sin(x / 6) * np.cos(y / 7) * np.cos(z / 8)).astype(np.float32)

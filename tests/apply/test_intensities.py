@@ -2,8 +2,10 @@
 
 import dataclasses
 
+import nibabel
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from tests.apply.scans import SIZE, brain, expected, save, save_model, values
 from tfdisent.apply import Options, apply
@@ -14,6 +16,7 @@ from tfdisent.datasets.builder import Unit
 from tfdisent.datasets.preparation import prepare
 from tfdisent.datasets.volumes import Scans, VolumeBuilder
 from tfdisent.volumes import read_nifti
+from tfdisent.volumes.planes import through_planes
 
 
 def test_the_background_can_be_translated_too(negative, tmp_path):
@@ -125,6 +128,56 @@ class MaskedScan(Scan):
     def index(self, raw_dir):
         image, mask = {"T1": str(raw_dir / "a.nii")}, str(raw_dir / "mask.nii")
         return [Unit(n, n, Scans(image, brain_mask=mask)) for n in ("one", "two")]
+
+
+@pytest.mark.parametrize("normalize", ["volume", "percentile", "zscore"])
+def test_a_background_other_than_0_is_what_it_was_in_training(normalize, tmp_path):
+    array = brain()
+    inside = array > 0
+    scores = np.where(inside, (array - array[inside].mean()) / array[inside].std(), -2.5)
+    source = save(tmp_path / "in/a.nii", scores.astype(np.float32))
+    folder = prepare(Scan(size=SIZE), tmp_path / "data", tmp_path / "in", workers=1)
+    options = {"normalize": normalize, "shuffle": False, "drop_remainder": False, "metadata": True}
+    batch = next(iter(load(folder, "train", **options)))
+    image = dict(zip(batch["slice_index"].numpy().tolist(), batch["image"].numpy(), strict=True))[8]
+    scan = normalized(read_nifti(source).array, load_model(_model(tmp_path, {"normalize": normalize})))
+    np.testing.assert_array_equal(scan.inside, ndimage.binary_fill_holes(inside.T[:, ::-1, ::-1]))
+    np.testing.assert_allclose(scan.array[8], image[3:29, 4:24, 0], atol=2e-3)
+    np.testing.assert_allclose(image[0, 0, 0], scan.background, atol=2e-3)
+
+
+def test_slices_as_acquired_are_those_of_training_also_resampled(tmp_path):
+    a = np.radians(53)
+    turn = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = turn * (1, 1, 8), (-20, 30, 11)
+    (tmp_path / "in").mkdir()
+    source = tmp_path / "in/a.nii"
+    nibabel.save(nibabel.Nifti1Image(brain(shape=(52, 60, 7)), affine), source)
+    builder = Scan(size=SIZE, orientation="as_acquired", pixel_spacing=2.0)
+    folder = prepare(builder, tmp_path / "data", tmp_path / "in", workers=1)
+    options = {"normalize": "volume", "shuffle": False, "drop_remainder": False, "metadata": True}
+    batch = next(iter(load(folder, "train", **options)))
+    found = dict(zip(batch["slice_index"].numpy().tolist(), batch["image"].numpy(), strict=True))
+    volume = read_nifti(source, orientation="as_acquired")
+    slices = []
+
+    def remember(images):
+        slices.extend(images)
+        return images
+
+    scan = normalized(volume.array, load_model(_model(tmp_path, {"normalize": "volume"})))
+    through_planes(
+        scan.array, remember, SIZE, spacing=volume.spacing, pixel_spacing=2.0, planes=("axial",), constant=-1.0
+    )
+    assert len(found) == 5  # the first and the last slice are empty
+    for index, image in found.items():
+        # The range is that of the resampled volume in training, and of the volume itself here.
+        assert np.corrcoef(image.ravel(), slices[index].ravel())[0, 1] > 0.998
+
+
+def _model(folder, data):
+    return save_model(folder / "model", lambda image: image, card={"data": data})
 
 
 def test_outside_of_a_mask_is_what_it_was_in_training(identity, tmp_path):

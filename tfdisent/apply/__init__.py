@@ -59,7 +59,10 @@ def apply(
         normalize=options.normalize,
         foreground=options.foreground,
         pixel_spacing=options.pixel_spacing,
+        orientation=options.orientation,
     )
+    if slice_model.orientation == "as_acquired" and options.planes == "all":
+        raise ValueError("--planes=all needs slices along the body's axes. Leave it out for slices as acquired.")
     targets = chosen_targets(slice_model, options.target)
     cases = [assigned(case, slice_model.inputs) for case in cases]
     for case in cases:  # now, and not after hours of work on other cases

@@ -1,16 +1,17 @@
 """The volumes that a model is applied to: files of one case each, found in folders or a table, read and compared."""
 
 import csv
+import math
 import os
 import pathlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tfdisent.messages import say
-from tfdisent.volumes import Volume, grid_difference, read_nifti
+from tfdisent.volumes import Volume, aligned, grid_difference, read_nifti
 
 if TYPE_CHECKING:
     from tfdisent.apply.model import SliceModel
@@ -124,7 +125,7 @@ def is_mask_by_content(array: np.ndarray) -> bool:
 
 
 def read_case(
-    case: Case, inputs: tuple[str, ...], masks: str | os.PathLike | None = None, *, nan: str, max_oblique: float
+    case: Case, inputs: tuple[str, ...], masks: str | os.PathLike | None = None, **options: Any
 ) -> tuple[dict[str, Volume], np.ndarray | None]:
     """The volumes of a case by input, in the order of `inputs`, and its brain mask (S, H, W) bool, or None.
 
@@ -132,7 +133,7 @@ def read_case(
         case: what to read.
         inputs: of the model.
         masks: a mask, or a folder of masks named as the cases; a mask that the case names takes precedence.
-        nan, max_oblique: as of `read_nifti`.
+        options: of `read_nifti`.
 
     Raises:
         OSError: a file cannot be read.
@@ -141,8 +142,9 @@ def read_case(
     volumes, first = {}, None
     for name in filter(case.files.__contains__, inputs):
         path = case.files[name]
-        volumes[name] = volume = read_nifti(path, nan=nan, max_oblique=max_oblique)
+        volume = read_nifti(path, **options)
         first = first or name
+        volumes[name] = volume = aligned(volume, volumes[first].affine) if volumes else volume
         if problem := _difference(volume, volumes[first]):
             raise ValueError(
                 f"{path} is not on the grid of {case.files[first]}: {problem}. Resample one to the grid of the other."
@@ -164,7 +166,7 @@ def read_mask(masks: str | os.PathLike, name: pathlib.PurePath, volume: Volume, 
     if path.is_dir():
         files = [path / name.with_name(name.name + ending) for ending in ENDINGS]
         path = next((file for file in files if file.is_file()), files[0])
-    mask = read_nifti(path, labels=True, max_oblique=90)
+    mask = aligned(read_nifti(path, labels=True, orientation="as_acquired", max_gigabytes=math.inf), volume.affine)
     if problem := _difference(mask, volume):
         raise ValueError(f"The mask {path} is not on the grid of {label or name}: {problem}.")
     return mask.array > 0

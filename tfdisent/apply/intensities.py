@@ -11,8 +11,7 @@ from scipy import ndimage
 from tfdisent import intensity
 from tfdisent.apply.cases import read_mask
 from tfdisent.apply.model import SliceModel
-from tfdisent.volumes import read_nifti
-from tfdisent.volumes.preprocess import apply_mask, foreground
+from tfdisent.volumes import preprocess, read_nifti
 
 
 class Scale(NamedTuple):
@@ -68,13 +67,16 @@ def normalized(array: np.ndarray, model: SliceModel, mask: np.ndarray | None = N
         ValueError: there is no anatomy.
     """
     if mask is None:
-        anatomy, inside = foreground(array, model.foreground), array != 0
+        value = preprocess.background(array).value if model.foreground == "nonzero" else 0
+        anatomy, inside = preprocess.foreground(array, model.foreground), array != value
+        padding = value or model.background
     else:
-        array, anatomy, inside = apply_mask(array, mask, model.background), mask, mask
+        padding, anatomy, inside = model.background, mask, mask
+        array = preprocess.apply_mask(array, mask, padding)
     scale = scale_of(array, anatomy, model)
     bounds = (-1, 1) if model.normalize in ("volume", "percentile") else (-np.inf, np.inf)
     scaled = (array.astype(np.float32) - np.float32(scale.zero)) / np.float32(scale.unit)
-    background = float(np.clip((model.background - scale.zero) / scale.unit, *bounds))
+    background = float(np.clip((padding - scale.zero) / scale.unit, *bounds))
     # Dark voxels inside the brain are no background.
     return Scan(scaled.clip(*bounds), background, anatomy, ndimage.binary_fill_holes(inside))
 
@@ -144,7 +146,7 @@ def scale_like(
         return None
     path = pathlib.Path(path)
     volume = read_nifti(path, nan=nan, max_oblique=90)
-    anatomy = foreground(volume.array, model.foreground) if mask is None else read_mask(mask, path, volume)
+    anatomy = preprocess.foreground(volume.array, model.foreground) if mask is None else read_mask(mask, path, volume)
     try:
         return scale_of(volume.array, anatomy, model)
     except ValueError as error:

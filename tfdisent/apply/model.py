@@ -51,6 +51,7 @@ class SliceModel(NamedTuple):
         is_uint8: whether images were stored as uint8, with the range 0 to 255.
         pixel_spacing: millimetres of its pixels along rows and columns, or None if not known.
         planes: the planes whose slices it was trained on.
+        orientation: one of `tfdisent.volumes.ORIENTATIONS`: slices along the body's axes, or as acquired.
         background: the value outside of brain masks in training.
     """
 
@@ -66,6 +67,7 @@ class SliceModel(NamedTuple):
     is_uint8: bool = False
     pixel_spacing: tuple[float, float] | None = None
     planes: tuple[str, ...] = ("axial",)
+    orientation: str = "canonical"
     background: float = 0.0
 
 
@@ -76,6 +78,7 @@ def load_model(
     normalize: str | None = None,
     foreground: str | None = None,
     pixel_spacing: float | None = None,
+    orientation: str | None = None,
 ) -> SliceModel:
     """The default signature of an export, with what its `card.json` says; arguments take precedence over the card.
 
@@ -84,7 +87,8 @@ def load_model(
 
     Of the card it reads `signatures` (the first is taken), `inputs` and `outputs` (by default one image each), of
     `config` (or else `data`) `modalities` and `normalize`, and of `data` `pixel_spacing` (millimetres of the model's
-    pixels, one number or two), `foreground`, `background`, `planes` (whose slices it was trained on) and `image_dtype`.
+    pixels, one number or two), `foreground`, `background`, `image_dtype`, and what slices it was trained on, `planes`
+    and `orientation`.
 
     The signature takes `image` (B, h, w, C), with a channel for each of the card's inputs; optionally `target`, one-hot
     codes (B, T); and optionally `available` (B, C), 1 for each input that is there and 0 for one that is missing. It
@@ -96,6 +100,7 @@ def load_model(
         normalize: one of `NORMALIZATIONS`.
         foreground: "nonzero" or "otsu".
         pixel_spacing: millimetres, 0 to scale slices to fit.
+        orientation: "canonical" or "as_acquired".
 
     Raises:
         OSError: not a SavedModel, or damaged.
@@ -129,6 +134,7 @@ def load_model(
         is_uint8=data.get("image_dtype") == "uint8",
         pixel_spacing=_pair(path, pixel_spacing) if pixel_spacing else None,
         planes=tuple(data.get("planes", ("axial",))),
+        orientation=orientation or data.get("orientation", "canonical"),
         background=float(data.get("background", 0.0)),
     )
 

@@ -51,7 +51,16 @@ class Options:
         choices=("skip", "fail"),
     )
     nan: str = _option("fail", "Voxels that are not finite: an error, or set to 0.", choices=("fail", "zero"))
-    max_oblique: float = _option(20.0, "Largest angle in degrees between a volume's axes and the body's.")
+    orientation: str | None = _option(
+        None,
+        "Which slices the model sees: along the body's axes, or those of the file as acquired; by default what it was "
+        "trained on.",
+        choices=("canonical", "as_acquired"),
+    )
+    max_oblique: float = _option(
+        20.0, "Largest angle in degrees between a volume's axes and the body's, where slices are along these."
+    )
+    max_gigabytes: float = _option(1.0, "Largest volume, unpacked, that is read.", minimum=0)
     batch_size: int = _option(16, "Slices at a time.", minimum=1)
     modalities: tuple[str, ...] = _option(
         (), "Names of the targets, in the order of training, if the card lacks them.", commas=True

@@ -53,7 +53,13 @@ def process(task: Task, case: Case) -> tuple[str, str]:
     started = time.monotonic()
     check_case(case, task.model)
     volumes, mask = read_case(
-        case, task.model.inputs, task.options.mask, nan=task.options.nan, max_oblique=task.options.max_oblique
+        case,
+        task.model.inputs,
+        task.options.mask,
+        nan=task.options.nan,
+        orientation=task.model.orientation,
+        max_oblique=task.options.max_oblique,
+        max_gigabytes=task.options.max_gigabytes,
     )
     if not case.is_chosen and (masks := [name for name, v in volumes.items() if is_mask_by_content(v.array)]):
         return "skipped", (

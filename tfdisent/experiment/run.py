@@ -444,6 +444,7 @@ def _volume_settings(run: Run) -> dict[str, Any]:
     chosen = run.manifest.options
     settings = {
         "planes": chosen.get("planes", ["axial"]),
+        "orientation": chosen.get("orientation", "canonical"),
         "foreground": chosen.get("foreground", "nonzero"),
         "background": float(chosen.get("background", 0.0)),
     }
