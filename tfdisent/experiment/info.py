@@ -1,12 +1,12 @@
 """What a run folder, an exported model or a data set is, in plain text."""
 
 import dataclasses
-import json
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from tfdisent import datasets
+from tfdisent import datasets, files
 from tfdisent.experiment import catalogue, folder
 
 WIDTH = 16  # of the names before their values, at least
@@ -37,7 +37,8 @@ def describe_run(run_dir: pathlib.Path) -> str:
     """Settings, steps done, and metrics."""
     record = folder.read_record(run_dir)
     config = record["config"]
-    steps = max((int(path.name.removeprefix("step-")) for path in run_dir.glob("checkpoints/step-*")), default=0)
+    names = (re.fullmatch(r"step-(\d+)", path.name) for path in run_dir.glob("checkpoints/step-*"))
+    steps = max((int(name[1]) for name in names if name), default=0)
     options = ", ".join(f"{name}={value}" for name, value in record["data_options"].items())
     lines = [
         f"run {run_dir}",
@@ -47,11 +48,11 @@ def describe_run(run_dir: pathlib.Path) -> str:
         _line("steps done", f"{steps} of {config['steps']}"),
     ]
     if (run_dir / "export.json").is_file():
-        done = json.loads((run_dir / "export.json").read_text())
+        done = files.read_json(run_dir / "export.json")
         lines.append(_line("exported", f"step {done['step']}, {done['path']}"))
     lines += ["", "config", *_lines(config)]
     if folder.is_finished(run_dir):
-        lines += ["", "metrics", *_metric_lines(json.loads((run_dir / "metrics.json").read_text()))]
+        lines += ["", "metrics", *_metric_lines(files.read_json(run_dir / "metrics.json"))]
     else:
         lines += ["", "not evaluated yet"]
     return "\n".join(lines)
@@ -59,7 +60,7 @@ def describe_run(run_dir: pathlib.Path) -> str:
 
 def describe_model(version: pathlib.Path) -> str:
     """The model's card."""
-    card = json.loads((version / "card.json").read_text())
+    card = files.read_json(version / "card.json")
     lines = [f"model {version}", card["title"], *filter(None, [card.get("summary")])]
     for name, tensors in card["signatures"].items():
         sides = (", ".join(f"{key} {shape}" for key, shape in tensors[side].items()) for side in ("inputs", "outputs"))
