@@ -17,6 +17,7 @@ CLASSES = {
     "tfdisent.systems.margin": ("Margin",),
     "tfdisent.baselines.drai": ("CInfoGAN", "DCInfoGAN", "CAVAE", "DCAVAE"),
     "tfdisent.baselines.unified": ("Pix2Pix", "TCMGAN"),
+    "tfdisent.baselines.margin": ("MarginAdversarial",),
     "tfdisent.layers.convolution": ("CondConv2D", "UpsampleConv2D"),
     "tfdisent.layers.normalization": (
         "GroupwiseBatchNormalization",
