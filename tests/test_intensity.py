@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfdisent.intensity import INTENSITY, bounds, intensity_statistics, scale, statistic, volume_statistics
+from tfdisent.intensity import INTENSITY, bounds, divisor, intensity_statistics, scale, statistic, volume_statistics
 
 
 def by_numpy(values):
@@ -63,10 +63,33 @@ def test_a_scale_brings_the_ends_of_a_normalisation_to_minus_one_and_one(normali
         assert bounds(statistics, normalize) == (low, high)
 
 
-def test_a_constant_volume_has_a_scale():
-    for normalize in ("volume", "percentile", "zscore"):
-        zero, unit = scale(volume_statistics(np.full((2, 2, 2), 7)), normalize)
-        assert zero == 7 and 0 < unit <= 1e-6
+@pytest.mark.parametrize("size", [0, 7, -7, 1e-30, 1e-12, 1e12, 1e30])
+def test_a_constant_volume_becomes_the_lowest_value_or_the_mean_and_its_background_stays_small(size):
+    for normalize, expected in (("volume", -1), ("percentile", -1), ("slice", -1), ("zscore", 0)):
+        zero, unit = scale(volume_statistics(np.full((2, 2, 2), size, np.float32)), normalize)
+        assert (np.float32(size) - zero) / unit == pytest.approx(expected)
+        assert abs(0 - zero) / unit <= 3
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1e-6, 1, 1e6, 1e12, 1e30])
+def test_statistics_and_scales_go_with_the_unit_of_the_intensities(size):
+    values = np.random.default_rng(0).normal(3, 1, (4, 5, 6))
+    values = (values * size).astype(np.float32)
+    np.testing.assert_allclose(volume_statistics(values), by_numpy(values), rtol=1e-6)
+    for normalize in ("volume", "percentile", "slice", "zscore"):
+        zero, unit = scale(volume_statistics(values), normalize)
+        found = (values.astype(np.float64) - zero) / unit
+        if normalize == "zscore":
+            assert found.mean() == pytest.approx(0, abs=1e-5) and found.std() == pytest.approx(1, rel=1e-5)
+        elif normalize != "percentile":
+            assert found.min() == pytest.approx(-1) and found.max() == pytest.approx(1)
+
+
+def test_a_range_of_nothing_but_rounding_is_none():
+    np.testing.assert_array_equal(
+        divisor(np.array([0.5, 1e-7, 0.0]), np.array([-3, 2, 0]), 2 * np.ones(3)), [0.5, 2, 2]
+    )
+    assert divisor(0.0, 0.0, 0.0) == 1
 
 
 def test_statistics_are_found_by_their_names():

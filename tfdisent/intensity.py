@@ -7,6 +7,7 @@ take the names of the normalisations from here, and answer --help before anythin
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ INTENSITY = (
 # deviation 1.
 NORMALIZATIONS = ("volume", "percentile", "slice", "zscore")
 BOUNDED = ("volume", "percentile", "slice")  # those whose images end in [-1, 1]
-LEAST_RANGE = 1e-6  # a constant image is divided by this
+LEAST_SHARE = 1e-6  # a range that is a smaller share of the values is rounding: the image is constant
 _PERCENTILES = tuple(float(name.removeprefix("percentile_")) for name in INTENSITY if name.startswith("percentile_"))
 
 
@@ -59,7 +60,7 @@ def volume_statistics(array: np.ndarray, mask: np.ndarray | None = None) -> np.n
         percentiles = _counted_percentiles(levels, counts)
     else:
         low, high, mean = values.min(), values.max(), values.mean(dtype=np.float64)
-        std = math.sqrt(np.square(values - np.float32(mean)).mean(dtype=np.float64))
+        std = values.std(dtype=np.float64)  # float32 has no square of what is below 1e-19 or above 1e19
         percentiles = np.percentile(values, _PERCENTILES)
     return np.array([low, high, mean, std, *percentiles], np.float32)
 
@@ -98,6 +99,23 @@ def bounds(statistics: Any, normalize: str) -> tuple[Any, Any]:
     return low, high
 
 
+def divisor(spread: Any, low: Any, high: Any, where: Callable | None = None) -> Any:
+    """What a normalisation divides by: `spread` (a range, a standard deviation) of intensities from `low` to `high`.
+
+    Where an image is constant, so that there is nothing but rounding, it is the size of its values, or 1 if that is 0:
+    the result is defined, and of the same size whatever the intensities' unit.
+
+    Args:
+        spread, low, high: arrays, or tensors with their library's `where`.
+    """
+    if where is None:
+        import numpy as np
+
+        where = np.where
+    size = where(abs(low) > abs(high), abs(low), abs(high))
+    return where(spread > LEAST_SHARE * size, spread, where(size > 0, size, 1.0))
+
+
 def scale(statistics: Any, normalize: str, is_uint8: bool = False) -> tuple[Any, Any]:
     """How a normalisation maps intensities: `normalized = (intensity - zero) / unit`.
 
@@ -107,15 +125,17 @@ def scale(statistics: Any, normalize: str, is_uint8: bool = False) -> tuple[Any,
         is_uint8: images are stored as uint8, whose range is 0 to 255 for "volume".
 
     Returns:
-        (zero, unit), each (...) float64: the intensity that becomes 0, and how much more becomes 1.
+        (zero, unit), each (...) float64: the intensity that becomes 0, and how much more becomes 1. A constant volume
+        becomes -1, or 0 by "zscore".
     """
     import numpy as np
 
     statistics = np.asarray(statistics, np.float64)
     if normalize == "zscore":
-        zero, unit = statistic(statistics, "mean"), statistic(statistics, "std")
-        return zero, np.maximum(unit, LEAST_RANGE)
+        unit = divisor(statistic(statistics, "std"), statistic(statistics, "min"), statistic(statistics, "max"))
+        return statistic(statistics, "mean"), unit
     low, high = bounds(statistics, normalize)
     if is_uint8 and normalize == "volume":
         low, high = np.zeros_like(low), np.full_like(high, 255)
-    return (low + high) / 2, np.maximum((high - low) / 2, LEAST_RANGE / 2)
+    unit = divisor(high - low, low, high) / 2
+    return low + unit, unit

@@ -75,7 +75,7 @@ def test_tensorflow_datasets_reads_the_shards(volumes):
 def test_the_manifest_survives_json(volumes):
     manifest = verify(volumes[1])
     entries = json.loads(manifest.to_json())
-    assert entries["format"] == 1
+    assert entries["format"] == 2
     assert manifest.extra_features["affine"].shape == (4, 4)
     assert manifest.labels == ("ill", "well")
     assert manifest.splits["train"]["label_counts"] == {"ill": 10, "well": 5}
@@ -115,7 +115,19 @@ def test_float64_images_cannot_be_declared():
 def test_a_missing_or_invalid_manifest_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="datasets.build"):
         Manifest.read(tmp_path)
-    for text in ("{", "[]", '{"format": 2}', json.dumps({"format": 1, "dataset": "x"})):
+    for text in ("{", "[]", '{"format": 3}', json.dumps({"format": 2, "dataset": "x"}), "[" * 100_000, "\x00"):
         (tmp_path / "manifest.json").write_text(text)
         with pytest.raises(ValueError, match="manifest.json is not a valid manifest"):
             Manifest.read(tmp_path)
+    (tmp_path / "manifest.json").write_bytes(b'{"format": "\xff"}')
+    with pytest.raises(ValueError, match="manifest.json is not a valid manifest"):
+        Manifest.read(tmp_path)
+
+
+def test_manifests_of_earlier_versions_are_refused(volumes, tmp_path):
+    text = (volumes[1] / "manifest.json").read_text().replace('"format": 2', '"format": 1')
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(
+        ValueError, match="its format is 1, this version of tfdisent reads 2.* prepare the data set again"
+    ):
+        Manifest.read(tmp_path)

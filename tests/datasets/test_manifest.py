@@ -215,7 +215,7 @@ def test_real_patients_come_by_a_table(shared_data, tmp_path):
     table.write_text("\n".join(lines))
     builder = Table(allow_outside=True, size="224x192", slice_range=(70, 80), **MASKS)
     manifest = verify(prepare(builder, tmp_path / "data", table, workers=1))
-    assert manifest.image_dtype == "float16" and manifest.splits["test"]["num_examples"] == 11
+    assert manifest.image_dtype == "float32" and manifest.splits["test"]["num_examples"] == 11
 
 
 def test_other_files_or_another_table_are_other_raw_data(raw, tmp_path):

@@ -306,16 +306,64 @@ def test_slices_are_as_large_as_the_largest_unless_told(heads):
     assert raw_examples(Heads(), heads)[4]["image"].shape == (26, 30, 2)
 
 
-def test_integers_are_stored_as_int16_and_fractions_as_float16(heads):
+def test_integers_are_stored_as_int16_and_fractions_as_float32(heads):
     write(heads / "s1/t1.nii.gz", brain(1) / 64, dtype=np.float32)
     info = Heads().info(heads)
-    assert info.image_dtype == "float16"
-    assert raw_examples(Heads(), heads, "s1")[4]["image"].dtype == np.float16
+    assert info.image_dtype == "float32"
+    assert raw_examples(Heads(), heads, "s1")[4]["image"].dtype == np.float32
+    assert raw_examples(Heads(dtype="float16"), heads, "s1")[4]["image"].dtype == np.float16
     assert "s1/t1.nii.gz holds fractions" in broken(Heads(dtype="int16"), heads, "s1")
     write(heads / "s1/t1.nii.gz", brain(1).astype(np.float32), dtype=np.float32)
     assert raw_examples(Heads(dtype="int16"), heads, "s1")[4]["image"].dtype == np.int16
     write(heads / "s2/t1.nii.gz", brain(1).astype(np.int32) * 500, dtype=np.int32)
-    assert "holds values from 0 to" in broken(Heads(), heads, "s2")
+    message = broken(Heads(dtype="int16"), heads, "s2")
+    assert "holds values from 0 to" in message and "Use dtype=float32" in message
+
+
+def test_unsigned_integers_beyond_int16_lead_to_float32(heads):
+    array = brain(1).astype(np.uint16)
+    array[10, 10, 4:6] = 65535, 40000
+    write(heads / "s1/t1.nii.gz", array, dtype=np.uint16)
+    assert "Use dtype=float32" in broken(Heads(), heads, "s1")
+    found = raw_examples(Heads(dtype="float32"), heads, "s1")
+    assert found[4]["image"].max() == 65535 and found[5]["image"].max() == 40000
+    assert "Use dtype=int16" in broken(Heads(dtype="uint8"), heads, "s2")
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-6, 1e-3, 1, 1e6, 1e12])
+@pytest.mark.parametrize("tail", ["none", "hot spot", "offset"])
+def test_stored_values_are_those_of_the_file_whatever_their_unit(heads, tmp_path, unit, tail):
+    """As of diffusion, perfusion and PET: float maps with a few very large values, or a large constant in them."""
+    anatomy, files = brain(0) > 0, {}
+    for index in range(5):
+        array = np.random.default_rng(index).gamma(2, unit, anatomy.shape)
+        if tail == "hot spot":
+            array[10, 10, 4] = 1000 * unit
+        if tail == "offset":
+            array += 100 * unit
+        files[f"s{index}"] = np.where(anatomy, array, 0).astype(np.float32)
+        write(heads / f"s{index}/t1.nii.gz", files[f"s{index}"], dtype=np.float32)
+    builder = Heads(modalities=("t1",), size=(20, 24))
+    folder = prepare(builder, tmp_path / "data", heads, workers=1)
+    scores = load(folder, batch_size=1, shuffle=False, metadata=True, normalize="zscore")
+    for batch in scores.as_numpy_iterator():
+        whole = files[batch["subject"][0].decode()].astype(np.float64)
+        expected = (whole - whole[anatomy].mean()) / whole[anatomy].std()
+        expected = expected[..., batch["slice_index"][0]].T
+        assert np.abs(batch["image"][0, ..., 0] - expected).max() < 1e-3
+    for number, example in raw_examples(builder, heads, "s1").items():
+        stored = example["image"][..., 0].astype(np.float64)
+        error = np.abs(stored - files["s1"][..., number].T).max()
+        assert error < files["s1"][anatomy].std(dtype=np.float64) / 1000
+
+
+def test_float16_is_refused_where_it_would_lose_more_than_a_thousandth(heads):
+    write(heads / "s1/t1.nii.gz", brain(1) * 1e-9, dtype=np.float32)
+    message = broken(Heads(dtype="float16"), heads, "s1")
+    assert "s1/t1.nii.gz holds values that float16 rounds by" in message and "Use dtype=float32" in message
+    write(heads / "s1/t1.nii.gz", brain(1) * 1e3, dtype=np.float32)
+    assert "values from 0 to" in (message := broken(Heads(dtype="float16"), heads, "s1"))
+    assert "Use dtype=float32" in message
 
 
 def test_a_brain_mask_blanks_what_is_outside_and_bounds_the_statistics(heads):

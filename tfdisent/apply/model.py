@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfdisent.intensity import LEAST_RANGE, NORMALIZATIONS
+from tfdisent.intensity import NORMALIZATIONS, divisor
 from tfdisent.messages import without_startup_noise
 
 # TensorFlow is imported where it is used, since it takes seconds.
@@ -166,7 +166,7 @@ def _runner(
     def run(stack, target=None, available=None):
         if normalize == "slice":
             low, high = (f(stack, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
-            stack = 2 * (stack - low) / np.maximum(high - low, LEAST_RANGE) - 1
+            stack = 2 * (stack - low) / divisor(high - low, low, high) - 1
         given = {"image": tf.constant(stack, tf.float32)}
         if targets:
             given["target"] = tf.one_hot([targets.index(target)] * len(stack), len(targets))

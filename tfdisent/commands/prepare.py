@@ -23,7 +23,7 @@ Options of the data sets, given as further flags:
   and for each of the last six, with defaults of its own (tfdisent/datasets/volumes.py says more):
                 --size=HxW --pixel_spacing=0 --slice_range=FIRST,LAST --min_foreground=1
                 --foreground=nonzero|otsu --background=0 --neighbours=0 --n4=0
-                --dtype=auto|int16|float16|uint8 --nan=fail|zero --max_oblique=20
+                --dtype=auto|int16|uint8|float32|float16 --nan=fail|zero --max_oblique=20
                 --planes=axial,coronal,sagittal --allow_missing=false --modalities=T1,T2
                 --mask_labels=background,lesion --mask_codes=0,1
                 --test_fraction=0.2 --val_fraction=0 --seed=0

@@ -24,8 +24,8 @@ import tensorflow as tf
 
 from tfdisent import files
 from tfdisent.data.augment import AUGMENTATIONS, Batch
-from tfdisent.data.records import Manifest, parse
-from tfdisent.intensity import LEAST_RANGE, NORMALIZATIONS, bounds, statistic
+from tfdisent.data.records import Manifest, check_record, parse
+from tfdisent.intensity import BOUNDED, NORMALIZATIONS, bounds, divisor, statistic
 
 BLOCK_BYTES = 256 * 2**20
 _METADATA = (
@@ -122,6 +122,7 @@ def load(
         )
     num_bytes = sum(shard["bytes"] for shard in entry["shards"])
     _check_shards(directory, entry["shards"], checksums=num_bytes <= BLOCK_BYTES)
+    _check_first_record(directory, manifest, entry["shards"])
     epoch_bytes = num_bytes * num_examples // entry["num_examples"]
 
     shards = _Shards([str(directory / shard["name"]) for shard in entry["shards"]])
@@ -147,7 +148,7 @@ def load(
         if places is not None:
             batch["subject_index"] = places.lookup(batch["subject"])
         if shape != manifest.image_shape[:2]:
-            batch = _resized(batch, shape)
+            batch = _resized(batch, shape, normalize)
         for index, augmentation in enumerate(augmentations):
             batch = augmentation(batch, tf.random.experimental.stateless_fold_in([seed, step], index))
         return _public(batch, manifest, metadata)
@@ -337,6 +338,18 @@ def _check_shards(directory: pathlib.Path, shards: list[dict], checksums: bool) 
             )
 
 
+def _check_first_record(directory: pathlib.Path, manifest: Manifest, shards: list[dict]) -> None:
+    path = directory / next(shard["name"] for shard in shards if shard["num_examples"])
+    try:
+        for record in tf.data.TFRecordDataset(str(path)).take(1):
+            check_record(record.numpy(), manifest)
+    except (ValueError, tf.errors.OpError) as error:
+        raise OSError(
+            f"{path} is damaged, or manifest.json beside it is: {getattr(error, 'message', error)}. Delete {directory} "
+            "and prepare the data set again."
+        ) from error
+
+
 @functools.lru_cache(maxsize=4096)
 def _sha256(path: pathlib.Path, modified: int) -> str:
     """Checksum of a file; `modified` makes a changed file another entry of the cache."""
@@ -351,18 +364,21 @@ def _normalized(batch: Batch, manifest: Manifest, normalize: str) -> Batch:
     statistics = batch["intensity"][:, None, None]
     # A constant image, or a modality that is missing, has no range: it becomes -1, or 0 by zscore.
     if normalize == "zscore":
-        image = (image - statistic(statistics, "mean")) / tf.maximum(statistic(statistics, "std"), LEAST_RANGE)
-        return {**batch, "image": image}
+        mean, std, low, high = (statistic(statistics, name) for name in ("mean", "std", "min", "max"))
+        return {**batch, "image": (image - mean) / divisor(std, low, high, tf.where)}
     if normalize == "slice":
         low, high = (f(image, axis=(1, 2), keepdims=True) for f in (tf.reduce_min, tf.reduce_max))
     else:
         low, high = bounds(statistics, normalize)
-    image = 2.0 * (image - low) / tf.maximum(high - low, LEAST_RANGE) - 1.0
+    image = 2.0 * (image - low) / divisor(high - low, low, high, tf.where) - 1.0
     return {**batch, "image": tf.clip_by_value(image, -1.0, 1.0)}
 
 
-def _resized(batch: Batch, shape: tuple[int, int]) -> Batch:
-    changed = {"image": tf.clip_by_value(tf.image.resize(batch["image"], shape, antialias=True), -1.0, 1.0)}
+def _resized(batch: Batch, shape: tuple[int, int], normalize: str) -> Batch:
+    image = tf.image.resize(batch["image"], shape, antialias=True)
+    if normalize in BOUNDED:  # which rounding may have left
+        image = tf.clip_by_value(image, -1.0, 1.0)
+    changed = {"image": image}
     if "mask" in batch:
         changed["mask"] = tf.image.resize(batch["mask"], shape, method="nearest")
     return {**batch, **changed}

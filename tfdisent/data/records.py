@@ -3,7 +3,7 @@
 A record is a standard `tf.train.Example`: one slice, or one set of aligned slices, with all that is needed to put it
 back into its volume. The manifest, `manifest.json`, fixes which features there are and of which shape:
 
-    image         (H, W, C) raw bytes in the manifest's dtype: uint8, int16 or float16
+    image         (H, W, C) raw bytes in the manifest's dtype: uint8, int16, float16 or float32
     available     (M,) uint8, 1 where the modality was measured
     modality      () int64, index into `modalities`; of a stack of modalities the first one's
     slice_index, num_slices   () int64
@@ -21,18 +21,22 @@ and whatever the data set declares in `extra_features`.
 
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
+from tfdisent.data.validation import check_manifest
 from tfdisent.intensity import INTENSITY, intensity_statistics
 
-IMAGE_DTYPES = ("uint8", "int16", "float16")
-# How tf.train.Example holds a feature: these as lists of numbers, strings as they are, all others
-# as raw bytes.
+IMAGE_DTYPES = ("uint8", "int16", "float16", "float32")
+FORMAT = 2  # of manifest and records; 1 rounded what is not whole to float16
+# How tf.train.Example holds a feature: numbers and tables of these as lists, strings as they are, all others as raw
+# bytes.
 _LISTS = {"float32": "float_list", "int64": "int64_list", "string": "bytes_list"}
 
 
@@ -44,8 +48,8 @@ class Feature(NamedTuple):
 
     @property
     def is_raw(self) -> bool:
-        """Whether the array is stored as its bytes (little endian, C order)."""
-        return self.dtype not in _LISTS
+        """Whether the array is stored as its bytes (little endian, C order); images are, of any dtype."""
+        return self.dtype not in _LISTS or len(self.shape) > 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +87,7 @@ class Manifest:
         if self.image_dtype not in IMAGE_DTYPES:
             raise ValueError(
                 f"{self.dataset}: images are stored as one of {', '.join(IMAGE_DTYPES)}, received "
-                f"image_dtype={self.image_dtype!r}. Convert them: float16 holds three digits in half of float32's "
-                "space."
+                f"image_dtype={self.image_dtype!r}. Convert them: float32 holds seven digits."
             )
         if len(self.image_shape) != 3:
             raise ValueError(f"{self.dataset}: expected image_shape to be (H, W, C), received {self.image_shape}.")
@@ -127,7 +130,7 @@ class Manifest:
         return self.splits[name]
 
     def to_json(self) -> str:
-        return json.dumps({"format": 1, **dataclasses.asdict(self)}, indent=1) + "\n"
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1) + "\n"
 
     @classmethod
     def read(cls, directory: str | pathlib.Path) -> "Manifest":
@@ -135,7 +138,7 @@ class Manifest:
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: it is not a manifest.
+            ValueError: it is of another format, or holds what a manifest cannot; the field is named.
         """
         path = pathlib.Path(directory) / "manifest.json"
         if not path.is_file():
@@ -145,16 +148,18 @@ class Manifest:
             )
         try:
             entries = json.loads(path.read_text(encoding="utf-8"))
-            if entries.pop("format") != 1:
-                raise ValueError("its format is not 1")
+            found = entries.pop("format", None) if isinstance(entries, dict) else None
+            if found != FORMAT:
+                raise ValueError(f"its format is {found!r}, this version of tfdisent reads {FORMAT}")
+            check_manifest(entries, [field.name for field in dataclasses.fields(cls)], (*IMAGE_DTYPES, *_LISTS))
             entries = {name: tuple(value) if type(value) is list else value for name, value in entries.items()}
             entries["extra_features"] = {
                 name: Feature(tuple(shape), dtype) for name, (shape, dtype) in entries["extra_features"].items()
             }
             return cls(**entries)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
-                f"{path} is not a valid manifest ({error}). Delete the folder and prepare the data set again."
+                f"{path} is not a valid manifest: {error}. Delete the folder and prepare the data set again."
             ) from error
 
 
@@ -230,15 +235,38 @@ def _checked(name: str, value: Any, feature: Feature) -> np.ndarray | bytes:
 def encode(example: Mapping[str, Any], manifest: Manifest) -> bytes:
     """One example as the bytes of a record; see `complete` for what it must hold and the errors."""
     message = tf.train.Example()
+    features = manifest.features
     for name, value in complete(example, manifest).items():
         feature = message.features.feature[name]
         if isinstance(value, bytes):
             feature.bytes_list.value.append(value)
-        elif kind := _LISTS.get(value.dtype.name):
-            getattr(feature, kind).value.extend(value.ravel().tolist())
-        else:
+        elif features[name].is_raw:
             feature.bytes_list.value.append(value.tobytes())
+        else:
+            getattr(feature, _LISTS[features[name].dtype]).value.extend(value.ravel().tolist())
     return message.SerializeToString(deterministic=True)
+
+
+def check_record(record: bytes, manifest: Manifest) -> None:
+    """Checks that a record holds each feature of the manifest in its shape, so that `parse` can read it.
+
+    Raises:
+        ValueError: it does not; the feature is named.
+    """
+    try:
+        found = tf.train.Example.FromString(record).features.feature
+    except DecodeError as error:
+        raise ValueError("it holds no tf.train.Example") from error
+    for name, feature in manifest.features.items():
+        count, kind = math.prod(feature.shape), "bytes_list" if feature.is_raw else _LISTS[feature.dtype]
+        values = getattr(found[name], kind).value if name in found else ()
+        size = np.dtype(feature.dtype).itemsize * count if feature.is_raw else count
+        held = sum(map(len, values)) if feature.is_raw else len(values)
+        if held != size:
+            raise ValueError(
+                f"{name} is of {held} {'bytes' if feature.is_raw else 'values'}, expected {size} for {feature.dtype} "
+                f"{feature.shape}"
+            )
 
 
 def parse(records: tf.Tensor, manifest: Manifest) -> dict[str, tf.Tensor]:

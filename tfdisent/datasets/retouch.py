@@ -13,7 +13,7 @@ each volume has a folder TRAINnnn or TESTnnn, e.g.
 
 The vendor, which is the domain, is in a folder's name, or else follows from the number. A slice is a B-scan (depth,
 width); its spacing, as everything else, is that of the header. Cirrus and Topcon are 8-bit, Spectralis 16-bit: those
-are divided by 257, so that all lie in 0 to 255, and stored as float16. `intensity` has each volume's own statistics
+are divided by 257, so that all lie in 0 to 255, and stored as float32. `intensity` has each volume's own statistics
 over what is not blank, by which `load` normalises.
 
 Masks: 0 none, 1 IRF (intraretinal fluid), 2 SRF (subretinal fluid), 3 PED (pigment epithelium detachment).
@@ -62,7 +62,7 @@ class RETOUCH(VolumeBuilder):
     size: str = "496x512"
     resample: str = "nearest"
     vendors: tuple[str, ...] = VENDORS
-    dtype: str = "float16"
+    dtype: str = "float32"
     modalities: tuple[str, ...] = ("OCT",)
     mask_labels: tuple[str, ...] = ("background", "IRF", "SRF", "PED")
     test_fraction: float = 0.3
@@ -131,7 +131,7 @@ class RETOUCH(VolumeBuilder):
         if volume.array.dtype == np.uint16:
             array /= 257
         volume = self._resized(volume._replace(array=array), labels=self.resample == "nearest")
-        if self.dtype != "float16":
+        if not self.dtype.startswith("float"):
             volume = volume._replace(array=np.rint(volume.array))
         return Session({"OCT": volume}, mask, None)
 

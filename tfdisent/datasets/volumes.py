@@ -43,7 +43,7 @@ from nibabel import aff2axcodes
 from tfdisent import volumes
 from tfdisent.data.records import IMAGE_DTYPES, Feature, Manifest
 from tfdisent.datasets.builder import Builder, Unit
-from tfdisent.intensity import INTENSITY, volume_statistics
+from tfdisent.intensity import INTENSITY, statistic, volume_statistics
 from tfdisent.messages import say
 from tfdisent.volumes import Volume, planes, preprocess
 
@@ -91,7 +91,7 @@ class VolumeBuilder(Builder):
             a value other than 0 is padded with that.
         neighbours: how many slices on either side become channels.
         n4: shrink factor of a bias field correction (4 is usual), 0 for none.
-        dtype: "int16", "float16" or "uint8"; "auto" is int16 if all files hold integers, else float16.
+        dtype: "int16", "uint8", "float32" or "float16"; "auto" is int16 if all files hold integers, else float32.
         nan: "fail" at voxels that are not finite, or set them to "zero".
         orientation: "canonical", or "as_acquired": slices, rows and columns as they are in the file of a session's
             first modality. Its slices then are the only plane, which is called axial.
@@ -238,7 +238,7 @@ class VolumeBuilder(Builder):
             headers = list(self._headers(units))
             size = size or self._largest(headers)
             if dtype == "auto":
-                dtype = "int16" if all(header.is_integer for header in headers) else "float16"
+                dtype = "int16" if all(header.is_integer for header in headers) else "float32"
         return [
             unit._replace(
                 source=unit.source._replace(size=size, dtype=dtype),
@@ -389,13 +389,14 @@ class VolumeBuilder(Builder):
         scans, span = unit.source, 2 * self.neighbours + 1
         grid = next(iter(session.images.values()))
         num_slices, (height, width) = len(grid.array), scans.size
+        deviations = statistic(intensity[[name in session.images for name in scans.images]], "std")
         stored = {
             name: preprocess.crop_or_pad(
-                _stored(scans.images[name], volume.array, scans.dtype),
+                _stored(scans.images[name], volume.array, scans.dtype, std=std),
                 scans.size,
                 constant=backgrounds[name],
             )
-            for name, volume in session.images.items()
+            for (name, volume), std in zip(session.images.items(), deviations, strict=True)
         }
         common: dict[str, Any] = {
             "available": np.array([name in stored for name in scans.images], np.uint8),
@@ -611,22 +612,30 @@ def _tell_background(dataset: str, path: str, value: float, share: float) -> Non
         )
 
 
-def _stored(path: str, array: np.ndarray, dtype: str) -> np.ndarray:
-    """`array` as it is stored; fails where values would be changed by more than rounding."""
+def _stored(path: str, array: np.ndarray, dtype: str, std: float) -> np.ndarray:
+    """`array` as it is stored; fails where that would change its values, or in float16 round them by more than a
+    thousandth of the standard deviation of the volume, as a root mean square.
+    """
     if array.dtype == dtype:
         return array
-    target = np.dtype(dtype)
-    low, high = float(array.min()), float(array.max())
+    target, low, high = np.dtype(dtype), float(array.min()), float(array.max())
     ends = np.finfo(target) if target.kind == "f" else np.iinfo(target)
-    if not (float(ends.min) <= low and high <= float(ends.max)):
-        raise ValueError(
-            f"{path} holds values from {low:g} to {high:g}, which {dtype} cannot hold. Use "
-            f"dtype={'float16' if dtype != 'float16' and high < 65504 else 'int16'}, or scale them."
-        )
-    stored = array.astype(target)
-    if target.kind != "f" and array.dtype.kind == "f" and not np.array_equal(stored, array):
-        raise ValueError(f"{path} holds fractions, which {dtype} cannot hold. Use dtype=float16.")
-    return stored
+    is_within = float(ends.min) <= low and high <= float(ends.max)
+    stored = array.astype(target) if is_within else None
+    if stored is None:
+        problem = f"values from {low:g} to {high:g}, which {dtype} cannot hold ({ends.min:g} to {ends.max:g})"
+    elif np.array_equal(stored, array):
+        return stored
+    elif target.kind != "f":
+        problem = f"fractions, which {dtype} cannot hold"
+    else:
+        changes = np.subtract(stored, array, dtype=np.float64)
+        error = np.sqrt(np.square(changes[changes != 0]).mean())
+        if error <= std / 1000:
+            return stored
+        problem = f"values that {dtype} rounds by {error:.2g}, more than a thousandth of their deviation ({std:.2g})"
+    is_short = -(2**15) <= low and high < 2**15 and np.array_equal(np.rint(array), array)
+    raise ValueError(f"{path} holds {problem}. Use dtype={'int16' if is_short else 'float32'}, or scale it before.")
 
 
 def _named(path: str, function, *arguments, **options):

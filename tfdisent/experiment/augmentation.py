@@ -208,7 +208,7 @@ def to_stored(images: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: str)
         )
     low, high = (bound[:, None, None, :].astype("float64") for bound in (low, high))
     values = low + (np.clip(images.astype("float64"), -1, 1) + 1) / 2 * (high - low)
-    return (values if dtype == "float16" else np.rint(values)).astype(dtype)
+    return (values if np.dtype(dtype).kind == "f" else np.rint(values)).astype(dtype)
 
 
 @dataclasses.dataclass(frozen=True)
