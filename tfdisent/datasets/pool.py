@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import pathlib
 import sys
@@ -82,26 +83,51 @@ def write_shards(tasks: list[Task], progress: UnitProgress, workers: int | None 
     # Spawned, not forked: TensorFlow's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     progress.counts = context.Array("q", len(OUTCOMES))
+    told_to_end, tell_to_end = context.Pipe(duplex=False)
     pool = concurrent.futures.ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start_worker, initargs=(progress.counts,)
+        workers, mp_context=context, initializer=_start_worker, initargs=(progress.counts, told_to_end)
     )
     try:
         for future in concurrent.futures.as_completed([pool.submit(_write_in_worker, task) for task in tasks]):
             future.result()
     except concurrent.futures.process.BrokenProcessPool as error:
         raise OSError(_why_a_worker_died()) from error
+    except Exception:
+        raise  # after the shards that are being written
+    except BaseException:  # Ctrl-C, or SIGTERM: at once
+        tell_to_end.close()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+        tell_to_end.close()
+        told_to_end.close()
+
+
+def check_not_starting() -> None:
+    """Ends a worker process that still imports the script which started it: it would wait for its own parent.
+
+    Raises:
+        RuntimeError: this is such a process.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
+        raise RuntimeError('A script prepares data under `if __name__ == "__main__":`, which this one lacks.')
 
 
 _counts = None  # of a worker process: what it shares with its parent
 
 
-def _start_worker(counts) -> None:
+def _start_worker(counts, told_to_end) -> None:
     global _counts
     _counts = counts
+    threading.Thread(target=_end_when_told, args=(told_to_end,), daemon=True).start()
     with without_startup_noise():
         from tfdisent.datasets import shards  # noqa: F401
+
+
+def _end_when_told(told_to_end: multiprocessing.connection.Connection) -> None:
+    """Ends this process when its parent closes the other end, or has ended itself, in whatever way."""
+    multiprocessing.connection.wait([told_to_end, multiprocessing.parent_process().sentinel])
+    os._exit(1)
 
 
 def _write_in_worker(task: Task) -> None:

@@ -42,7 +42,8 @@ def prepare(
     """Writes a data set, or what is missing of it, and returns its folder.
 
     The folder is `<data_dir>/<name>/<version>`, with a digest of the options before the version when they are not the
-    defaults. A whole folder is returned as it is.
+    defaults. A whole folder is returned as it is. While another process prepares it, this one waits and takes its
+    result.
 
     Args:
         builder: the data set with its options.
@@ -76,44 +77,56 @@ def prepare(
         write = functools.partial(beam.write_shards, runner=runner, options=tuple(runner_options))
     else:
         write = functools.partial(pool.write_shards, workers=workers)
+    pool.check_not_starting()
     folder = prepared_folder(builder, data_dir, hash_subjects)
-    is_whole = (folder / "manifest.json").is_file()
-    if is_whole:  # of a preparation that was killed as it ended
-        shutil.rmtree(folder / ".partial", ignore_errors=True)
-    if is_whole and raw_dir is None:
+    if raw_dir is None and _is_whole(folder):
         return folder
     raw_dir = _raw_directory(builder, raw_dir)
     source = fingerprint(builder, raw_dir)
     key = privacy.hash_key(hash_key_file, outside=data_dir) if hash_subjects else b""
     if key:  # nor may names be tried out on it
         source = privacy.digest(key, source)
-    if is_whole:
-        if Manifest.read(folder).source == source:
-            return folder
+    if not _is_whole(folder):
+        options = _plain({**dataclasses.asdict(builder), "hash_subjects": hash_subjects})
+        manifest = dataclasses.replace(builder.info(raw_dir), options=options, source=source)
+        tasks = plan(builder, raw_dir, manifest, folder, on_error, key)
+        try:
+            with files.locked(folder, "preparation", wait=True):
+                if not _is_whole(folder):  # by another process, meanwhile
+                    _write_folder(tasks, write)
+        except OSError as error:
+            raise OSError(
+                f"Preparation of {folder} stopped: {str(error).rstrip('.')}. What is whole is kept, and the same "
+                "command resumes from there."
+            ) from error
+    if Manifest.read(folder).source != source:
         or_key = ", or with another key" if key else ""
         raise ValueError(
             f"{folder} was prepared from other raw data than what is now in {raw_dir}{or_key}. Delete it to prepare it "
             "again, or choose another data_dir."
         )
+    return folder
 
-    options = {**dataclasses.asdict(builder), "hash_subjects": hash_subjects}
-    manifest = dataclasses.replace(builder.info(raw_dir), options=_plain(options), source=source)
-    tasks = plan(builder, raw_dir, manifest, folder, on_error, key)
-    try:
-        _start_or_resume(folder, source, tasks)
-        manifest = _finished(manifest, tasks, _write_all(tasks, write))
-        files.write_json(folder / "features.json", tfds_features(manifest))
-        files.write_json(folder / "dataset_info.json", tfds_info(manifest))
-        files.write_text(folder / "manifest.json", manifest.to_json())
-        shutil.rmtree(folder / ".partial")
-    except OSError as error:
-        raise OSError(
-            f"Preparation of {folder} stopped: {str(error).rstrip('.')}. What is whole is kept, and the same command "
-            "resumes from there."
-        ) from error
+
+def _is_whole(folder: pathlib.Path) -> bool:
+    """Whether a folder is prepared; what a preparation left that was killed as it ended is removed then."""
+    is_whole = (folder / "manifest.json").is_file()
+    if is_whole:
+        shutil.rmtree(folder / ".partial", ignore_errors=True)
+    return is_whole
+
+
+def _write_folder(tasks: list[Task], write: Callable[[list[Task], pool.UnitProgress], None]) -> None:
+    """Writes what is missing of a folder, and at last its manifest."""
+    folder, manifest = tasks[0].folder, tasks[0].manifest
+    _start_or_resume(folder, manifest.source, tasks)
+    manifest = _finished(manifest, tasks, _write_all(tasks, write))
+    files.write_json(folder / "features.json", tfds_features(manifest))
+    files.write_json(folder / "dataset_info.json", tfds_info(manifest))
+    files.write_text(folder / "manifest.json", manifest.to_json())
+    shutil.rmtree(folder / ".partial", ignore_errors=True)
     if manifest.skipped:
         print(f"{len(manifest.skipped)} skipped, listed in {folder / 'manifest.json'}", file=sys.stderr)
-    return folder
 
 
 def dry_run(builder: Builder, raw_dir: str | pathlib.Path | None = None) -> str:
