@@ -13,6 +13,10 @@ from typing import Any
 
 from tfdisent.messages import say
 
+_CLUTTER = {
+    *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"),
+    *("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"),
+}
 LOCK, OWNER = ".lock", ".lock.json"  # in a folder that is locked: what the system locks, and who did
 
 
@@ -173,3 +177,10 @@ def _is_running(pid: int) -> bool:
     except PermissionError:  # it is another user's
         pass
     return True
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder is by its name none of the user's data: hidden (.DS_Store, ._scan.nii, .git), or left
+    behind by a file browser, an archiver or an office program (Thumbs.db, __MACOSX).
+    """
+    return name.startswith((".", "~$")) or name.lower() in _CLUTTER

@@ -112,8 +112,8 @@ def test_a_pipelines_own_folder_may_be_the_raw_folder(bids):
     for index in range(3):
         name = f"sub-{index:02d}"
         anat = bids / "derivatives/registered" / name / "anat"
-        for suffix in ("T1w", "FLAIR"):
-            write(anat / f"{name}_space-MNI_desc-preproc_{suffix}.nii.gz", brain(index))
+        for suffix, scale in (("T1w", 100), ("FLAIR", 200)):
+            write(anat / f"{name}_space-MNI_desc-preproc_{suffix}.nii.gz", brain(index, scale=scale))
     units = BIDS().units(bids / "derivatives/registered")
     assert len(units) == 3 and set(units[0].source.images) == {"T1w", "FLAIR"}
     assert not any(unit.problem for unit in units)
@@ -131,4 +131,64 @@ def test_wrong_options_and_folders_are_errors(bids, tmp_path):
         BIDS(modalities=("pet",)).units(bids)
     (bids / "participants.tsv").write_text("id\tsite\nsub-00\tx\n")
     with pytest.raises(ValueError, match="lacks the column participant_id"):
+        BIDS().units(bids)
+
+
+def t1w(raw, subject="sub-00"):
+    return next(unit for unit in BIDS(modalities=("T1w",)).units(raw) if unit.subject == subject)
+
+
+def test_source_data_code_and_data_sets_within_the_data_set_are_passed_over(bids):
+    own = bids / "sub-00/anat/sub-00_T1w.nii.gz"
+    for place in ("sourcedata", "code", "derivatives/fmriprep/sourcedata", "other", "derivatives/a/b"):
+        write(bids / place / "sub-00/anat/sub-00_T1w.nii.gz", brain(70))
+        write(bids / place / "sub-09/anat/sub-09_T1w.nii.gz", brain(71))
+        write(bids / place / "sub-00/anat/sub-00_label-lesion_mask.nii.gz", lesion(codes=(1, 1)))
+    for place in ("other", "derivatives/a/b"):
+        (bids / place / "dataset_description.json").write_text("{}")
+    for place in (".", "derivatives/lesions"):  # which are its own
+        (bids / place / "dataset_description.json").write_text("{}")
+    units = BIDS(modalities=("T1w",), mask="label-lesion_mask").units(bids)
+    assert [unit.subject for unit in units] == [f"sub-{index:02d}" for index in range(5)]
+    assert not any(unit.problem for unit in units)
+    assert units[0].source.images["T1w"] == str(own)
+    assert units[0].source.mask == str(bids / "derivatives/lesions/sub-00/anat/sub-00_label-lesion_mask.nii.gz")
+
+
+def test_a_folder_of_data_sets_is_not_one_data_set(tmp_path):
+    for name in ("ds1", "ds2"):
+        session(tmp_path / name, "sub-01", modalities=("T1w",))
+        (tmp_path / name / "dataset_description.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="but data sets within it. Give one of them: ds1, ds2"):
+        BIDS().units(tmp_path)
+    assert len(BIDS().units(tmp_path / "ds1")) == 1
+
+
+def test_two_paths_of_one_name_are_a_problem_that_names_both(bids):
+    write(bids / "sub-00/anat/sub-00_T1w.nii", brain(0))
+    problem = t1w(bids).problem
+    assert "sub-00_T1w.nii and " in problem and "sub-00_T1w.nii.gz are both sub-00_T1w. Remove one." in problem
+    ending = "sub-01/anat/sub-01_label-lesion_mask.nii.gz"
+    write(bids / "derivatives/others" / ending, lesion(codes=(1, 1)))
+    builder = BIDS(modalities=("T1w",), mask="label-lesion_mask")
+    problem = next(unit.problem for unit in builder.units(bids) if unit.subject == "sub-01")
+    assert f"lesions/{ending} and " in problem and f"others/{ending} are both" in problem
+
+
+def test_a_file_in_the_folder_of_another_subject_or_session_is_a_problem(bids, tmp_path):
+    path = bids / "sub-01/anat/sub-01_T1w.nii.gz"
+    path.rename(bids / "sub-02/anat" / path.name)
+    assert "sub-02/anat/sub-01_T1w.nii.gz names another subject" in t1w(bids, "sub-01").problem
+    write(tmp_path / "b/sub-01/ses-a/anat/sub-01_T1w.nii.gz", brain(1))
+    assert "names another subject or session than its folders" in t1w(tmp_path / "b", "sub-01").problem
+
+
+def test_participants_in_another_encoding_or_twice_are_errors_that_name_the_file(bids):
+    path = bids / "participants.tsv"
+    good = path.read_text()
+    path.write_bytes(good.replace("north", "Zürich").encode("latin-1"))
+    with pytest.raises(ValueError, match="participants.tsv, line 2: byte 0xfc is not UTF-8 text.*iconv"):
+        BIDS().units(bids)
+    path.write_text(good + "sub-01\tsouth\tms\tn/a\n")
+    with pytest.raises(ValueError, match="participants.tsv, lines 3 and 7: sub-01 is there twice"):
         BIDS().units(bids)

@@ -31,7 +31,7 @@ def brats18(tmp_path):
         grade = "HGG" if index < 6 else "LGG"
         case(training / grade / f"Brats18_TCIA08_{index}_1", seed=index)
     for index in range(2):
-        case(raw / "MICCAI_BraTS_2018_Data_Validation" / f"Brats18_CBICA_A{index}_1", seg="")
+        case(raw / "MICCAI_BraTS_2018_Data_Validation" / f"Brats18_CBICA_A{index}_1", seed=20 + index, seg="")
     (training / "survival_data.csv").write_text("Brats18ID,Age,Survival\n")
     return raw
 
@@ -90,19 +90,19 @@ def test_the_unified_protocol_has_the_papers_numbers(tmp_path):
 
 def test_the_margin_protocol_cuts_the_middle_and_has_neighbours(tmp_path):
     names = [f"BraTS20_Training_{index:03d}" for index in range(1, 7)]
-    for name in names:
-        case(tmp_path / name)
+    for index, name in enumerate(names):
+        case(tmp_path / name, seed=index)
     shape = (240, 240, 60)
     values = np.zeros(shape, np.int16)
     values[40:200, 24:216] = np.arange(60) + 1
     for name in OLD:
-        write(tmp_path / names[0] / f"{names[0]}_{name}.nii.gz", values)
+        write(tmp_path / names[0] / f"{names[0]}_{name}.nii.gz", values + np.int16(OLD.index(name)) * (values > 0))
     write(tmp_path / names[0] / f"{names[0]}_seg.nii.gz", lesion(shape))
     builder = BraTS(protocol="margin")
     assert builder.info(tmp_path).image_shape == (192, 160, 12)
     found = examples(builder, tmp_path, names[0])
     assert list(found) == list(range(50, 60))
-    assert (found[50]["image"] == np.tile([50, 51, 52], 4)).all()
+    assert (found[50]["image"] == np.tile([50, 51, 52], 4) + np.arange(4).repeat(3)).all()
     assert BraTS(protocol="margin", neighbours=3).neighbours == 3
 
 
@@ -111,7 +111,7 @@ def test_kaggles_copy_of_2020_with_its_odd_case_is_read(tmp_path):
     rows = []
     for index in (1, 2, 3, 355):
         name = f"BraTS20_Training_{index:03d}"
-        case(training / name, ending=".nii", seg="" if index == 355 else "seg")
+        case(training / name, ending=".nii", seed=index, seg="" if index == 355 else "seg")
         rows.append(f"{'HGG' if index < 3 else 'LGG'},Brats17_X_{index},{name}\n")
     odd = training / "BraTS20_Training_355" / "W39_1998.09.19_Segm.nii"
     write(odd, lesion(codes=(4,)))
@@ -132,9 +132,9 @@ def test_later_editions_are_the_same_under_other_names(tmp_path):
     splits = builder.splits(tmp_path)
     assert sum(len(units) for units in splits.values()) == 8
     assert len(assert_disjoint(splits)["train"]) == 2  # both sessions of a patient in one split
+    new = examples(builder, tmp_path, "BraTS-GLI-00000-000")
     old = tmp_path / "old" / "Brats18_X_0_1"
     case(old, codes=(1, 2, 4))
-    new = examples(builder, tmp_path, "BraTS-GLI-00000-000")
     for index, example in examples(builder, old.parent, old.name).items():
         np.testing.assert_array_equal(example["image"], new[index]["image"])
         np.testing.assert_array_equal(example["mask"], new[index]["mask"])
@@ -160,6 +160,8 @@ def test_what_is_missing_is_a_problem_of_its_case(brats18):
     assert "has no segmentation" in problems[folders[0].name]
     assert "has no t2" in problems[folders[1].name]
     assert "problem: " in dry_run(BraTS(**SMALL), brats18)
+    taken = BraTS(unlabelled=True, **SMALL).splits(brats18)
+    assert folders[0].name in {unit.key for unit in taken["unlabelled"]}
     kept = BraTS(allow_missing=True, **SMALL)
     assert examples(kept, brats18, folders[1].name)[4]["available"].tolist() == [1, 1, 0, 1]
 
@@ -199,3 +201,80 @@ def test_wrong_options_and_folders_are_errors(tmp_path, brats18):
         shutil.rmtree(folder)
     with pytest.raises(ValueError, match="2 subjects cannot be split"):
         BraTS(**SMALL).splits(brats18)
+
+
+def case_of(raw, key):
+    return next(unit for unit in BraTS(**SMALL).units(raw) if unit.key == key)
+
+
+def test_patients_side_by_side_in_one_folder_are_not_mixed(tmp_path):
+    folder = tmp_path / "flat"
+    for number in (1, 2):
+        name = f"BraTS-GLI-{number:05d}-000"
+        case(tmp_path / "made" / name, NEW, codes=(1, 2, 3), seed=number, glue="-")
+        folder.mkdir(exist_ok=True)
+        for path in (tmp_path / "made" / name).iterdir():
+            path.rename(folder / path.name)
+    for key, number in (("BraTS-GLI-00001-000", 1), ("BraTS-GLI-00002-000", 2)):
+        for channel in range(4):
+            expected = brain(number, scale=100 * (channel + 1))[:, :, 4].T
+            np.testing.assert_array_equal(examples(BraTS(**SMALL), folder, key)[4]["image"][..., channel], expected)
+    # What one of them lacks is not taken from the other.
+    (folder / "BraTS-GLI-00001-000-t2w.nii.gz").unlink()
+    (folder / "BraTS-GLI-00002-000-t1n.nii.gz").unlink()
+    (folder / "BraTS-GLI-00002-000-seg.nii.gz").unlink()
+    units = {unit.key: unit for unit in BraTS(**SMALL).units(folder)}
+    assert "BraTS-GLI-00001-000 has no t2" in units["BraTS-GLI-00001-000"].problem
+    assert "BraTS-GLI-00002-000 in" in units["BraTS-GLI-00002-000"].problem
+    for key, unit in units.items():
+        assert all(key in path for path in (*unit.source.images.values(), unit.source.mask) if path)
+    write(folder / "Segm.nii.gz", lesion())  # whose it is cannot be told
+    assert "has no segmentation" in case_of(folder, "BraTS-GLI-00002-000").problem
+
+
+def test_the_file_of_another_patient_in_a_folder_is_noticed(brats18):
+    first, second = sorted(brats18.rglob("Brats18_TCIA*_1"))[:2]
+    shutil.move(second / f"{second.name}_t2.nii.gz", first)
+    problem = case_of(brats18, second.name).problem
+    assert f"{second.name} lies in {first} and in {second}" in problem
+    assert not case_of(brats18, first.name).problem
+
+
+def test_two_files_of_one_modality_are_a_problem_that_names_both(brats18):
+    folders = sorted(brats18.rglob("Brats18_TCIA*_1"))
+    write(folders[0] / f"{folders[0].name}_t1.nii", brain(0))
+    write(folders[1] / f"{folders[1].name}_t1c.nii.gz", brain(1))
+    write(folders[2] / f"{folders[2].name}_seg.nii", lesion())
+    for folder, names in (
+        (folders[0], ("_t1.nii and ", "_t1.nii.gz")),
+        (folders[1], ("_t1c.nii.gz and ", "_t1ce.nii.gz")),
+        (folders[2], ("_seg.nii and ", "_seg.nii.gz")),
+    ):
+        assert all(folder.name + name in case_of(brats18, folder.name).problem for name in names)
+    copy = brats18 / "again" / folders[3].name
+    shutil.copytree(folders[3], copy)
+    assert f"{folders[3].name} lies in {folders[3]} and in {copy}" in case_of(brats18, folders[3].name).problem
+
+
+def test_one_image_of_two_patients_is_a_problem_of_both(brats18):
+    first, second = sorted(brats18.rglob("Brats18_TCIA*_1"))[:2]
+    shutil.copy(first / f"{first.name}_t1.nii.gz", second / f"{second.name}_t1.nii.gz")
+    for folder in (first, second):
+        problem = case_of(brats18, folder.name).problem
+        assert f"{first.name}_t1.nii.gz and " in problem and f"{second.name}_t1.nii.gz: one image is t1 of" in problem
+
+
+def test_problems_are_told_before_a_split_that_they_make_impossible(brats18, tmp_path):
+    for folder in sorted(brats18.rglob("Brats18_TCIA*_1"))[1:]:
+        (folder / f"{folder.name}_seg.nii.gz").unlink()
+    with pytest.raises(ValueError, match="(?s)problem: .* has no segmentation.*1 subjects cannot be split"):
+        dry_run(BraTS(**SMALL), brats18)
+    for on_error in ("fail", "skip"):
+        with pytest.raises(ValueError, match="(?s)problem: .* has no segmentation.*1 subjects cannot be split"):
+            prepare(BraTS(**SMALL), tmp_path / "data", brats18, workers=1, on_error=on_error)
+
+
+def test_grades_in_another_encoding_are_an_error_that_names_the_file(brats18):
+    (brats18 / "name_mapping.csv").write_bytes((MAPPING + "HGG,X,Müller\n").encode("latin-1"))
+    with pytest.raises(ValueError, match="name_mapping.csv, line 2: byte 0xfc is not UTF-8 text"):
+        BraTS(**SMALL).units(brats18)

@@ -124,6 +124,19 @@ def test_approximations_say_that_they_are(tmp_path):
     assert not image[tissues == 0].any()  # the scalp is gone
 
 
+def test_two_files_of_one_scan_are_a_problem_that_names_both(ixi):
+    write(ixi / "IXI-T1" / "IXI002-HH-1002-T1.nii", brain(2))
+    scan(ixi / "again", 3)
+    problems = {unit.subject: unit.problem for unit in IXI(**SMALL).units(ixi) if unit.problem}
+    assert problems.keys() == {"IXI002", "IXI003"}
+    assert "T1/IXI002-HH-1002-T1.nii and " in problems["IXI002"] and "T1.nii.gz. Remove" in problems["IXI002"]
+    assert "IXI-T1/IXI003-HH-1003-T1.nii.gz and " in problems["IXI003"] and "again/IXI003" in problems["IXI003"]
+    for folder in ("one", "two"):
+        scan(ixi / folder, 4, suffix="_pveseg")
+    problems = {unit.subject: unit.problem for unit in IXI(mask_suffix="_pveseg", **SMALL).units(ixi)}
+    assert "one/IXI004-HH-1004-T1_pveseg.nii.gz and " in problems["IXI004"]
+
+
 def test_wrong_options_are_errors():
     for options, message in (
         ({"modality": "MRA"}, "modality to be one of T1, T2, PD"),

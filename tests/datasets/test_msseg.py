@@ -12,9 +12,9 @@ SMALL = {"size": "20x24", "pixel_spacing": 0, "min_foreground": 20}
 
 def patient(folder, seed, scale=100):
     """One patient in the current tree."""
-    for name in ("FLAIR", "T1", "T2", "DP", "GADO"):
-        write(folder / f"Preprocessed_Data/{name}_preprocessed.nii.gz", brain(seed, scale=scale))
-        write(folder / f"Raw_Data/{name}.nii.gz", brain(seed, (30, 20, 8)))
+    for index, name in enumerate(("FLAIR", "T1", "T2", "DP", "GADO")):
+        write(folder / f"Preprocessed_Data/{name}_preprocessed.nii.gz", brain(seed, scale=scale + index))
+        write(folder / f"Raw_Data/{name}.nii.gz", brain(seed, (30, 20, 8), scale + index))
     write(folder / "Masks/Consensus.nii.gz", lesion())
     for rater in range(1, 8):
         write(folder / f"Masks/ManualSegmentation_{rater}.nii.gz", lesion(codes=(1, 1)[: rater % 3]))
@@ -27,9 +27,9 @@ def msseg(tmp_path):
     raw = tmp_path / "raw"
     for centre in ("01", "07", "08"):
         for index in range(2):
-            patient(raw / f"Training/Center_{centre}/Patient_{index + 1:02d}", int(centre) + index)
+            patient(raw / f"Training/Center_{centre}/Patient_{index + 1:02d}", 10 * int(centre) + index)
     for centre in ("01", "03"):
-        patient(raw / f"Testing/Center_{centre}/Patient_01", 50)
+        patient(raw / f"Testing/Center_{centre}/Patient_01", 50 + int(centre))
     return raw
 
 
@@ -103,9 +103,9 @@ def test_the_tree_of_2016_is_read(ending, tmp_path):
     for index, name in enumerate(("01016SACH", "01038PAGU", "07043SEME", "07001MOEL")):
         folder = tmp_path / "UnprocTrainingDataset" / name
         done = tmp_path / "PreprocTrainingDataset" / name
-        for stem in ("3DFLAIR", "3DT1", "3DT1GADO", "T2", "DP"):
-            write(folder / f"{stem}{ending}", brain(index, (30, 20, 8)))
-            write(done / f"{stem}{ending}", brain(index))
+        for number, stem in enumerate(("3DFLAIR", "3DT1", "3DT1GADO", "T2", "DP")):
+            write(folder / f"{stem}{ending}", brain(index, (30, 20, 8), 100 + number))
+            write(done / f"{stem}{ending}", brain(index, scale=100 + number))
         write(folder / f"Consensus{ending}", lesion())
         write(folder / f"Mask_registered{ending}", (brain(index) > 0).astype(np.uint8))
     builder = MSSEG(modalities=("FLAIR", "GADO"), **SMALL)
@@ -117,6 +117,19 @@ def test_the_tree_of_2016_is_read(ending, tmp_path):
     assert unit.source.domain == "Siemens Aera"
     assert "PreprocTraining" in unit.source.images["GADO"] and unit.source.brain_mask
     assert next(builder.examples(unit))["image"].shape == (20, 24, 2)
+
+
+def test_two_files_of_a_patient_for_one_role_are_a_problem_that_names_both(msseg):
+    folder = msseg / "Training/Center_01/Patient_01"
+    write(folder / "Preprocessed_Data/3DFLAIR_preprocessed.nii.gz", brain(9))
+    write(msseg / "Training/Center_07/Patient_01/Masks/Consensus.nii", lesion())
+    patient(msseg / "again/Center_08/Patient_01", 99)
+    problems = {unit.key: unit.problem for unit in MSSEG(**SMALL).units(msseg) if unit.problem}
+    assert problems.keys() == {f"Training-Center_{centre}-Patient_01" for centre in ("01", "07", "08")}
+    first, second, third = (problems[key] for key in sorted(problems))
+    assert "3DFLAIR_preprocessed.nii.gz and " in first and "/FLAIR_preprocessed.nii.gz" in first
+    assert "Consensus.nii and " in second and "Consensus.nii.gz" in second
+    assert "/Training/Center_08/" in third and "/again/Center_08/" in third
 
 
 def test_wrong_options_are_errors():

@@ -137,6 +137,20 @@ def test_the_vendor_follows_from_the_number_where_no_folder_names_it(raw, tmp_pa
     assert {unit.key: unit.group for unit in RETOUCH().index(flat)} == expected
     shutil.copytree(flat, raw / "copy")  # counts once
     assert len(RETOUCH().index(raw)) == len(expected) == 13
+    assert not any(unit.problem for unit in RETOUCH().index(raw))
+
+
+def test_two_volumes_of_one_name_that_differ_are_a_problem_that_names_both(raw, tmp_path):
+    copies = {key: shutil.copytree(next(raw.rglob(key)), raw / "copy" / key) for key in ("TRAIN001", "TRAIN002")}
+    content = bytearray((copies["TRAIN001"] / "oct.raw").read_bytes())
+    content[100] ^= 1
+    (copies["TRAIN001"] / "oct.raw").write_bytes(content)
+    (copies["TRAIN002"] / "reference.raw").write_bytes(bytes(2400))
+    problems = {unit.key: unit.problem for unit in RETOUCH(**SMALL).units(raw) if unit.problem}
+    assert problems.keys() == copies.keys()
+    for key, name in (("TRAIN001", "oct"), ("TRAIN002", "reference")):
+        first = next((raw / "RETOUCH-TrainingSet-Cirrus").rglob(key)) / f"{name}.mhd"
+        assert f"{first} and {copies[key] / name}.mhd have one name and differ" in problems[key]
 
 
 def case_folder(raw, key="TRAIN001"):

@@ -1,13 +1,16 @@
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 
 from tests.datasets.raw_volumes import LPS_1MM, assert_disjoint, brain, lesion, write
+from tfdisent import volumes
 from tfdisent.data import Manifest, load
 from tfdisent.datasets.builder import Unit
 from tfdisent.datasets.preparation import dry_run, prepare
 from tfdisent.datasets.shards import verify
+from tfdisent.datasets.sources import remembered
 from tfdisent.datasets.volumes import (
     Scans,
     VolumeBuilder,
@@ -196,9 +199,9 @@ def test_coronal_and_sagittal_slices_stand_beside_axial_ones_superior_up(heads):
 
 def test_slices_of_other_planes_have_the_axial_ones_pixels(heads):
     for index in range(5):  # slices 3 mm thick
-        for name in ("t1", "t2"):
+        for name, scale in (("t1", 100), ("t2", 1000)):
             affine = np.diag([-1.0, -1.0, 3.0, 1.0])
-            write(heads / f"s{index}/{name}.nii.gz", brain(index)[:, :, :5], affine)
+            write(heads / f"s{index}/{name}.nii.gz", brain(index, scale=scale)[:, :, :5], affine)
         (heads / f"s{index}/seg.nii.gz").unlink()
     builder = Heads(planes=("coronal",))
     assert builder.info(heads).image_shape == (15, 24, 2)
@@ -301,9 +304,64 @@ def test_all_planes_are_prepared_and_read(heads, tmp_path):
 
 def test_slices_are_as_large_as_the_largest_unless_told(heads):
     write(heads / "s9/t1.nii.gz", brain(9, (30, 26, 8)))
-    write(heads / "s9/t2.nii.gz", brain(9, (30, 26, 8)))
+    write(heads / "s9/t2.nii.gz", brain(9, (30, 26, 8), 1000))
     assert Heads().info(heads).image_shape == (26, 30, 2)
     assert raw_examples(Heads(), heads)[4]["image"].shape == (26, 30, 2)
+
+
+def test_one_image_of_two_subjects_or_of_two_modalities_is_a_problem(heads):
+    shutil.copy(heads / "s1/t1.nii.gz", heads / "s3/t1.nii.gz")
+    shutil.copy(heads / "s2/t1.nii.gz", heads / "s2/t2.nii.gz")
+    problems = {unit.key: unit.problem for unit in Heads().units(heads) if unit.problem}
+    assert problems.keys() == {"s1", "s2", "s3"}
+    assert problems["s1"] == problems["s3"]
+    assert (
+        f"{heads / 's1/t1.nii.gz'} and {heads / 's3/t1.nii.gz'}: one image is t1 of s1 and t1 of s3" in problems["s1"]
+    )
+    assert "one image is t1 of s2 and t2 of s2" in problems["s2"]
+    write(heads / "s3/t1.nii.gz", brain(33))  # label maps may be the same, as those of s1 and s3 are
+    assert "s3" not in {unit.key for unit in Heads().units(heads) if unit.problem}
+
+
+def test_a_preparation_opens_each_file_once_for_its_header_and_once_for_its_content(heads, tmp_path, monkeypatch):
+    read, original = [], volumes.read_header
+
+    def counting(path, **options):
+        read.append(path)
+        return original(path, **options)
+
+    monkeypatch.setattr("tfdisent.datasets.volumes._header", remembered(counting))
+    builder = Heads()
+    for _ in range(2):
+        builder.info(heads), builder.splits(heads), dry_run(builder, heads)
+    assert len(read) == len(set(read)) == 10
+    write(heads / "s1/t1.nii.gz", brain(9, (30, 26, 10)))  # another file, which is read again
+    assert builder.info(heads).image_shape == (26, 30, 2) and len(read) == 11
+
+
+def test_classes_and_domains_that_are_numbers_sort_as_numbers(heads):
+    units = Heads().units(heads)
+    units = [
+        unit._replace(source=unit.source._replace(label=label, domain=label))
+        for unit, label in zip(units, ("10", "2", "1", "2", "10"), strict=True)
+    ]
+    manifest = Heads().manifest(units)
+    assert manifest.labels == manifest.domains == ("1", "2", "10")
+
+
+def test_names_of_subjects_that_are_nearly_the_same_get_a_note(heads):
+    (heads / "s1").rename(heads / "s04")
+    notes = {unit.subject: unit.note for unit in Heads().units(heads) if unit.note}
+    assert notes == {"s4": "s04 and s4 are taken as two subjects. Write them alike if they are one."}
+    assert f"note: {notes['s4']}" in dry_run(Heads(), heads)
+
+
+def test_where_no_subject_is_left_the_problems_are_told(heads, tmp_path):
+    for path in heads.rglob("t2.nii.gz"):
+        path.unlink()
+    for on_error in ("fail", "skip"):
+        with pytest.raises(ValueError, match="(?s)problem: s0 has no t2.*problem: s4 has no t2.*no subject is left"):
+            prepare(Heads(), tmp_path / "data", heads, workers=1, on_error=on_error)
 
 
 def test_integers_are_stored_as_int16_and_fractions_as_float32(heads):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tfdisent.files import is_clutter
 from tfdisent.messages import say
 from tfdisent.volumes import Volume, aligned, grid_difference, read_nifti
 
@@ -227,7 +228,7 @@ def _volumes(folder: pathlib.Path, output: pathlib.Path, pattern: str, masks_too
         for path in sorted(folder.rglob(pattern))
         if path.name.lower().endswith(ENDINGS)
         and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not any(map(is_clutter, path.relative_to(folder).parts))
         and done not in path.resolve().parents
     ]
     if not found:

@@ -14,18 +14,23 @@ Get it: e.g. https://openneuro.org, or convert one's own. The folder:
     derivatives/lesions/sub-01/anat/sub-01_label-lesion_mask.nii.gz      --mask=label-lesion_mask
     derivatives/brain/sub-01/anat/sub-01_desc-brain_mask.nii.gz          --brain_mask=desc-brain_mask
 
+Images are read from sub-<label>[/ses-<label>]/anat and pet alone, masks also from derivatives/<pipeline>; sourcedata,
+code and data sets within the data set (folders with a dataset_description.json of their own) are passed over. A file
+that names another subject or session than its folders is a problem, and so are two files of one name (in two pipelines,
+or as .nii and .nii.gz).
+
 Modalities of a session must lie on one grid, which raw data seldom do: point --raw_dir at the folder of a pipeline that
 registered them (derivatives/<pipeline>, laid out alike). Where a session has several images of one modality,
 --select=acq-highres,space-MNI says which; of several runs the first is taken.
 """
 
-import csv
 import dataclasses
 import pathlib
 import re
 
 from tfdisent.data.records import Manifest
-from tfdisent.datasets.builder import Unit, files_under
+from tfdisent.datasets.builder import Unit
+from tfdisent.datasets.sources import Row, files_under, read_table
 from tfdisent.datasets.volumes import Scans, VolumeBuilder
 
 MODALITIES = ("T1w", "T1w_ce", "T2w", "FLAIR", "pet")
@@ -33,6 +38,8 @@ _FILE = re.compile(
     r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?((?:_[A-Za-z0-9]+-[A-Za-z0-9+]+)*)_([A-Za-z0-9]+)"
     r"\.nii(?:\.gz)?"
 )
+_PASSED_OVER = ("sourcedata", "code")
+_DESCRIPTION = "dataset_description.json"  # of each data set in BIDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +77,7 @@ class BIDS(VolumeBuilder):
     def info(self, raw_dir: pathlib.Path) -> Manifest:
         return self.manifest(
             self.units(raw_dir),
-            description=f"Axial slices of {raw_dir.name}, in BIDS.",
+            description="Axial slices of a data set in BIDS.",
             citation="Gorgolewski et al., Scientific Data 3, 160044 (2016), https://doi.org/10.1038/sdata.2016.44",
         )
 
@@ -80,20 +87,33 @@ class BIDS(VolumeBuilder):
     def index(self, raw_dir: pathlib.Path) -> list[Unit]:
         images: dict[tuple[str, str], dict[str, list[pathlib.Path]]] = {}
         masks: dict[tuple[str, str], dict[str, list[pathlib.Path]]] = {}
-        for path in files_under(raw_dir):
+        misplaced: dict[tuple[str, str], str] = {}
+        files, nested = _own_files(raw_dir)
+        for path in files:
             match = _FILE.fullmatch(path.name)
             if not match:
                 continue
             session = match[1], match[2] or ""
-            is_derivative = "derivatives" in path.relative_to(raw_dir).parts
+            folders = path.relative_to(raw_dir).parts[:-1]
+            places = tuple(folder for folder in folders if folder.startswith(("sub-", "ses-")))
             ending = f"{match[3]}_{match[4]}"
+            used = False
             for kind in ("mask", "brain_mask"):
                 wanted = getattr(self, kind)
                 if wanted and ending.endswith(f"_{wanted}"):
                     masks.setdefault(session, {}).setdefault(kind, []).append(path)
+                    used = True
             modality = _modality(match[3], match[4])
-            if modality and not is_derivative and path.parent.name in ("anat", "pet"):
+            if modality and places and folders in ((*places, "anat"), (*places, "pet")):
                 images.setdefault(session, {}).setdefault(modality, []).append(path)
+                used = True
+            if used and set(places) - set(session):
+                misplaced.setdefault(session, f"{path} names another subject or session than its folders. Move it.")
+        if nested and not images:
+            raise FileNotFoundError(
+                f"{raw_dir} has no sub-*/anat of its own, but data sets within it. Give one of them: "
+                f"{', '.join(nested[:5])}."
+            )
         present = {modality for found in images.values() for modality in found}
         modalities = self.modalities or tuple(name for name in MODALITIES if name in present)
         if unknown := [name for name in modalities if images and name not in present]:
@@ -108,6 +128,7 @@ class BIDS(VolumeBuilder):
                 masks.get(session) or masks.get((session[0], ""), {}),
                 people.get(session[0], {}),
                 (domain, label),
+                misplaced.get(session, ""),
             )
             for session, found in sorted(images.items())
         ]
@@ -119,9 +140,10 @@ class BIDS(VolumeBuilder):
         masks: dict[str, list[pathlib.Path]],
         person: dict[str, str],
         columns: tuple[str, str],
+        problem: str,
     ) -> Unit:
         key = "_".join(filter(None, session))
-        problems = []
+        problems = [problem]
         chosen = {}
         for name, paths in images.items():
             chosen[name], problem = self._choice(paths)
@@ -147,11 +169,16 @@ class BIDS(VolumeBuilder):
                 path for path in paths if set(self.select) <= set(re.sub(r"\.nii(\.gz)?$", "", path.name).split("_"))
             ]
             paths = selected or paths
-        without_run = {re.sub(r"_run-\d+", "", path.name) for path in paths}
-        if len(without_run) > 1:
+        by_name: dict[str, list[pathlib.Path]] = {}
+        for path in paths:
+            by_name.setdefault(re.sub(r"\.nii(\.gz)?$", "", path.name), []).append(path)
+        for name, same in by_name.items():
+            if len(same) > 1:
+                return "", f"{same[0]} and {same[1]} are both {name}. Remove one."
+        if len({re.sub(r"_run-\d+", "", name) for name in by_name}) > 1:
             names = ", ".join(path.name for path in paths[:4])
             return "", f"it is not clear which of {names} to read; choose with select=acq-..."
-        return (str(sorted(paths)[0]), "") if paths else ("", "")
+        return (str(min(paths)), "") if paths else ("", "")
 
 
 def _modality(entities: str, suffix: str) -> str:
@@ -164,7 +191,32 @@ def _participants(path: pathlib.Path) -> dict[str, dict[str, str]]:
     """Rows of participants.tsv by participant_id."""
     if not path.is_file():
         return {}
-    rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), delimiter="\t"))
-    if rows and "participant_id" not in rows[0]:
-        raise ValueError(f"{path} lacks the column participant_id. Its columns: {list(rows[0])}.")
-    return {row["participant_id"]: {name: (value or "").strip() for name, value in row.items() if name} for row in rows}
+    columns, rows = read_table(path, "\t")
+    if "participant_id" not in columns:
+        raise ValueError(f"{path} lacks the column participant_id. Its columns: {', '.join(columns) or 'none'}.")
+    people: dict[str, Row] = {}
+    for row in rows:
+        first = people.setdefault(row.values["participant_id"], row)
+        if first is not row:
+            raise ValueError(
+                f"{path}, lines {first.number} and {row.number}: {row.values['participant_id']} is there twice. Remove "
+                "one."
+            )
+    return {name: row.values for name, row in people.items()}
+
+
+def _own_files(raw_dir: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
+    """Files of the data set itself and of its derivatives, and the data sets within it, by their folders."""
+    files = files_under(raw_dir)
+    nested = set()
+    for path in files:
+        place = path.relative_to(raw_dir).parts[:-1]
+        if path.name == _DESCRIPTION and place and not (place[0] == "derivatives" and len(place) <= 2):
+            nested.add(place)
+    own = []
+    for path in files:
+        places = path.relative_to(raw_dir).parts[:-1]
+        is_within = any(places[: depth + 1] in nested for depth in range(len(places)))
+        if not is_within and not set(places) & set(_PASSED_OVER):
+            own.append(path)
+    return own, ["/".join(places) for places in sorted(nested)]

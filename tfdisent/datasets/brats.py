@@ -19,9 +19,13 @@ folder. All editions from 2017 on are read, .nii and .nii.gz, however the folder
     BraTS2021_00000/BraTS2021_00000_t1.nii.gz ...
     BraTS-GLI-00000-000/BraTS-GLI-00000-000-t1n.nii.gz ...       -t1c, -t2w, -t2f, -seg
 
+A case is what begins alike in one folder; the files of several cases may lie in one. A case of two folders, or with two
+files for one modality (T1ce and T1c, .nii and .nii.gz), is a problem.
+
 Masks hold 0 background, 1 necrosis (with non-enhancing tumour up to 2020), 2 oedema, 3 enhancing tumour, whose code in
 the files was 4 up to 2021 and is 3 since. A file with both codes is of another scheme (2013, 2024) and an error. The
-segmentation of case 355 of 2020 has another name; the one file of a case that is no modality is taken for it.
+segmentation of case 355 of 2020 has another name: in a folder of one case without _seg, the one file that is no
+modality is taken for it.
 
 Protocols:
 
@@ -36,7 +40,6 @@ margin    Ouyang et al. (IPMI 2021): the middle 192 x 160 (anterior-posterior x 
 plain     240 x 240, every slice that shows brain in all modalities, test_fraction and val_fraction.
 """
 
-import csv
 import dataclasses
 import pathlib
 import re
@@ -45,7 +48,8 @@ from typing import ClassVar
 import numpy as np
 
 from tfdisent.data.records import Manifest
-from tfdisent.datasets.builder import Unit, files_under
+from tfdisent.datasets.builder import Unit
+from tfdisent.datasets.sources import files_under, one_of_each, read_table
 from tfdisent.datasets.volumes import Scans, VolumeBuilder, deal, fold_split, seeded_split
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
@@ -78,7 +82,8 @@ class BraTS(VolumeBuilder):
         protocol: "unified", "margin" or "plain"; see the module's docstring. Options that are given beside it stay as
             given.
         fold: which fold tests, of protocol "margin".
-        unlabelled: add the official validation cases, which have no masks, as split "unlabelled".
+        unlabelled: take cases without segmentation, such as the official validation cases, as split "unlabelled".
+            Otherwise those in a folder called validation are passed over, and others are a problem.
     """
 
     name = "brats"
@@ -137,32 +142,30 @@ class BraTS(VolumeBuilder):
         return {**splits, "unlabelled": others} if others else splits
 
     def index(self, raw_dir: pathlib.Path) -> list[Unit]:
-        cases: dict[pathlib.Path, list[pathlib.Path]] = {}
-        grades = {}
-        for path in files_under(raw_dir):
-            if path.name.lower().endswith((".nii", ".nii.gz")):
-                cases.setdefault(path.parent, []).append(path)
-            elif path.name.lower().startswith("name_mapping") and path.suffix.lower() == ".csv":
-                grades |= _grades(path)
+        cases, grades = _find_cases(raw_dir)
+        folders: dict[str, list[pathlib.Path]] = {}
+        for folder, name in cases:
+            folders.setdefault(name, []).append(folder)
         units = []
-        for folder, paths in cases.items():
-            files, odd = {}, []
-            for path in paths:
-                match = _FILE.fullmatch(path.name)
-                if match:
-                    files[_SYNONYMS[match[2].lower()]] = str(path)
-                else:
-                    odd.append(str(path))
-            if not files:
+        for (folder, name), found in cases.items():
+            if folder != folders[name][0]:
                 continue
-            if "seg" not in files and len(odd) == 1:
-                files["seg"] = odd[0]
+            files, problem = one_of_each(name, found)
+            if len(folders[name]) > 1:
+                problem = f"{name} lies in {folder} and in {folders[name][1]}. Remove one."
             places = (raw_dir.name, *folder.relative_to(raw_dir).parts)
-            is_validation = any("validation" in place.lower() for place in places)
-            if is_validation and "seg" not in files and not self.unlabelled:
-                continue
-            grade = next((p for p in places if p in ("HGG", "LGG")), grades.get(folder.name, ""))
-            units.append(self._unit(folder, files, grade, is_validation))
+            if "seg" not in files and not self.unlabelled:
+                if any("validation" in place.lower() for place in places):
+                    continue
+                problem = problem or (
+                    f"{name} in {folder} has no segmentation (_seg.nii.gz). Get it again, or take it with "
+                    "unlabelled=true."
+                )
+            match = _SESSION.fullmatch(name)
+            subject = (match[1] or match[2]) if match else name
+            grade = next((p for p in places if p in ("HGG", "LGG")), grades.get(name, ""))
+            images = {modality: files.get(modality, "") for modality in self.modalities}
+            units.append(Unit(name, subject, Scans(images, files.get("seg", "")), grade, problem))
         return units
 
     def mask_ids(self, path: str, codes: np.ndarray) -> np.ndarray:
@@ -173,24 +176,36 @@ class BraTS(VolumeBuilder):
             )
         return super().mask_ids(path, codes)
 
-    def _unit(self, folder: pathlib.Path, files: dict[str, str], grade: str, is_validation: bool) -> Unit:
-        match = _SESSION.fullmatch(folder.name)
-        subject = (match[1] or match[2]) if match else folder.name
-        problem = ""
-        if "seg" not in files and not is_validation:
-            problem = f"{folder} has no segmentation (_seg.nii.gz). Get the case again."
-        images = {name: files.get(name, "") for name in self.modalities}
-        scans = Scans(images, files.get("seg", ""))
-        return Unit(folder.name, subject, scans, grade, problem)
+
+def _find_cases(
+    raw_dir: pathlib.Path,
+) -> tuple[dict[tuple[pathlib.Path, str], dict[str, list[pathlib.Path]]], dict[str, str]]:
+    """Files by role of each case, a folder and the name with which its files begin; grades by name."""
+    cases: dict[tuple[pathlib.Path, str], dict[str, list[pathlib.Path]]] = {}
+    odd: dict[pathlib.Path, list[pathlib.Path]] = {}
+    grades = {}
+    for path in files_under(raw_dir):
+        if match := _FILE.fullmatch(path.name):
+            roles = cases.setdefault((path.parent, match[1]), {})
+            roles.setdefault(_SYNONYMS[match[2].lower()], []).append(path)
+        elif path.name.lower().endswith((".nii", ".nii.gz")):
+            odd.setdefault(path.parent, []).append(path)
+        elif path.name.lower().startswith("name_mapping") and path.suffix.lower() == ".csv":
+            grades |= _grades(path)
+    for folder, paths in odd.items():
+        beside = [roles for (place, _), roles in cases.items() if place == folder]
+        if len(paths) == len(beside) == 1:
+            beside[0].setdefault("seg", paths)
+    return cases, grades
 
 
 def _grades(path: pathlib.Path) -> dict[str, str]:
     """Grade (HGG or LGG) by the name of the case in any of the editions."""
-    rows = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+    _, rows = read_table(path)
     return {
-        name: row["Grade"]
+        name: row.values["Grade"]
         for row in rows
-        if row.get("Grade")
-        for column, name in row.items()
-        if column != "Grade" and isinstance(name, str)
+        if row.values.get("Grade")
+        for column, name in row.values.items()
+        if column != "Grade"
     }

@@ -29,12 +29,12 @@ disk. How units become shards is in `tfdisent.datasets.preparation`.
 
 import abc
 import dataclasses
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
 from tfdisent.data.records import Manifest
+from tfdisent.datasets.sources import files_under
 
 
 class Unit(NamedTuple):
@@ -74,6 +74,10 @@ class Builder(abc.ABC):
     def splits(self, raw_dir: pathlib.Path | None) -> dict[str, list[Unit]]:
         """All units by split, without opening images."""
 
+    def units(self, raw_dir: pathlib.Path | None) -> list[Unit]:
+        """All units before they are split, whose problems are told where they leave too few to split."""
+        return []
+
     @abc.abstractmethod
     def examples(self, unit: Unit) -> Iterator[dict[str, Any]]:
         """The examples of one unit."""
@@ -81,9 +85,3 @@ class Builder(abc.ABC):
     def raw_files(self, raw_dir: pathlib.Path) -> list[pathlib.Path]:
         """The files whose names and sizes tell this raw data from others: all files in the folder."""
         return files_under(raw_dir)
-
-
-def files_under(raw_dir: pathlib.Path) -> list[pathlib.Path]:
-    """All files below a folder, also behind links to folders, in the order of their paths."""
-    walk = os.walk(raw_dir, followlinks=True)
-    return sorted(pathlib.Path(folder, name) for folder, _, names in walk for name in names)

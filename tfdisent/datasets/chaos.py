@@ -12,6 +12,8 @@ Get it: CHAOS_Train_Sets.zip, and CHAOS_Test_Sets.zip if wanted, from Zenodo. Be
     Test_Sets/MR/<id>/...                                       the same without Ground
     Train_Sets/CT/...                                           is not read
 
+Images, or masks, of one kind of a patient that lie in two folders are a problem.
+
 Masks belong to images by file name: that of the in-phase file, whose number is one above that of the out-phase file.
 The phases are told apart by EchoTime (out 2.3 ms, in 4.6 ms), and where that is missing by even (in) and odd file
 numbers, or else by the folder's name. Files of one folder are one series, since anonymisation gave each a series of its
@@ -44,7 +46,8 @@ import numpy as np
 from PIL import Image
 
 from tfdisent.data.records import Feature, Manifest
-from tfdisent.datasets.builder import Builder, Unit, files_under
+from tfdisent.datasets.builder import Builder, Unit
+from tfdisent.datasets.sources import files_under
 from tfdisent.datasets.volumes import deal, seeded_split
 from tfdisent.intensity import volume_statistics
 from tfdisent.volumes import Volume, canonical, preprocess, read_dicom_series
@@ -158,16 +161,9 @@ class CHAOS(Builder):
         )
 
     def splits(self, raw_dir: pathlib.Path) -> dict[str, list[Unit]]:
-        labelled, unlabelled = [], []
-        for (subject, is_test), patient in _find_patients(raw_dir).items():
-            unit = Unit(
-                f"MR-{subject}",
-                subject,
-                patient,
-                problem=self._problem(subject, patient, is_test),
-                modalities=_modalities(patient, self.phase),
-            )
-            (unlabelled if is_test else labelled).append(unit)
+        units = self._units(raw_dir)
+        labelled = [unit for unit, is_test in units if not is_test]
+        unlabelled = [unit for unit, is_test in units if is_test]
         if not labelled:
             raise FileNotFoundError(
                 f"No MR/<id>/T1DUAL or T2SPIR of training patients under {raw_dir}.\n{self.raw_help}"
@@ -188,6 +184,25 @@ class CHAOS(Builder):
             train = [unit.subject for unit in labelled if unit.subject not in held]
             splits = deal(labelled, {"train": train, **fold})
         return {**splits, "unlabelled": unlabelled} if unlabelled else splits
+
+    def units(self, raw_dir: pathlib.Path) -> list[Unit]:
+        return [unit for unit, _ in self._units(raw_dir)]
+
+    def _units(self, raw_dir: pathlib.Path) -> list[tuple[Unit, bool]]:
+        """All patients, each with whether it is of Test_Sets."""
+        return [
+            (
+                Unit(
+                    f"MR-{subject}",
+                    subject,
+                    patient,
+                    problem=self._problem(subject, patient, is_test),
+                    modalities=_modalities(patient, self.phase),
+                ),
+                is_test,
+            )
+            for (subject, is_test), patient in _find_patients(raw_dir).items()
+        ]
 
     def examples(self, unit: Unit) -> Iterator[dict]:
         patient: _Patient = unit.source
@@ -240,6 +255,10 @@ class CHAOS(Builder):
 
     def _problem(self, subject: str, patient: _Patient, is_test: bool) -> str:
         wanted = {"in": ("InPhase",), "out": ("OutPhase",), "both": ("InPhase", "OutPhase")}
+        for name, paths in (*patient.images.items(), *((f"masks of {t}", m) for t, m in patient.masks.items())):
+            folders = sorted({str(path.parent) for path in paths or ()})
+            if len(folders) > 1:
+                return f"patient {subject} has {name} in two folders, {folders[0]} and {folders[1]}. Remove one."
         missing = [name for name in (*wanted[self.phase], "T2SPIR") if not patient.images.get(name)]
         if not is_test:
             missing += [f"masks of {name}" for name, masks in patient.masks.items() if not masks]
@@ -259,7 +278,7 @@ def _find_patients(raw_dir: pathlib.Path) -> dict[tuple[str, bool], _Patient]:
         parts = path.relative_to(raw_dir).parts
         folders = [part.lower() for part in parts[:-1]]
         kind = next((name for name in ("t1dual", "t2spir") if name in folders), None)
-        if kind is None or folders.index(kind) == 0 or path.name.startswith("."):
+        if kind is None or folders.index(kind) == 0:
             continue
         place = folders.index(kind)
         key = parts[place - 1], any(map(_TEST_FOLDER.search, folders[: place - 1]))

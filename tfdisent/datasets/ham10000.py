@@ -38,7 +38,8 @@ import numpy as np
 from PIL import Image
 
 from tfdisent.data.records import Feature, Manifest
-from tfdisent.datasets.builder import Builder, Unit, files_under
+from tfdisent.datasets.builder import Builder, Unit
+from tfdisent.datasets.sources import files_under
 
 DIAGNOSES = {
     "akiec": "actinic keratosis or intraepithelial carcinoma",

@@ -12,6 +12,8 @@ Unpack them anywhere in one folder:
     IXI012-HH-1211-T1_pveseg.nii.gz     tissues, e.g. by FSL FAST:         --mask_suffix=_pveseg
       or IXI012-HH-1211-T1_brain_pveseg.nii.gz
 
+Two files of one name, in two folders or as .nii and .nii.gz, are a problem.
+
 Sites are domains: Guys (Philips Intera 1.5 T), HH (Hammersmith, Philips 3 T), IOP (Institute of Psychiatry, GE 1.5 T).
 T1 is stored in sagittal order; here all slices are axial, whatever the file's order. T1, T2 and PD of a subject lie on
 different grids, so that one is chosen.
@@ -28,7 +30,8 @@ import pathlib
 import re
 
 from tfdisent.data.records import Manifest
-from tfdisent.datasets.builder import Unit, files_under
+from tfdisent.datasets.builder import Unit
+from tfdisent.datasets.sources import files_under, one_of_each
 from tfdisent.datasets.volumes import Scans, Session, VolumeBuilder
 from tfdisent.volumes import preprocess
 
@@ -99,18 +102,21 @@ class IXI(VolumeBuilder):
         return self.seeded_splits(self.units(raw_dir), by_domain=True)
 
     def index(self, raw_dir: pathlib.Path) -> list[Unit]:
-        found: dict[tuple[str, str, str], dict[str, str]] = {}
+        found: dict[tuple[str, str, str], dict[str, list[pathlib.Path]]] = {}
         for path in files_under(raw_dir):
             match = _FILE.fullmatch(path.name)
             if match and match[4] == self.modality and match[3] in self.sites:
-                found.setdefault((match[1], match[2], match[3]), {}).setdefault(match[5], str(path))
+                found.setdefault((match[1], match[2], match[3]), {}).setdefault(match[5], []).append(path)
         units = []
-        for (scan, subject, site), files in sorted(found.items()):
-            mask = ""
-            if self.mask_suffix:
-                suffixes = (self.image_suffix + self.mask_suffix, self.mask_suffix)
-                mask = next((files[suffix] for suffix in suffixes if suffix in files), "")
-            problem = ""
+        mask_suffixes = (self.image_suffix + self.mask_suffix, self.mask_suffix) if self.mask_suffix else ()
+        for (scan, subject, site), paths in sorted(found.items()):
+            wanted = dict.fromkeys((self.image_suffix, *mask_suffixes))
+            scan_name = f"{scan}-{self.modality}"
+            _, problem = one_of_each(
+                scan_name, {scan_name + suffix: paths[suffix] for suffix in wanted if suffix in paths}
+            )
+            files = {suffix: str(min(of_suffix)) for suffix, of_suffix in paths.items()}
+            mask = next((files[suffix] for suffix in mask_suffixes if suffix in files), "")
             if self.mask_suffix and not mask:
                 problem = (
                     f"{scan}-{self.modality} has no {self.mask_suffix}.nii.gz beside {next(iter(files.values()))}. "

@@ -61,7 +61,7 @@ import numpy as np
 from PIL import Image
 
 from tfdisent.data.records import Feature, Manifest
-from tfdisent.datasets.builder import Builder, Unit, files_under
+from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.datasets.lidc_readings import (
     MALIGNANCY,
     RATINGS,
@@ -72,6 +72,7 @@ from tfdisent.datasets.lidc_readings import (
     nodules_of,
     read_xml,
 )
+from tfdisent.datasets.sources import files_under
 from tfdisent.datasets.volumes import seeded_split
 from tfdisent.intensity import intensity_statistics
 from tfdisent.volumes import read_dicom_series

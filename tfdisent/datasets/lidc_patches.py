@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from tfdisent.data.records import Feature, Manifest
-from tfdisent.datasets.builder import Builder, Unit, files_under
+from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.datasets.lidc import (
     BINARISED,
     LABELS,
@@ -39,6 +39,7 @@ from tfdisent.datasets.lidc import (
     make_numbers,
 )
 from tfdisent.datasets.lidc_readings import MALIGNANCY, RATINGS
+from tfdisent.datasets.sources import files_under
 from tfdisent.datasets.volumes import seeded_split
 
 

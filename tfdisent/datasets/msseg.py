@@ -16,6 +16,8 @@ read, .nii and .nii.gz:
               Consensus.nii.gz, ManualSegmentation_1 ..., Mask_registered    are the centre; "preproc"
                                                               in a folder's name marks preprocessed
 
+Two files of a patient for one contrast or mask (3DFLAIR and FLAIR, .nii and .nii.gz, two trees) are a problem.
+
 Centres are domains: 01 Siemens Verio 3 T (Rennes), 03 GE Discovery 3 T (Bordeaux, test only),
 07 Siemens Aera 1.5 T (Lyon), 08 Philips Ingenia 3 T (Lyon). FLAIR is stored in sagittal order; here
 all slices are axial. Masks are on the grid of the preprocessed FLAIR, and hold 0 background and 1
@@ -32,7 +34,8 @@ import re
 from collections import defaultdict
 
 from tfdisent.data.records import Manifest
-from tfdisent.datasets.builder import Unit, files_under
+from tfdisent.datasets.builder import Unit
+from tfdisent.datasets.sources import files_under, one_of_each
 from tfdisent.datasets.volumes import Scans, VolumeBuilder, deal
 
 SCANNERS = {
@@ -135,7 +138,7 @@ class MSSEG(VolumeBuilder):
         return deal(training, {"train": rest, "test": left_out})
 
     def index(self, raw_dir: pathlib.Path) -> list[Unit]:
-        found: dict[tuple[str, str], dict[str, str]] = {}
+        found: dict[tuple[str, str], dict[str, list[pathlib.Path]]] = {}
         for path in files_under(raw_dir):
             stem = re.sub(r"\.nii(\.gz)?$", "", path.name.lower())
             if stem == path.name.lower():
@@ -149,15 +152,19 @@ class MSSEG(VolumeBuilder):
                 is_preprocessed = any(map(_PREPROCESSED.search, (*places, stem)))
                 if is_preprocessed != (self.images == "preprocessed"):
                     continue
-            found.setdefault(patient, {}).setdefault(role, str(path))
-        return [self._unit(patient, files) for patient, files in sorted(found.items())]
+            found.setdefault(patient, {}).setdefault(role, []).append(path)
+        return [self._unit(patient, roles) for patient, roles in sorted(found.items())]
 
-    def _unit(self, patient: tuple[str, str], files: dict[str, str]) -> Unit:
+    def _unit(self, patient: tuple[str, str], roles: dict[str, list[pathlib.Path]]) -> Unit:
         key, centre = patient
+        wanted = (*self.modalities, f"rater {self.rater}", "brain")
+        files, twice = one_of_each(key, {role: paths for role, paths in roles.items() if role in wanted})
         scanner = SCANNERS.get(centre, f"centre {centre}")
         mask = files.get(f"rater {self.rater}", "")
         whose = f"ManualSegmentation_{self.rater}" if self.rater else "Consensus"
-        problem = "" if mask else f"{key} has no {whose}.nii.gz (beside {next(iter(files.values()))})"
+        problem = twice
+        if not mask:
+            problem = f"{key} has no {whose}.nii.gz (beside {min(min(paths) for paths in roles.values())})"
         # The brain mask is on the grid of the preprocessed images.
         brain = files.get("brain", "") if self.images == "preprocessed" else ""
         images = {name: files.get(name, "") for name in self.modalities}

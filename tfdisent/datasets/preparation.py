@@ -130,7 +130,7 @@ def _write_folder(tasks: list[Task], write: Callable[[list[Task], pool.UnitProgr
 
 
 def dry_run(builder: Builder, raw_dir: str | pathlib.Path | None = None) -> str:
-    """What `prepare` would do, as a table: units, subjects, groups and problems of each split.
+    """What `prepare` would do: problems and notes, and a table of units, subjects and groups of each split.
 
     Without `raw_dir`, where it is needed: where to get the raw data, and what the folder must look like.
 
@@ -141,9 +141,12 @@ def dry_run(builder: Builder, raw_dir: str | pathlib.Path | None = None) -> str:
     if builder.raw_help and raw_dir is None:
         return f"{builder.name} needs its raw data, given as raw_dir.\n{builder.raw_help}"
     raw_dir = _raw_directory(builder, raw_dir)
-    info, splits = builder.info(raw_dir), builder.splits(raw_dir)
+    info, splits = builder.info(raw_dir), _splits(builder, raw_dir)
+    found = [unit for units in splits.values() for unit in units]
     lines = [
         f"{builder.name} {builder.version}: images {info.image_shape} {info.image_dtype}",
+        *_told(found, "problem"),
+        *_told(found, "note"),
         f"{'split':<12}{'units':>8}{'subjects':>10}{'shards':>8}{'problems':>10}  groups",
     ]
     for split, units in splits.items():
@@ -154,14 +157,7 @@ def dry_run(builder: Builder, raw_dir: str | pathlib.Path | None = None) -> str:
             f"{min(builder.num_shards, len(good)):>8}{len(units) - len(good):>10}  "
             + ", ".join(f"{group} {count}" for group, count in sorted(groups.items()))
         )
-    units = [unit for units in splits.values() for unit in units]
-    lines += _modality_table(info.modalities, units)
-    for kind in ("problem", "note"):
-        texts = [text for unit in units if (text := getattr(unit, kind))]
-        lines += [f"{kind}: {text}" for text in texts[:10]]
-        if len(texts) > 10:
-            lines.append(f"... and {len(texts) - 10} more {kind}s")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_modality_table(info.modalities, found)])
 
 
 def _modality_table(modalities: Sequence[str], units: list[Unit]) -> list[str]:
@@ -223,10 +219,15 @@ def plan(
         ValueError: a split is empty, a unit occurs twice, a subject is in two splits, or a unit has a problem and
             `on_error` is "fail".
     """
-    splits = builder.splits(raw_dir)
+    splits = _splits(builder, raw_dir)
+    units = [unit for units in splits.values() for unit in units]
+    if on_error == "fail" and (problems := _told(units, "problem")):
+        head = f"{builder.name}: {sum(bool(unit.problem) for unit in units)} problems in the raw data:"
+        fix = "Fix them, or leave these units out with on_error=skip."
+        raise ValueError("\n".join([head, *problems, fix]))
     _check_units(builder, splits)
-    if on_error == "fail":
-        _fail_on_problems(builder, splits)
+    for line in _told(units, "note"):
+        print(line, file=sys.stderr)
     tasks = []
     for split, units in splits.items():
         units = sorted(units)
@@ -243,7 +244,8 @@ def _check_units(builder: Builder, splits: dict[str, list[Unit]]) -> None:
     keys, owners = set(), {}
     for split, units in splits.items():
         if not any(not unit.problem for unit in units):
-            raise ValueError(f"{builder.name}: split {split!r} is empty. Its options are {builder}.")
+            empty = f"{builder.name}: split {split!r} is empty. Its options are {builder}."
+            raise ValueError("\n".join([*_told(units, "problem"), empty]))
         for unit in units:
             if unit.key in keys:
                 raise ValueError(f"{builder.name}: {unit.key!r} occurs twice. Remove one of them from the raw data.")
@@ -255,14 +257,22 @@ def _check_units(builder: Builder, splits: dict[str, list[Unit]]) -> None:
                 )
 
 
-def _fail_on_problems(builder: Builder, splits: dict[str, list[Unit]]) -> None:
-    problems = [unit.problem for units in splits.values() for unit in units if unit.problem]
-    if problems:
-        more = f"\n... and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise ValueError(
-            f"{builder.name}: {len(problems)} problems in the raw data:\n" + "\n".join(problems[:5]) + more + "\n"
-            "Fix them, or leave these units out with on_error=skip."
-        )
+def _splits(builder: Builder, raw_dir: pathlib.Path | None) -> dict[str, list[Unit]]:
+    """The units by split; where they cannot be split, their problems are told first, as the likeliest cause."""
+    try:
+        return builder.splits(raw_dir)
+    except ValueError as error:
+        if problems := _told(builder.units(raw_dir), "problem"):
+            head = f"{builder.name}: problems in the raw data:"
+            raise ValueError("\n".join([head, *problems, str(error)])) from error
+        raise
+
+
+def _told(units: Sequence[Unit], kind: str) -> list[str]:
+    """The first ten problems or notes of units, a line each."""
+    texts = list(dict.fromkeys(text for unit in units if (text := getattr(unit, kind))))
+    more = [f"... and {len(texts) - 10} more {kind}s"] if len(texts) > 10 else []
+    return [f"{kind}: {text}" for text in texts[:10]] + more
 
 
 def _start_or_resume(folder: pathlib.Path, source: str, tasks: list[Task]) -> None:

@@ -4,7 +4,7 @@ Cite: Bogunovic et al., "RETOUCH: the retinal OCT fluid detection and segmentati
 challenge", IEEE TMI 38, 1858 (2019), https://doi.org/10.1109/TMI.2019.2901398
 Licence: by the confidentiality agreement of the challenge; no redistribution.
 Get it: https://retouch.grand-challenge.org, after signing the agreement. Any tree will do in which
-each volume has a folder TRAINnnn or TESTnnn, e.g.
+each volume has a folder TRAINnnn or TESTnnn (copies of one count once; two that differ are a problem), e.g.
 
     RETOUCH-TrainingSet-Cirrus/TRAIN001/oct.mhd oct.raw reference.mhd reference.raw ... TRAIN024
     TrainingSpectralis/RETOUCH-TrainingSet-Spectralis-Release/TRAIN025/... ... TRAIN048
@@ -30,7 +30,8 @@ import re
 import numpy as np
 
 from tfdisent.data.records import Manifest
-from tfdisent.datasets.builder import Unit, files_under
+from tfdisent.datasets.builder import Unit
+from tfdisent.datasets.sources import files_under, one_of_copies
 from tfdisent.datasets.volumes import Scans, Session, VolumeBuilder
 from tfdisent.volumes import Volume, preprocess, read_metaimage
 
@@ -93,23 +94,29 @@ class RETOUCH(VolumeBuilder):
         return {**splits, "unlabelled": unlabelled} if unlabelled else splits
 
     def index(self, raw_dir: pathlib.Path) -> list[Unit]:
-        units = {}
+        found: dict[str, dict[str, list[pathlib.Path]]] = {}
         for path in files_under(raw_dir):
-            match = _CASE.fullmatch(path.parent.name)
-            if path.name.lower() != "oct.mhd" or not match:
+            role = path.name.lower().removesuffix(".mhd")
+            if _CASE.fullmatch(path.parent.name) and role in ("oct", "reference") and role != path.name.lower():
+                found.setdefault(path.parent.name.upper(), {}).setdefault(role, []).append(path)
+        units = []
+        for key, roles in found.items():
+            if "oct" not in roles:
                 continue
-            key, vendor = path.parent.name.upper(), _vendor(raw_dir, path, match)
-            if vendor not in self.vendors or key in units:  # copies of one volume count once
+            path, problem = one_of_copies(roles["oct"])
+            match = _CASE.fullmatch(key)
+            vendor = _vendor(raw_dir, pathlib.Path(path), match)
+            if vendor not in self.vendors:
                 continue
-            reference = path.with_name(path.name.lower().replace("oct", "reference"))
-            problem = ""
-            if not reference.is_file():
-                if match[1].upper() == "TRAIN":
-                    problem = f"{path} has no reference.mhd beside it; get it again"
-                reference = ""
-            scans = Scans({"OCT": str(path)}, str(reference), domain=vendor)
-            units[key] = Unit(key, key, scans, vendor, problem, modalities=("OCT",))
-        return list(units.values())
+            reference = ""
+            if "reference" in roles:
+                reference, differ = one_of_copies(roles["reference"])
+                problem = problem or differ
+            elif match[1] == "TRAIN":
+                problem = f"{path} has no reference.mhd beside it; get it again"
+            scans = Scans({"OCT": path}, reference, domain=vendor)
+            units.append(Unit(key, key, scans, vendor, problem, modalities=("OCT",)))
+        return units
 
     def load(self, scans: Scans) -> Session:
         path = scans.images["OCT"]

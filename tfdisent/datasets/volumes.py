@@ -43,6 +43,7 @@ from nibabel import aff2axcodes
 from tfdisent import volumes
 from tfdisent.data.records import IMAGE_DTYPES, Feature, Manifest
 from tfdisent.datasets.builder import Builder, Unit
+from tfdisent.datasets.sources import alike, natural, remembered, same_content
 from tfdisent.intensity import INTENSITY, statistic, volume_statistics
 from tfdisent.messages import say
 from tfdisent.volumes import Volume, planes, preprocess
@@ -228,7 +229,7 @@ class VolumeBuilder(Builder):
 
     def units(self, raw_dir: pathlib.Path) -> list[Unit]:
         """The index, with what is missing turned into problems, and the stored size and dtype."""
-        units = [self._checked(unit) for unit in self.index(raw_dir)]
+        units = checked_contents([self._checked(unit) for unit in self.index(raw_dir)])
         if not units:
             raise FileNotFoundError(f"{self.name}: nothing that fits was found under {raw_dir}.\n{self.raw_help}")
         if self.orientation == "as_acquired":
@@ -260,8 +261,8 @@ class VolumeBuilder(Builder):
             image_shape=(*scans[0].size, len(modalities) * (2 * self.neighbours + 1)),
             image_dtype=scans[0].dtype,
             modalities=modalities,
-            labels=tuple(sorted({scan.label for scan in scans} - {""})),
-            domains=tuple(sorted({scan.domain for scan in scans} - {""})),
+            labels=tuple(sorted({scan.label for scan in scans} - {""}, key=natural)),
+            domains=tuple(sorted({scan.domain for scan in scans} - {""}, key=natural)),
             condition_names=tuple(condition_names),
             mask_labels=self.mask_labels,
             extra_features={**more, **self.extra_features},
@@ -277,6 +278,8 @@ class VolumeBuilder(Builder):
             if not unit.problem:
                 domain = unit.source.domain if by_domain else ""
                 subjects.setdefault(domain, []).append(unit.subject)
+        if not subjects:
+            raise ValueError(f"{self.name}: no subject is left to be split.")
         splits: dict[str, list[str]] = {}
         for domain in sorted(subjects):
             of_domain = seeded_split(subjects[domain], fractions, self.seed, domain)
@@ -463,7 +466,7 @@ class VolumeBuilder(Builder):
             for path in unit.source.images.values():
                 if path and not unit.problem:
                     try:
-                        yield volumes.read_header(path, orientation=self.orientation, max_gigabytes=self.max_gigabytes)
+                        yield _header(path, orientation=self.orientation, max_gigabytes=self.max_gigabytes)
                     except (OSError, ValueError):
                         continue  # the error comes when the unit is read, or it is skipped then
 
@@ -499,6 +502,41 @@ class VolumeBuilder(Builder):
         if ids and not (0 <= min(ids) and max(ids) < 2**16 and len(codes) < 255):
             raise ValueError(f"Expected mask_codes to be 0 to 65535, received {self.mask_codes}.")
         return ids
+
+
+_header = remembered(volumes.read_header)  # a data set is indexed more than once in a preparation
+
+
+def checked_contents(units: Sequence[Unit]) -> list[Unit]:
+    """The units with a problem where two subjects, or two modalities of one, have the same image, and with a note where
+    names of subjects are nearly the same. `tfdisent.datasets.sources.same_content` says what is read for it.
+    """
+    users: dict[str, dict[tuple[str, str], int]] = {}
+    for place, unit in enumerate(units):
+        for modality, path in unit.source.images.items():
+            if path:
+                users.setdefault(path, {})[unit.subject, modality] = place
+    problems, notes = {}, {}
+    for paths in [*same_content(users), *([path] for path in users)]:
+        owners = [(path, *user, place) for path in paths for user, place in users[path].items()]
+        (first, subject, modality, _), *others = owners
+        for other, its_subject, its_modality, _ in others:
+            if (subject, modality) != (its_subject, its_modality):
+                files = first if other == first else f"{first} and {other}"
+                text = (
+                    f"{files}: one image is {modality} of {subject} and {its_modality} of {its_subject}. Give each "
+                    "its own, or remove one."
+                )
+                for *_, place in owners:
+                    problems.setdefault(place, text)
+                break
+    for names in alike(unit.subject for unit in units):
+        place = next(place for place, unit in enumerate(units) if unit.subject == names[1])
+        notes[place] = f"{' and '.join(names[:2])} are taken as two subjects. Write them alike if they are one."
+    return [
+        unit._replace(problem=unit.problem or problems.get(place, ""), note=unit.note or notes.get(place, ""))
+        for place, unit in enumerate(units)
+    ]
 
 
 def seeded_split(

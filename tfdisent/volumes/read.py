@@ -2,6 +2,7 @@
 
 import pathlib
 
+from tfdisent.files import is_clutter
 from tfdisent.volumes.dicom import read_dicom_header, read_dicom_series
 from tfdisent.volumes.metaimage import read_metaimage, read_metaimage_header
 from tfdisent.volumes.nifti import read_nifti, read_nifti_header
@@ -72,4 +73,4 @@ def read_header(
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
-    return [file for file in folder.iterdir() if file.is_file() and file.name[0] != "."]
+    return [file for file in folder.iterdir() if file.is_file() and not is_clutter(file.name)]
