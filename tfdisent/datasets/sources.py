@@ -102,7 +102,7 @@ def one_of_copies(paths: Iterable[str | os.PathLike]) -> tuple[str, str]:
 
 
 def remembered(read: Callable[..., _T]) -> Callable[..., _T]:
-    """`read(path, **options)` that opens a file, or the files of a folder, again only when size or time have changed."""
+    """`read(path, **options)` that opens a file, or those of a folder, again only when size or time have changed."""
 
     @functools.lru_cache(maxsize=2**17)
     def of_state(path: str, state: Hashable, **options: Hashable) -> _T:
