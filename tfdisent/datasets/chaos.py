@@ -398,7 +398,7 @@ def _read_mask(path: pathlib.Path) -> np.ndarray:
             if image.mode != "L":
                 raise ValueError(f"its mode is {image.mode}, expected 8-bit grey")
             greys = np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be decoded ({error}). Get it again.") from error
     organs = _ORGAN_OF_GREY[greys]
     if organs.max() == 255:

@@ -168,7 +168,7 @@ def _read_grey(path: pathlib.Path) -> np.ndarray:
             if image.mode not in ("L", "1"):
                 raise ValueError(f"its mode is {image.mode}, expected 8-bit grey")
             return np.asarray(image.convert("L"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be decoded ({error}). Get it again.") from error
 
 
