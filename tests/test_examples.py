@@ -42,9 +42,14 @@ def test_batches_are_the_split_in_its_order(split):
 
 def test_batches_of_some_rows_hold_these_alone(split):
     batches = list(split.batches([21, 3, 3, 4]))
-    assert [batch["row"].tolist() for batch in batches] == [[3, 4], [21]]
-    assert batches[1]["image"][0, 0, 0, 0] == 21
+    assert [batch["row"].tolist() for batch in batches] == [[3, 4, 21]]
+    assert batches[0]["image"][:, 0, 0, 0].tolist() == [3, 4, 21]
     assert list(split.batches([])) == []
+    assert [batch["row"].tolist() for batch in split.batches(np.arange(0, COUNT, 2))] == [
+        [0, 2, 4, 6, 8],
+        [10, 12, 14, 16, 18],
+        [20, 22],
+    ]
 
 
 def test_columns_are_of_all_examples_and_have_no_images(split):
@@ -84,7 +89,7 @@ def test_an_epoch_shows_each_item_once_in_an_order_of_its_own(split):
     selection = split.select(columns=("image", "mask"))
     epochs = []
     for number in (0, 1, 0):
-        batches = list(selection.epoch(4, seed=3, number=number))
+        batches = list(selection.epoch(4, seed=(3, number)))
         assert [len(items) for items, _ in batches] == [4] * 5 + [3]
         for items, columns in batches:
             np.testing.assert_array_equal(columns["image"][:, 0, 0, 0], items)
@@ -96,8 +101,8 @@ def test_an_epoch_shows_each_item_once_in_an_order_of_its_own(split):
 
 def test_what_is_held_is_shuffled_as_a_whole():
     selection = Examples.of(arrays()).select()
-    (items, _), *_ = selection.epoch(COUNT, seed=3, number=1)
-    assert items.tolist() == np.random.default_rng((3, 0, 1)).permutation(COUNT).tolist()
+    (items, _), *_ = selection.epoch(COUNT, seed=(3, 1))
+    assert items.tolist() == np.random.default_rng((3, 1)).permutation(COUNT).tolist()
 
 
 def test_an_example_may_be_several_items_in_some_channels_each(split):
@@ -105,7 +110,7 @@ def test_an_example_may_be_several_items_in_some_channels_each(split):
     selection = split.select(rows, channels)
     assert selection.shape == (5, 4, 4, 1) and len(selection) == 5
     expected = rows + channels[:, 0] / 4
-    for batches in (selection.batches(2), selection.epoch(2, 0, 0)):
+    for batches in (selection.batches(2), selection.epoch(2, (0, 0))):
         seen = {}
         for items, columns in batches:
             assert len(items) <= 2
@@ -124,8 +129,16 @@ def test_joined_splits_are_one_and_mixed_where_they_are_shuffled(split):
     assert sorted(rows.tolist()) == list(range(COUNT + 10))
     places = np.flatnonzero(rows >= COUNT)
     assert places[0] < 10 and places[-1] > 15  # not one after the other
-    items = np.concatenate([items for items, _ in joined.select().epoch(4, 0, 0)])
+    items = np.concatenate([items for items, _ in joined.select().epoch(4, (0, 0))])
     assert sorted(items.tolist()) == list(range(COUNT + 10))
+
+
+def test_a_mapped_split_is_as_the_function_changes_it(split):
+    mapped = split.mapped(lambda batch: {**batch, "mask": batch["mask"][..., 0] > 0, "twice": 2 * batch["label"]})
+    assert mapped.take([3, 4])["mask"].shape == (2, 4, 4) and mapped.take([3])["mask"].all()
+    assert mapped["twice"].tolist() == (2 * arrays()["label"]).tolist()
+    items, columns = next(mapped.select(columns=("mask",)).epoch(4, (0,)))
+    assert columns["mask"].any(axis=(1, 2)).tolist() == (items % 2 > 0).tolist()
 
 
 def test_a_split_without_examples_has_no_batches():
@@ -151,7 +164,7 @@ def test_it_never_holds_more_than_it_may(monkeypatch):
     split = Examples(read, 4000)
     split.table, split._rows  # noqa: B018
     tracemalloc.start()
-    assert sum(len(items) for items, _ in split.select().epoch(8, 0, 0)) == 4000
+    assert sum(len(items) for items, _ in split.select().epoch(8, (0, 0))) == 4000
     assert sum(len(batch["row"]) for batch in split.batches()) == 4000
     split.take(split.spread(split.holdable()))
     peak = tracemalloc.get_traced_memory()[1]

@@ -54,7 +54,13 @@ class Examples:
             for rows in _pieces(order, size):
                 yield {name: values[rows] for name, values in arrays.items()}
 
-        return cls(read, count)
+        examples = cls(read, count)
+        examples._first = {name: values[:1] for name, values in arrays.items()}
+        return examples
+
+    def mapped(self, function: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> "Examples":
+        """The same examples with each batch as `function` changes it, which leaves their number, order and `key`."""
+        return Examples(lambda size, seed=None: map(function, self._read(size, seed)), len(self))
 
     @classmethod
     def joined(cls, *parts: "Examples") -> "Examples":
@@ -84,7 +90,7 @@ class Examples:
 
     @functools.cached_property
     def _first(self) -> dict[str, np.ndarray]:
-        """A batch of the first example; empty where there is none."""
+        """A batch of the first example; {} where there is none."""
         return dict(next(iter(self._read(1, None)))) if self._count else {}
 
     @property
@@ -120,16 +126,22 @@ class Examples:
         Args:
             rows: numbers of the wanted examples, in any order; a repeated one comes once.
         """
-        wanted = None if rows is None else np.unique(np.asarray(rows, int))
-        if wanted is None:
+        if rows is None:
             yield from self._batches()
             return
+        wanted, size, waiting = np.unique(np.asarray(rows, int)), self._batch_size, None
         for batch in self._batches(stop=wanted[-1] + 1 if len(wanted) else 0):
             among = np.isin(batch["row"], wanted)
-            if among.all():
+            if waiting is None and among.all():
                 yield batch
-            elif among.any():
-                yield {name: values[among] for name, values in batch.items()}
+                continue
+            chosen = {name: values[among] for name, values in batch.items()}
+            waiting = chosen if waiting is None else _together(waiting, chosen)
+            if len(waiting["row"]) >= size:
+                yield {name: values[:size] for name, values in waiting.items()}
+                waiting = {name: values[size:] for name, values in waiting.items()}
+        if waiting is not None and len(waiting["row"]):
+            yield waiting
 
     def take(self, rows: Sequence[int] | np.ndarray, columns: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """The examples of these numbers, in this order, as arrays; for a few, as nothing bounds what they take.
@@ -179,8 +191,7 @@ class Examples:
                 waiting.setdefault(subject, []).append({name: values[among] for name, values in batch.items()})
                 left[subject] -= int(among.sum())
                 if not left[subject]:
-                    parts = waiting.pop(subject)
-                    yield subject, {name: np.concatenate([part[name] for part in parts]) for name in batch}
+                    yield subject, _together(*waiting.pop(subject))
 
     def select(
         self,
@@ -247,6 +258,11 @@ class Selection:
         self._sorted = self.rows[self._order]
         self._held: dict[str, np.ndarray] | None = None
 
+    @classmethod
+    def of(cls, images: "np.ndarray | Selection") -> "Selection":
+        """The items of an array of images (N, H, W, C); what is a selection already is returned."""
+        return images if isinstance(images, cls) else Examples.of({"image": np.asarray(images)}).select()
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -262,8 +278,8 @@ class Selection:
             for items in _pieces(self._items_of(batch["row"]), size):
                 yield items, self._columns_of(batch, items)
 
-    def epoch(self, size: int, seed: int, number: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """All items once in an order drawn from (seed, number), as `batches` gives them; only the last may be smaller.
+    def epoch(self, size: int, seed: Sequence[int]) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """All items once in an order drawn from the seed, as `batches` gives them; only the last batch may be smaller.
 
         Up to `HELD_BYTES` of examples are held and shuffled as a whole. More are read in another order for each epoch
         and mixed in blocks.
@@ -272,25 +288,24 @@ class Selection:
         if len(needed) <= self.examples.holdable(self.columns):
             if self._held is None:
                 self._held = self.examples.take(needed, self.columns)
-            order = np.random.default_rng((seed, 0, number)).permutation(len(self))
+            order = np.random.default_rng(seed).permutation(len(self))
             for items in _pieces(order, size):
                 yield items, self._columns_of(self._held, items)
             return
-        rng = np.random.default_rng((seed, 2, number))
-        rest = None
+        rng, rest = np.random.default_rng(seed), None
         for block in self._blocks(int(rng.integers(2**31)), size):
-            items, columns = block if rest is None else _together(rest, block)
-            order = rng.permutation(len(items))
+            block = block if rest is None else _together(rest, block)
+            order = rng.permutation(len(block["item"]))
             whole = len(order) // size * size
             for places in _pieces(order[:whole], size):
-                yield items[places], {name: values[places] for name, values in columns.items()}
-            places = order[whole:]
-            rest = items[places], {name: values[places] for name, values in columns.items()}
-        if rest is not None and len(rest[0]):
-            yield rest
+                columns = {name: values[places] for name, values in block.items()}
+                yield columns.pop("item"), columns
+            rest = {name: values[order[whole:]] for name, values in block.items()}
+        if rest is not None and len(rest["item"]):
+            yield rest.pop("item"), rest
 
-    def _blocks(self, seed: int, size: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Items in the order of the reader, as many at once as are mixed."""
+    def _blocks(self, seed: int, size: int) -> Iterator[dict[str, np.ndarray]]:
+        """Columns of items, their indices in "item", in the order of the reader, as many at once as are mixed."""
         parts, count, size_bytes = [], 0, 0
         for batch in self.examples.shuffled(seed):
             order = np.argsort(batch["row"])
@@ -298,9 +313,9 @@ class Selection:
             items = self._items_of(batch["row"])
             if not len(items):
                 continue
-            parts.append((items, self._columns_of(batch, items)))
+            parts.append({"item": items, **self._columns_of(batch, items)})
             count += len(items)
-            size_bytes += sum(values.nbytes for values in parts[-1][1].values())
+            size_bytes += sum(values.nbytes for values in parts[-1].values())
             if size_bytes >= SHUFFLED_BYTES and count >= size:
                 block, parts, count, size_bytes = _together(*parts), [], 0, 0
                 yield block
@@ -331,8 +346,6 @@ def _pieces(values: np.ndarray, size: int) -> Iterator[np.ndarray]:
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
-def _together(*parts: tuple[np.ndarray, dict[str, np.ndarray]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Items and their columns, one part after the other."""
-    names = parts[0][1]
-    columns = {name: np.concatenate([columns[name] for _, columns in parts]) for name in names}
-    return np.concatenate([items for items, _ in parts]), columns
+def _together(*parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Columns, one part after the other."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -9,6 +9,7 @@ compared: name the extractor (`description`) beside every value.
 """
 
 import contextlib
+import itertools
 import json
 import pathlib
 import random
@@ -21,6 +22,7 @@ import numpy as np
 from keras import ops
 
 from tfdisent import files
+from tfdisent.examples import Selection
 
 INCEPTION_MIN_SIZE = 75  # pixels; the least that InceptionV3 takes
 INCEPTION_FEATURES = 768  # channels of mixed3
@@ -39,53 +41,58 @@ class _Judge:
         self.network: keras.Model  # images -> {"features": (B, D), "outputs": (B, F)}
 
     def _fit(
-        self,
-        images,
-        targets,
-        loss,
-        *,
-        epochs,
-        steps,
-        batch_size,
-        learning_rate,
-        seed,
-        augment,
-        verbose,
+        self, images: Selection, targets, loss, *, epochs, steps, batch_size, learning_rate, seed, augment
     ) -> dict[str, float]:
         if (epochs is None) == (steps is None):
             raise ValueError(f"Expected either epochs or steps, received epochs={epochs}, steps={steps}.")
-        batches = _Batches(images, targets, batch_size, seed, augment)
-        batches.num_steps = steps if steps is not None else epochs * batches.steps_per_epoch
-        if batches.num_steps < 1:
+        if isinstance(augment, str) or set(augment) - set(AUGMENTATIONS):
+            raise ValueError(f"Expected augment to be a sequence of {AUGMENTATIONS}, received {augment!r}.")
+        if not len(images) or batch_size < 1:
+            raise ValueError(
+                f"Expected images to train on and a batch_size of 1 or more, received {len(images)} and {batch_size}."
+            )
+        num_steps = steps if steps is not None else epochs * -(-len(images) // batch_size)
+        if num_steps < 1:
             raise ValueError(f"Expected at least one step of training, received epochs={epochs}, steps={steps}.")
-        model = keras.Model(self.network.inputs, self.network.output["outputs"])
+        model = keras.Model(self.network.input, self.network.output["outputs"])
         # A rate that ends at 0 lets the weights settle, and with them the batch statistics.
         schedule = keras.optimizers.schedules.CosineDecay(
             0.0,
-            batches.num_steps,
+            num_steps,
             warmup_target=learning_rate,
-            warmup_steps=batches.num_steps // 20,
+            warmup_steps=num_steps // 20,
         )
         model.compile(optimizer=keras.optimizers.Adam(schedule), loss=loss)
-        history = model.fit(batches, shuffle=False, verbose=verbose)
-        return {"loss": float(history.history["loss"][-1]), "steps": batches.num_steps}
+        batches = (batch for epoch in itertools.count() for batch in images.epoch(batch_size, (seed, 0, epoch)))
+        for step, (items, columns) in zip(range(num_steps), batches, strict=False):
+            augmented = _augmented(self._images(columns["image"]), augment, np.random.default_rng((seed, 1, step)))
+            mean_loss = model.train_on_batch(augmented, targets[items])
+        return {"loss": float(mean_loss), "steps": num_steps}
 
     def _predict(self, images, output: str, batch_size: int) -> np.ndarray:
-        images = self._images(images)
-        parts = [
-            self.network.predict_on_batch(images[start : start + batch_size])[output]
-            for start in range(0, len(images), batch_size)
-        ]
-        width = self.network.output[output].shape[-1]
-        return np.concatenate([np.zeros((0, width)), *parts]).astype("float32")
+        images = self._selection(images)
+        outputs = np.zeros((len(images), self.network.output[output].shape[-1]), "float32")
+        for items, columns in images.batches(batch_size):
+            outputs[items] = self.network.predict_on_batch(self._images(columns["image"]))[output]
+        return outputs
+
+    def _selection(self, images) -> Selection:
+        """Images that fit the judge, as a stream; values are checked where they are read."""
+        images = images if isinstance(images, Selection) else self._images(images)
+        if tuple(images.shape[1:]) != self.image_shape:
+            raise ValueError(self._wrong_shape(images))
+        return Selection.of(images)
+
+    def _wrong_shape(self, images) -> str:
+        return (
+            f"Expected images to have shape (N, {', '.join(map(str, self.image_shape))}), which this judge was made "
+            f"for, received {tuple(images.shape)}."
+        )
 
     def _images(self, images) -> np.ndarray:
         images = np.asarray(images)
         if images.ndim != 4 or images.shape[1:] != self.image_shape:
-            raise ValueError(
-                f"Expected images to have shape (N, {', '.join(map(str, self.image_shape))}), which this judge was "
-                f"made for, received {images.shape}."
-            )
+            raise ValueError(self._wrong_shape(images))
         if not np.issubdtype(images.dtype, np.floating):
             raise ValueError(
                 f"Expected images to be floats in [-1, 1], received {images.dtype}. For uint8: images / 127.5 - 1."
@@ -183,7 +190,7 @@ class ImageClassifier(_Judge):
 
     def fit(
         self,
-        images: np.ndarray,
+        images: np.ndarray | Selection,
         labels: np.ndarray,
         *,
         epochs: int | None = None,
@@ -192,12 +199,11 @@ class ImageClassifier(_Judge):
         learning_rate: float | None = None,
         seed: int = 0,
         augment: Sequence[str] = AUGMENTATIONS,
-        verbose: int = 0,
     ) -> dict[str, float]:
         """Trains on real images with cross-entropy, Adam and a cosine schedule.
 
         Args:
-            images: (N, H, W, C) floats in [-1, 1].
+            images: (N, H, W, C) floats in [-1, 1], or a selection of examples, which is streamed.
             labels: (N,) integers in [0, K).
             epochs, steps: exactly one of them.
             batch_size: images per step.
@@ -205,7 +211,6 @@ class ImageClassifier(_Judge):
             seed: seed of order and augmentation.
             augment: any of "symmetry" (flips and quarter turns), "blur" and "noise"; the last two make the judge
                 insensitive to the softness of generated images.
-            verbose: as in Keras's `fit`.
 
         Returns:
             `{"loss": mean training loss, "steps": steps taken}`.
@@ -216,7 +221,7 @@ class ImageClassifier(_Judge):
         if learning_rate is None:
             learning_rate = 1e-4 if self.weights_source == "imagenet" else 1e-3
         return self._fit(
-            self._images(images),
+            self._selection(images),
             self._labels(labels, len(images)),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             epochs=epochs,
@@ -225,18 +230,17 @@ class ImageClassifier(_Judge):
             learning_rate=learning_rate,
             seed=seed,
             augment=augment,
-            verbose=verbose,
         )
 
-    def features(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    def features(self, images: np.ndarray | Selection, batch_size: int = 256) -> np.ndarray:
         """Pooled features (N, features_dim), float32, of images (N, H, W, C) in [-1, 1]."""
         return self._predict(images, "features", batch_size)
 
-    def logits(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    def logits(self, images: np.ndarray | Selection, batch_size: int = 256) -> np.ndarray:
         """Outputs before the softmax (N, K), float32, of images (N, H, W, C) in [-1, 1]."""
         return self._predict(images, "outputs", batch_size)
 
-    def accuracy(self, images: np.ndarray, labels: np.ndarray, batch_size: int = 256) -> float:
+    def accuracy(self, images: np.ndarray | Selection, labels: np.ndarray, batch_size: int = 256) -> float:
         """Share of images (N, H, W, C) that are given their label (N,), in [0, 1]."""
         labels = self._labels(labels, len(images))
         return float(np.mean(self.logits(images, batch_size).argmax(axis=1) == labels))
@@ -309,7 +313,7 @@ class PositionRegressor(_Judge):
 
     def fit(
         self,
-        images: np.ndarray,
+        images: np.ndarray | Selection,
         factors: np.ndarray,
         *,
         epochs: int | None = None,
@@ -318,14 +322,13 @@ class PositionRegressor(_Judge):
         learning_rate: float = 2e-3,
         seed: int = 0,
         augment: Sequence[str] = ("blur", "noise"),
-        verbose: int = 0,
     ) -> dict[str, float]:
         """Trains on real images with the squared error of standardised factors.
 
         Args:
-            images: (N, H, W, C) floats in [-1, 1].
+            images: (N, H, W, C) floats in [-1, 1], or a selection of examples, which is streamed.
             factors: (N, num_factors) floats, any units.
-            epochs, steps, batch_size, learning_rate, seed, augment, verbose: as for `ImageClassifier.fit`; "symmetry"
+            epochs, steps, batch_size, learning_rate, seed, augment: as for `ImageClassifier.fit`; "symmetry"
                 is refused, as it would move what is to be located.
 
         Returns:
@@ -349,7 +352,7 @@ class PositionRegressor(_Judge):
         if not (self._scale > 0).all():
             raise ValueError(f"Factor {self._scale.argmin()} is constant: nothing to learn. Leave it out.")
         return self._fit(
-            self._images(images),
+            self._selection(images),
             ((factors - self._mean) / self._scale).astype("float32"),
             "mse",
             epochs=epochs,
@@ -358,10 +361,9 @@ class PositionRegressor(_Judge):
             learning_rate=learning_rate,
             seed=seed,
             augment=augment,
-            verbose=verbose,
         )
 
-    def predict(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    def predict(self, images: np.ndarray | Selection, batch_size: int = 256) -> np.ndarray:
         """Factors (N, num_factors), float32, in the units of `fit`, of images (N, H, W, C) in [-1, 1]."""
         outputs = self._predict(images, "outputs", batch_size)
         return (outputs * self._scale + self._mean).astype("float32")
@@ -476,34 +478,6 @@ def float32_from(seed: int) -> Iterator[None]:
     finally:
         random.setstate(state)
         keras.config.set_dtype_policy(policy)
-
-
-class _Batches(keras.utils.PyDataset):
-    """A sequence of `num_steps` augmented batches, of which batch i depends on the seed and i alone."""
-
-    def __init__(self, images, targets, batch_size: int, seed: int, augment: Sequence[str]):
-        super().__init__()
-        unknown = set(augment) - set(AUGMENTATIONS)
-        if unknown or isinstance(augment, str):
-            raise ValueError(f"Expected augment to be a sequence of {AUGMENTATIONS}, received {augment!r}.")
-        if not len(images) or batch_size < 1:
-            raise ValueError(
-                f"Expected images to train on and a batch_size of 1 or more, received {len(images)} and {batch_size}."
-            )
-        self.images, self.targets = images, targets
-        self.batch_size, self.seed, self.augment = batch_size, seed, augment
-        self.steps_per_epoch = -(-len(images) // batch_size)
-        self.num_steps = self.steps_per_epoch
-
-    def __len__(self) -> int:
-        return self.num_steps
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        epoch, step = divmod(index, self.steps_per_epoch)
-        order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.images))
-        rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-        rng = np.random.default_rng((self.seed, 1, index))
-        return _augmented(self.images[rows], self.augment, rng), self.targets[rows]
 
 
 def _augmented(images: np.ndarray, names: Sequence[str], rng: np.random.Generator) -> np.ndarray:

@@ -12,12 +12,13 @@ import numpy as np
 
 from tfdisent import files
 from tfdisent.downstream.classifier import ImageClassifier, PositionRegressor
+from tfdisent.examples import Selection
 
 FINGERPRINT = "fit.json"  # settings and checksum of the data that a kept judge was trained on
 
 
 def fit_classifier(
-    images: np.ndarray,
+    images: np.ndarray | Selection,
     labels: np.ndarray,
     num_classes: int,
     *,
@@ -25,12 +26,11 @@ def fit_classifier(
     epochs: int = 10,
     seed: int = 0,
     directory=None,
-    verbose: int = 0,
 ) -> ImageClassifier:
     """Returns the classifier behind FID, KID, IS and CGAcc (DRAI, Sec. III-C.2), trained on real images.
 
     Args:
-        images: (N, H, W, C) floats in [-1, 1].
+        images: (N, H, W, C) floats in [-1, 1], or a selection of examples, which is streamed.
         labels: (N,) integers in [0, num_classes).
         num_classes: number of classes.
         kind: "inception" (the paper's) or "convnet" (for two CPU cores and small images).
@@ -38,39 +38,39 @@ def fit_classifier(
         seed: seed of weights, order and augmentation.
         directory: where to keep the classifier. One that was trained with the same images, labels and settings and kept
             there is loaded instead; any other is replaced.
-        verbose: as in Keras's `fit`.
     """
+    images = Selection.of(images)
     settings = {"num_classes": num_classes, "kind": kind, "epochs": epochs, "seed": seed}
 
     def fit() -> ImageClassifier:
-        judge = ImageClassifier(num_classes, np.shape(images)[1:], kind=kind, seed=seed)
-        judge.fit(images, labels, epochs=epochs, seed=seed, verbose=verbose)
+        judge = ImageClassifier(num_classes, images.shape[1:], kind=kind, seed=seed)
+        judge.fit(images, labels, epochs=epochs, seed=seed)
         return judge
 
     return _kept(ImageClassifier, directory, _fingerprint(settings, images, labels), fit)
 
 
 def fit_position_regressor(
-    images: np.ndarray,
+    images: np.ndarray | Selection,
     factors: np.ndarray,
     *,
     epochs: int = 10,
     seed: int = 0,
     directory=None,
-    verbose: int = 0,
 ) -> PositionRegressor:
     """Returns a regressor of factors, trained on images whose factors are known.
 
     Args:
-        images: (N, H, W, C) floats in [-1, 1].
+        images: (N, H, W, C) floats in [-1, 1], or a selection of examples, which is streamed.
         factors: (N, F) floats, any units.
-        epochs, seed, directory, verbose: as for `fit_classifier`.
+        epochs, seed, directory: as for `fit_classifier`.
     """
+    images = Selection.of(images)
     settings = {"epochs": epochs, "seed": seed}
 
     def fit() -> PositionRegressor:
-        judge = PositionRegressor(np.shape(factors)[1], np.shape(images)[1:], seed=seed)
-        judge.fit(images, factors, epochs=epochs, seed=seed, verbose=verbose)
+        judge = PositionRegressor(np.shape(factors)[1], images.shape[1:], seed=seed)
+        judge.fit(images, factors, epochs=epochs, seed=seed)
         return judge
 
     return _kept(PositionRegressor, directory, _fingerprint(settings, images, factors), fit)
@@ -90,10 +90,11 @@ def _kept(judge_class: type, directory, fingerprint: dict, fit: Callable):
     return judge
 
 
-def _fingerprint(settings: dict, *arrays) -> dict:
-    """The settings and a checksum of the arrays."""
-    digest = hashlib.sha256()
-    for array in map(np.ascontiguousarray, arrays):
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(array.data)
+def _fingerprint(settings: dict, images: Selection, targets: np.ndarray) -> dict:
+    """The settings and a checksum of the data."""
+    targets = np.ascontiguousarray(targets)
+    digest = hashlib.sha256(f"{images.shape}{targets.dtype}{targets.shape}".encode())
+    for items, columns in images.batches():
+        for array in (items, columns["image"], targets[items]):
+            digest.update(np.ascontiguousarray(array).data)
     return {**settings, "data": digest.hexdigest()}

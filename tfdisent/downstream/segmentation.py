@@ -19,6 +19,7 @@ from keras import ops
 
 from tfdisent import files
 from tfdisent.downstream.classifier import float32_from
+from tfdisent.examples import Examples, Selection
 from tfdisent.losses import dice_loss, soft_dice
 from tfdisent.networks import strided_unet
 
@@ -73,8 +74,8 @@ class Segmentor:
 
     def fit(
         self,
-        images: np.ndarray,
-        masks: np.ndarray,
+        images: np.ndarray | Selection,
+        masks: np.ndarray | None = None,
         epochs: int = 30,
         *,
         batch_size: int = 64,
@@ -87,8 +88,9 @@ class Segmentor:
         The loss of a slice is 1 - (2 I + smooth) / (A + B + smooth), mean over labels.
 
         Args:
-            images: (N, H, W, C), finite, on any scale.
+            images: (N, H, W, C), finite, on any scale; or a selection of examples' images and masks, which is streamed.
             masks: (N, H, W) or (N, H, W, 1), booleans or integers 0 to K; slices without any label may be among them.
+                None for a selection, which has its own.
             epochs: times that each slice is seen.
             batch_size: slices per step.
             learning_rate: Adam's learning rate, constant.
@@ -107,11 +109,13 @@ class Segmentor:
                 f"Expected epochs and batch_size to be 1 or more, learning_rate and smooth above 0, received {epochs}, "
                 f"{batch_size}, {learning_rate} and {smooth}."
             )
-        images = self._images(images)
-        masks = self._masks(masks, len(images))
-        if not masks.any():
+        if not isinstance(images, Selection):
+            images = self._images(images)
+            arrays = {"image": images, "mask": self._masks(masks, len(images))}
+            images = Examples.of(arrays).select(columns=("image", "mask"))
+        if not any(columns["mask"].any() for _, columns in images.batches()):
             raise ValueError(
-                f"The {len(masks)} masks are all empty: nothing to learn. Expected labels 1 to {self.num_labels} in "
+                f"The {len(images)} masks are all empty: nothing to learn. Expected labels 1 to {self.num_labels} in "
                 "some."
             )
 
@@ -122,11 +126,10 @@ class Segmentor:
         model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss=loss)
         for epoch in range(epochs):
             model.reset_metrics()
-            order = np.random.default_rng((seed, epoch)).permutation(len(images))
-            batches = [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
-            for rows in batches:
-                mean_loss = model.train_on_batch(images[rows], self._one_hot(masks[rows]))
-        return {"loss": float(mean_loss), "steps": epochs * len(batches)}
+            for _, columns in images.epoch(batch_size, (seed, epoch)):
+                batch = self._images(columns["image"])
+                mean_loss = model.train_on_batch(batch, self._one_hot(self._masks(columns["mask"], len(batch))))
+        return {"loss": float(mean_loss), "steps": epochs * -(-len(images) // batch_size)}
 
     def probabilities(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Probability of each label, float32 (N, H, W, K) in [0, 1], in images (N, H, W, C)."""
