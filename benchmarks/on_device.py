@@ -353,11 +353,13 @@ def _measures(model, train, test, judge_directory: str, judge_epochs: int) -> It
     from tfdisent import metrics
     from tfdisent.downstream.judge import fit_classifier
     from tfdisent.evaluation import drai
+    from tfdisent.examples import Examples
     from tfdisent.phantoms import skin
 
+    train, test = Examples.of(train), Examples.of(test)
     random, directory = np.random.default_rng(0), pathlib.Path(judge_directory)
     classifier = fit_classifier(
-        train["image"], train["label"], 3, kind="convnet", epochs=judge_epochs, directory=directory / "classifier"
+        train.select(), train["label"], 3, kind="convnet", epochs=judge_epochs, directory=directory / "classifier"
     )
     with model.averaged():
         logits = classifier.logits(drai.generate(model, test["condition"], random))
@@ -365,8 +367,10 @@ def _measures(model, train, test, judge_directory: str, judge_epochs: int) -> It
         yield {"conditional_generation_accuracy": accuracy}
         hybrids = drai.make_hybrids(model, test, random)
         for entries in (
-            drai.class_metrics(classifier, hybrids, test),
-            drai.truth_metrics(directory, hybrids, train, test, list(skin.FACTORS), judge_epochs),
+            drai.class_metrics(model, classifier, hybrids, test),
+            drai.reconstruction_metrics(model, hybrids, test),
+            drai.position_metrics(model, directory, hybrids, train, test, list(skin.FACTORS), judge_epochs),
+            drai.code_metrics(hybrids["codes"], test, list(skin.FACTORS)),
             drai.consistency_metrics(model, hybrids),
         ):
             yield {name: entry["value"] for name, entry in entries.items()}

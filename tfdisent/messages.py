@@ -11,8 +11,13 @@ import time
 from collections.abc import Iterator
 from typing import TextIO
 
+
+class Incomplete(Exception):
+    """Part of the work failed; the message names it. All that does not need it is done."""
+
+
 # Errors that a user can fix: told in one message, without a traceback.
-USER_ERRORS = (ValueError, OSError, ArithmeticError)
+USER_ERRORS = (ValueError, OSError, ArithmeticError, Incomplete)
 PARENT = "TFDISENT_PARENT"  # environment variable: the process with which a command that it started is to end
 USAGE = 2  # exit status when a command's arguments are malformed
 STOPPED = 143  # exit status after SIGTERM, as shells count it

@@ -1,12 +1,17 @@
 import json
+import pathlib
 
 import keras
 import numpy as np
 import pytest
 
 from tests.tiny import NARROW
+from tfdisent import examples
 from tfdisent.baselines.drai import CInfoGAN
 from tfdisent.evaluation import drai
+from tfdisent.evaluation.arrays import in_batches
+from tfdisent.evaluation.entries import failed
+from tfdisent.examples import Examples
 from tfdisent.papers import paper_of
 from tfdisent.phantoms import skin
 from tfdisent.report.tables import METRICS
@@ -48,8 +53,8 @@ def evaluate(model, judges):
     said = []
     metrics, figures = drai.evaluate(
         model,
-        arrays(60, 0),
-        arrays(30, 1),
+        Examples.of(arrays(60, 0)),
+        Examples.of(arrays(30, 1)),
         label_names=list(skin.LABELS),
         factor_names=list(skin.FACTORS),
         judge_directory=judges,
@@ -93,16 +98,17 @@ def test_the_papers_figures_are_drawn(evaluated):
 
 def test_every_image_has_a_partner_other_than_itself(model):
     test = arrays(7, 2)
-    hybrids = drai.make_hybrids(model, test, np.random.default_rng(0))
+    hybrids = drai.make_hybrids(model, Examples.of(test), np.random.default_rng(0))
     assert sorted(hybrids["partner"]) == list(range(7))
     assert (hybrids["partner"] != np.arange(7)).all()
 
 
 def test_hybrids_have_the_content_of_one_and_the_style_of_the_other(model):
     test = arrays(5, 3)
-    hybrids = drai.make_hybrids(model, test, np.random.default_rng(0))
+    hybrids = drai.make_hybrids(model, Examples.of(test), np.random.default_rng(0))
     expected = model.hybrid(test["image"][hybrids["partner"]], content_image=test["image"])
-    np.testing.assert_allclose(hybrids["ab"], keras.ops.convert_to_numpy(expected), atol=1e-5)
+    made = in_batches(model.decode, *hybrids["ab"])
+    np.testing.assert_allclose(made, keras.ops.convert_to_numpy(expected), atol=1e-5)
 
 
 def test_a_model_that_swaps_perfectly_has_no_inconsistency():
@@ -116,7 +122,7 @@ def test_a_model_that_swaps_perfectly_has_no_inconsistency():
             return np.concatenate([content, style], axis=1)
 
     test = {"image": np.random.default_rng(0).standard_normal((9, 2))}
-    hybrids = drai.make_hybrids(Perfect(), test, np.random.default_rng(1))
+    hybrids = drai.make_hybrids(Perfect(), Examples.of(test), np.random.default_rng(1))
     result = drai.consistency_metrics(Perfect(), hybrids)
     assert result["cross_image_feature_consistency"]["value"] == 0.0
 
@@ -125,7 +131,7 @@ def test_the_headline_stands_when_a_value_could_not_be_computed(evaluated):
     metrics, *_ = evaluated
     assert "R2" in drai.headline(metrics)
     broken = {name: entry | {"value": None} for name, entry in metrics.items()}
-    assert "nan" in drai.headline(broken)
+    assert "nan" not in drai.headline(broken) and "could not be measured" in drai.headline(broken)
 
 
 def test_a_model_of_style_alone_has_no_entry_for_what_content_would_need_and_says_so(evaluated, judges):
@@ -170,8 +176,8 @@ def test_a_class_that_a_split_lacks_is_said(model, tmp_path):
     said = []
     metrics, figures = drai.evaluate(
         model,
-        train,
-        test,
+        Examples.of(train),
+        Examples.of(test),
         label_names=list(skin.LABELS),
         factor_names=[],
         judge_directory=tmp_path,
@@ -186,10 +192,11 @@ def test_a_class_that_a_split_lacks_is_said(model, tmp_path):
 
 
 def test_copied_training_images_are_found_and_shown():
-    train, test = arrays(40, 0), arrays(20, 1)
+    copies = arrays(40, 0)["image"][:30]
+    train, test = Examples.of(arrays(40, 0)), Examples.of(arrays(20, 1))
     generated = arrays(30, 2)["image"]
     honest, _ = drai.memorisation_check(generated, train, test)
-    copied, figure = drai.memorisation_check(train["image"][:30], train, test)
+    copied, figure = drai.memorisation_check(copies, train, test)
     assert copied["memorisation_ratio"]["value"] == 0
     assert copied["memorisation_share_closer"]["value"] == 1
     assert honest["memorisation_ratio"]["value"] == pytest.approx(1, abs=0.15)
@@ -222,3 +229,55 @@ def test_every_metric_of_the_papers_tables_is_measured_and_every_figure_has_its_
 
 def test_every_metric_has_a_name_in_print(evaluated):
     assert evaluated[0].keys() <= METRICS.keys()
+
+
+def test_streamed_values_are_those_that_whole_arrays_gave(judges, monkeypatch):
+    """Of an untrained model, as measured when evaluation held whole splits in memory; in batches of 7 images."""
+    monkeypatch.setattr(examples, "LARGEST_BATCH", 7)
+    keras.utils.set_random_seed(0)
+    metrics, *_ = evaluate(DRAI(config()), judges)
+    expected = json.loads((pathlib.Path(__file__).parent / "values.json").read_text())["drai"]
+    for name, value in expected.items():
+        metric, _, part = name.partition("/")
+        found = metrics[metric]["per_factor"][part] if part else metrics[metric]["value"]
+        assert found == pytest.approx(value, rel=5e-3, abs=1e-3), name
+
+
+@pytest.mark.parametrize("kept", ["one class in training", "one class in test", "no labels"])
+def test_data_of_one_class_end_in_a_report(kept, model, tmp_path):
+    """Nothing fails: what takes two classes has the reason why it has no value."""
+    parts = [arrays(60, 0), arrays(30, 1)]
+    for k, where in enumerate(("training", "test")):
+        if where in kept:
+            parts[k] = {name: values[parts[k]["label"] == 1] for name, values in parts[k].items()}
+        if kept == "no labels":
+            del parts[k]["label"]
+    metrics, figures = drai.evaluate(
+        model,
+        *map(Examples.of, parts),
+        label_names=[] if kept == "no labels" else list(skin.LABELS),
+        factor_names=list(skin.FACTORS),
+        judge_directory=tmp_path,
+        judge_epochs=1,
+        num_samples=20,
+    )
+    assert failed(metrics) == []
+    assert all(entry["value"] is not None or entry.get("reason") for entry in metrics.values()), metrics
+    assert drai.headline(metrics) and "nan" not in drai.headline(metrics)
+    assert {"Conditional generation", "Memorisation", "Retrieval"} <= {figure.name for figure in figures}
+    reasons = " ".join(entry.get("reason", "") for entry in metrics.values())
+    assert "class" in reasons
+
+
+def test_a_judge_that_fails_takes_nothing_else_with_it(model, tmp_path, monkeypatch):
+    def broken(*arguments, **settings):
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(drai, "fit_classifier", broken)
+    metrics, figures, _ = evaluate(model, tmp_path)
+    assert set(failed(metrics)) == {
+        "frechet_distance",
+        "conditional_generation_accuracy",
+        "hybrid_class_accuracy",
+    }
+    assert metrics["cross_image_feature_consistency"]["value"] > 0 and figures

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from tfdisent.evaluation import retrieval
+from tfdisent.examples import Examples
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="arrays only: one backend is enough")
 
@@ -19,17 +20,17 @@ def arrays(num, seed=0, **more):
     }
 
 
-def codes(part, seed=0):
-    """Content that is the class; style that is noise."""
-    style = np.random.default_rng(seed).standard_normal((len(part["label"]), 4))
-    return {"content": np.eye(3)[part["label"]], "style": style}
+def shown_class(images):
+    """The class that images show, and their noise as style."""
+    value = np.asarray(images)[:, 0, 0, 0]
+    style = np.asarray(images).reshape(len(images), -1)[:, 1:5] - np.rint(value)[:, None]
+    return {"content": np.eye(3)[np.rint(value).astype(int) + 1], "style": style}
 
 
 @pytest.fixture
 def searched():
-    search = retrieval.search_of(arrays(60), arrays(30, 1))
-    found = retrieval.nearest_images(search, codes(search.queries, 1), codes(search.database, 2))
-    return search, found
+    search = retrieval.search_of(Examples.of(arrays(60)), Examples.of(arrays(30, 1)))
+    return search, retrieval.nearest_images(search, shown_class)
 
 
 def test_content_that_is_the_class_finds_it_always_and_style_that_is_noise_by_chance(searched):
@@ -43,15 +44,15 @@ def test_content_that_is_the_class_finds_it_always_and_style_that_is_noise_by_ch
 
 
 def test_without_a_query_split_one_half_searches_the_other():
-    search = retrieval.search_of(arrays(61), None)
-    assert (len(search.queries["image"]), len(search.database["image"])) == (31, 30)
+    search = retrieval.search_of(Examples.of(arrays(61)), None)
+    assert (search.query_rows.tolist(), search.database_rows.tolist()) == (list(range(0, 61, 2)), list(range(1, 61, 2)))
     assert "half" in search.source
-    assert "empty" in retrieval.search_of(arrays(61), arrays(0)).source
+    assert "empty" in retrieval.search_of(Examples.of(arrays(61)), Examples.of(arrays(0))).source
 
 
 def test_what_cannot_be_searched_says_why_instead_of_a_number():
-    search = retrieval.search_of(arrays(2), arrays(1))
-    assert retrieval.nearest_images(search, codes(search.queries), codes(search.database)) == {}
+    search = retrieval.search_of(Examples.of(arrays(2)), Examples.of(arrays(1)))
+    assert retrieval.nearest_images(search, shown_class) == {}
     metrics = retrieval.retrieval_metrics(search, {})
     assert metrics["label_overlap"]["value"] is None
     assert "2 images to search; it takes 1 and 3" in metrics["label_overlap"]["reason"]
@@ -59,12 +60,8 @@ def test_what_cannot_be_searched_says_why_instead_of_a_number():
 
 
 def test_a_model_of_style_alone_is_searched_by_it():
-    search = retrieval.search_of(arrays(60), None)
-    found = retrieval.nearest_images(
-        search,
-        {"style": codes(search.queries)["content"]},
-        {"style": codes(search.database)["content"]},
-    )
+    search = retrieval.search_of(Examples.of(arrays(60)), None)
+    found = retrieval.nearest_images(search, lambda images: {"style": shown_class(images)["content"]})
     metrics = retrieval.retrieval_metrics(search, found)
     assert metrics["label_overlap"]["value"] == 100
     assert "style" in metrics["label_overlap"]["protocol"]
@@ -73,21 +70,24 @@ def test_a_model_of_style_alone_is_searched_by_it():
 
 
 def test_attributes_are_the_condition_and_the_size_in_millimetres_or_in_pixels_of_the_mask():
+    def of_six(**more):
+        return retrieval.attributes(Examples.of(arrays(6, **more)), np.arange(6))
+
     mask = np.zeros((6, 8, 8, 1), np.uint8)
     mask[:, :4, :4] = 1
-    values, what = retrieval.attributes(arrays(6, mask=mask))
+    values, what = of_six(mask=mask)
     assert values.shape == (6, 4) and "pixels" in what
     np.testing.assert_allclose(values[:, 3], np.sqrt(16 * 4 / np.pi))
-    values, what = retrieval.attributes(arrays(6, mask=mask, diameter=np.full((6, 1), 7.5)))
+    values, what = of_six(mask=mask, diameter=np.full((6, 1), 7.5))
     assert what.endswith("mm") and (values[:, 3] == 7.5).all()
-    values, what = retrieval.attributes(arrays(6))
+    values, what = of_six()
     assert what == "condition" and values.shape == (6, 3)
 
 
 def test_the_target_has_the_attributes_that_differ_least():
     part = arrays(9, diameter=np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9]))
     query = arrays(9, diameter=np.array([1.4, 2, 3, 4, 5, 6, 7, 8, 9.0]))
-    search = retrieval.search_of(part, query)
+    search = retrieval.search_of(Examples.of(part), Examples.of(query))
     assert retrieval.target_images(search).tolist() == list(range(9))
 
 

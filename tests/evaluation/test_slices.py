@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tfdisent.evaluation import slices
+from tfdisent.examples import Examples
 
 SLICES = {
     "image": np.zeros((8, 4, 4, 1), "float32"),
@@ -14,7 +15,7 @@ SLICES = {
 
 def test_partners_are_other_subjects_slices_at_the_same_place():
     rows = np.arange(len(SLICES["image"]))
-    other = slices.partners(SLICES, rows)
+    other = slices.partners(Examples.of(SLICES), rows)
     assert (SLICES["subject"][other] != SLICES["subject"][rows]).all()
     assert (SLICES["slice_index"][other] == SLICES["slice_index"][rows]).all()
 
@@ -41,15 +42,9 @@ def test_the_brain_is_what_is_not_as_the_corner_whatever_the_backgrounds_value()
 def test_slices_without_a_word_on_it_have_all_modalities():
     image = np.zeros((2, 4, 4, 3))
     assert slices.available({"image": image}).tolist() == [[True] * 3] * 2
+    assert slices.available(Examples.of({"image": image})).tolist() == [[True] * 3] * 2
     given = np.array([[1, 0, 1], [1, 1, 1]], "float32")
     assert slices.available({"image": image, "available": given}).tolist() == (given > 0).tolist()
-
-
-def test_examples_are_spread_over_the_split():
-    arrays = {"image": np.arange(10), "subject": np.arange(10) * 2}
-    assert slices.spread(arrays, 4)["image"].tolist() == [0, 3, 6, 9]
-    assert slices.spread(arrays, 4)["subject"].tolist() == [0, 6, 12, 18]
-    assert slices.spread(arrays, 20)["image"].tolist() == list(range(10))
 
 
 def test_likeness_is_on_the_scale_of_0_to_1_and_inside_the_brain_apart():

@@ -2,12 +2,15 @@
 
 import contextlib
 import json
+import pathlib
 
 import keras
 import numpy as np
 import pytest
 
+from tfdisent import examples
 from tfdisent.evaluation import slices, unified
+from tfdisent.evaluation.entries import failed
 from tfdisent.examples import Examples
 from tfdisent.report.tables import METRICS
 from tfdisent.systems.unified import Unified, UnifiedConfig
@@ -169,7 +172,7 @@ def test_a_lesion_that_is_not_shown_is_an_error_in_the_lesion(of_grey):
 def test_the_affine_map_is_exact_where_modalities_are_affine():
     data = {**TRAIN, "image": TRAIN["image"][..., :1] * np.array([1.0, -0.5, 0.25])}
     data["image"] = np.where(slices.brain(TRAIN["image"])[..., None], data["image"], -1.0)
-    slope, offset = unified.affine_map(data, 0, 1)
+    slope, offset = unified.affine_maps(Examples.of(data), [(0, 1)])[0, 1]
     # b = -a / 2 in [-1, 1] is (b + 1) / 2 = -(a + 1) / 4 + 3 / 4 in [0, 1].
     assert (slope, offset) == pytest.approx((-0.5, 0.75), abs=1e-6)
 
@@ -236,3 +239,73 @@ def test_metrics_are_json_and_the_headline_has_their_numbers(of_grey):
 
 def test_every_metric_has_a_name_in_print(of_oracle):
     assert of_oracle[0].keys() <= METRICS.keys()
+
+
+def test_streamed_values_are_those_that_whole_arrays_gave(tmp_path, monkeypatch):
+    """Of an untrained model, as measured when evaluation held whole splits in memory; in batches of 3 slices."""
+    monkeypatch.setattr(examples, "LARGEST_BATCH", 3)
+    keras.utils.set_random_seed(0)
+    metrics, _ = evaluate(Unified(CONFIG), tmp_path)
+    expected = json.loads((pathlib.Path(__file__).parent / "values.json").read_text())["unified"]
+    for name, value in expected.items():
+        metric, _, part = name.partition("/")
+        found = metrics[metric]
+        found = {**found.get("per_pair", {}), **found.get("per_modality", {})}[part] if part else found["value"]
+        assert found == pytest.approx(value, rel=2e-3), name
+
+
+PATTERNS = {
+    "no training slice has both T2 and FLAIR": ([[1, 1, 0], [1, 0, 1]], [[1, 1, 1]]),
+    "no test slice has both T2 and FLAIR": ([[1, 1, 1]], [[1, 1, 0], [1, 0, 1]]),
+    "each training subject has one contrast": ([[1, 0, 0], [0, 1, 0], [0, 0, 1]], [[1, 1, 1]]),
+    "each subject has one contrast": ([[1, 0, 0], [0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 0], [0, 0, 1]]),
+    "one contrast is nowhere": ([[1, 1, 0]], [[1, 1, 0]]),
+    "one contrast alone": ([[1, 0, 0]], [[1, 0, 0]]),
+    "other contrasts in test than in training": ([[1, 1, 0]], [[0, 1, 1]]),
+    "a test slice without any contrast": ([[1, 1, 1]], [[0, 0, 0], [1, 1, 1]]),
+    "nothing is available": ([[0, 0, 0]], [[0, 0, 0]]),
+}
+
+
+def with_available(part, pattern):
+    available = np.resize(np.array(pattern, "float32"), (len(part["image"]), 3))
+    image = np.where(available[:, None, None] > 0, part["image"], -1).astype("float32")
+    return {**part, "image": image, "available": available}
+
+
+@pytest.mark.parametrize("masks", [True, False])
+@pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS)
+def test_any_mix_of_contrasts_ends_in_a_report(pattern, masks, directory, quick_segmentor, tmp_path):
+    """Nothing fails: each metric has a value, or the reason why it has none; and there is a headline to it."""
+    train, test = (with_available(part, one) for part, one in zip((TRAIN, TEST), pattern, strict=True))
+    manifest = Manifest
+    if not masks:
+        train, test = ({k: v for k, v in part.items() if k != "mask"} for part in (train, test))
+        manifest = type("NoMask", (Manifest,), {"mask_labels": ()})
+    metrics, figures = evaluate(Grey(), directory, train, test, manifest)
+    assert failed(metrics) == []
+    assert all(entry["value"] is not None or entry.get("reason") for entry in metrics.values()), metrics
+    headline = unified.headline(metrics)
+    assert headline and "nan" not in headline
+    assert figures and json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+    if pattern is PATTERNS["no training slice has both T2 and FLAIR"]:
+        assert "no training slice has both" in metrics["ssim_brain_affine"]["reason"]
+        assert "T2 to FLAIR" in metrics["ssim_brain_affine"]["reason"]
+        assert metrics["ssim_brain"]["value"] > 0 and metrics["ssim_brain_affine"]["per_pair"].keys() == {
+            "T1 to T2",
+            "T2 to T1",
+            "T1 to FLAIR",
+            "FLAIR to T1",
+        }
+    if pattern is PATTERNS["each subject has one contrast"]:
+        assert "any pair" in metrics["ssim"]["reason"] and "could not be measured" in headline
+
+
+def test_a_part_that_fails_takes_nothing_else_with_it(directory, quick_segmentor, monkeypatch):
+    def broken(*arguments, **settings):
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(unified, "fit_classifier", broken)
+    metrics, figures = evaluate(Grey(), directory)
+    assert failed(metrics) == ["inception_score"] and "out of order" in metrics["inception_score"]["reason"]
+    assert metrics["dice_real"]["value"] == 0.25 and len(figures) == 2 and unified.headline(metrics)

@@ -1,6 +1,8 @@
 """The framework's command, from a phantom to an export, and the export on a volume."""
 
+import dataclasses
 import json
+import shutil
 
 import keras
 import nibabel
@@ -119,3 +121,28 @@ def test_data_of_one_modality_are_refused(tmp_path):
 def test_the_size_of_a_phantoms_slices_is_the_models(tmp_path):
     _, error = call(tmp_path, "train", "unified", *TINY, "--data=size=40", status=1)
     assert "--set=image_size" in error and "Traceback" not in error
+
+
+def test_a_metric_that_fails_is_named_and_the_model_is_exported_all_the_same(trained, tmp_path, monkeypatch):
+    """Of a finished run, as the command goes on with it: report and export are there, and then it says what failed."""
+    from tfdisent.evaluation import unified
+    from tfdisent.experiment import Settings, train
+    from tfdisent.messages import Incomplete
+
+    def broken(*arguments):
+        raise TypeError("expected non-empty vector")
+
+    monkeypatch.setattr(unified, "lesion_metrics", broken)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained / "r", "r")
+    settings = dataclasses.replace(
+        open_run("r", data_dir=str(trained / "data")).settings, run_dir="r", export_dir="m", export=True
+    )
+    assert isinstance(settings, Settings)
+    (tmp_path / "r/export.json").unlink()
+    with pytest.raises(Incomplete, match="mean_absolute_error_lesion failed: .*expected non-empty vector"):
+        train(settings)
+    metrics = json.loads((tmp_path / "r/metrics.json").read_text())
+    assert metrics["mean_absolute_error_lesion"]["failed"] and metrics["ssim_brain"]["value"] is not None
+    assert "expected non-empty vector" in (tmp_path / "r/report.html").read_text()
+    assert list(tmp_path.glob("m/**/saved_model.pb"))

@@ -44,7 +44,7 @@ def execute(given: Any, others: Sequence[str]) -> None:
         judge_dir=given.judge_dir,
         num_samples=given.num_samples,
     )
-    experiment.evaluate(run)
+    experiment.require_all_measured(experiment.evaluate(run))
 
 
 def run(argv: Sequence[str] | None = None, text: str = __doc__) -> None:

@@ -10,10 +10,12 @@ Baselines are measured alike. A model that infers style alone decodes it with a 
 is not defined then is left out, and `evaluate`'s log and the headline say so.
 """
 
+import copy
+import itertools
 import os
 import pathlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -22,14 +24,15 @@ from tfdisent import metrics as measure
 from tfdisent.downstream.judge import fit_classifier, fit_position_regressor
 from tfdisent.evaluation import retrieval
 from tfdisent.evaluation.arrays import in_batches
-from tfdisent.evaluation.entries import entry
+from tfdisent.evaluation.entries import Results, entry, value_of
 from tfdisent.evaluation.protocol import Evaluation
-from tfdisent.examples import Examples
+from tfdisent.examples import LARGEST_BATCH, Examples
 from tfdisent.report import Figure, figures
 from tfdisent.systems.drai import ContentStyleModel
 
 POSITION = ("position_x", "position_y")  # of a phantom's lesion
-MEMORISATION_SAMPLES = 1000  # generated images that are compared with all training images
+MEMORISATION_SAMPLES = 1000  # generated, and as many test images, that are compared with all training images
+MOST_REAL = 10_000  # real images of a split whose features stand for it
 NO_CONTENT = (
     "This model infers no content: its hybrids and reconstructions take the condition in its place. CIFC, what can be "
     "read from content, hybrids of two images, interpolation and maps of the codes are not defined and are left out."
@@ -55,13 +58,11 @@ def evaluate_run(
         manifest: of the data set; `read` is asked for its splits "train", "test" and, where there is one, "query".
         judge_directory, judge_kind, num_samples, seed, log: see `evaluate`.
     """
-    splits = [read(name) if name in manifest.splits else None for name in ("train", "test", "query")]
-    train, test, query = (part and part.take(np.arange(len(part))) for part in splits)
     return evaluate(
         model,
-        train,
-        test,
-        query,
+        read("train"),
+        read("test"),
+        read("query") if "query" in manifest.splits else None,
         label_names=list(manifest.labels),
         factor_names=list(manifest.factor_names),
         judge_directory=judge_directory,
@@ -79,9 +80,9 @@ def card_values(manifest) -> dict[str, str]:
 
 def evaluate(
     model: ContentStyleModel,
-    train: dict,
-    test: dict,
-    query: dict | None = None,
+    train: Examples,
+    test: Examples,
+    query: Examples | None = None,
     *,
     label_names: list[str],
     factor_names: list[str],
@@ -96,9 +97,8 @@ def evaluate(
 
     Args:
         model: trained; its averaged weights are used.
-        train, test: arrays as from `tfdisent.data.as_arrays`: image (N, H, W, C) in [-1, 1], condition, label, and
-            factors where they are known.
-        query: arrays of the same kind, the images that retrieval starts from; by default half of `test`.
+        train, test: image (N, H, W, C) in [-1, 1], condition, label, and factors where they are known.
+        query: examples of the same kind, the images that retrieval starts from; by default half of `test`.
         label_names: the classes, in order of their labels.
         factor_names: columns of `factors`; empty where they are unknown.
         judge_directory: where the judges are kept.
@@ -112,105 +112,138 @@ def evaluate(
         ({name: {"value", "std", "n", "extractor", "protocol"}}, figures). The entries `factors_from_content` and
         `factors_from_style` also have "per_factor", {name: R2}. What is not defined for the model has no entry.
     """
-    rng = np.random.default_rng(seed)
+    rng, results = np.random.default_rng(seed), Results(log)
     directory = pathlib.Path(judge_directory)
-    log("training the classifier on real images, unless it is there already")
-    classifier = fit_classifier(
-        train["image"],
-        train["label"],
-        len(label_names),
-        kind=judge_kind,
-        epochs=judge_epochs,
-        directory=directory / "classifier",
-    )
+    classifier = None
+    if len(np.unique(_labels(train))) > 1:
+        log("training the classifier on real images, unless it is there already")
+        classifier = results.attempt(
+            ["frechet_distance", "conditional_generation_accuracy", "hybrid_class_accuracy"],
+            lambda: fit_classifier(
+                train.select(),
+                train["label"],
+                len(label_names),
+                kind=judge_kind,
+                epochs=judge_epochs,
+                directory=directory / "classifier",
+            ),
+        )
+    else:
+        reason = "it takes a classifier, and so training images of two classes or more"
+        for name in ("frechet_distance", "conditional_generation_accuracy", "hybrid_class_accuracy"):
+            results.metrics[name] = entry(None, 0, "", reason=reason)
     if "content" not in model.codes:
         log(NO_CONTENT)
     absent = [
         f"no {label_names[label]} in the {split} split"
         for split, part in (("train", train), ("test", test))
-        for label in sorted(set(range(len(label_names))) - set(part["label"].tolist()))
+        for label in sorted(set(range(len(label_names))) - set(_labels(part).tolist()))
     ]
     if absent:
         log(f"{', '.join(absent)}: accuracies are of the classes that both splits have")
     log("generating images and measuring them")
     with model.averaged():
-        results, generated = generation_metrics(model, classifier, train, test, num_samples, rng)
-        for note in absent:
-            results["conditional_generation_accuracy"]["protocol"] += f"; {note}"
-        copies, closest = memorisation_check(generated, train, test)
-        results |= copies
-        hybrids = make_hybrids(model, test, rng)
-        if "content" in model.codes:
-            results |= consistency_metrics(model, hybrids)
-        results |= class_metrics(classifier, hybrids, test)
+        rows = rng.permutation(np.resize(np.arange(len(test)), num_samples))
+        same = copy.deepcopy(rng)  # the first of the same images are looked at for copies
+        if classifier is not None:
+            generated = ["frechet_distance", "conditional_generation_accuracy"]
+            results.measure(generated, generation_metrics, model, classifier, train, test, rows, rng, absent)
+        closest = results.attempt(["memorisation_ratio"], _memorisation_of, model, train, test, rows, same)
+        results.metrics |= closest[0] if closest else {}
+        hybrids = results.attempt(["hybrids"], make_hybrids, model, test, rng)
+        if hybrids is not None:
+            if "content" in model.codes:
+                results.measure(["cross_image_feature_consistency"], consistency_metrics, model, hybrids)
+            results.measure(["reconstruction_mean_absolute_error"], reconstruction_metrics, model, hybrids, test)
+            if classifier is not None:
+                results.measure(["hybrid_class_accuracy"], class_metrics, model, classifier, hybrids, test)
         search = retrieval.search_of(test, query)
-        found = retrieval.nearest_images(
-            search,
-            in_batches(model.encode, search.queries["image"]),
-            in_batches(model.encode, search.database["image"]),
-        )
-        results |= retrieval.retrieval_metrics(search, found)
-        if set(POSITION) <= set(factor_names):
+        found = results.attempt(["disagreement_divergence"], retrieval.nearest_images, search, model.encode)
+        if found is not None:
+            results.measure(["disagreement_divergence"], retrieval.retrieval_metrics, search, found)
+        if set(POSITION) <= set(factor_names) and hybrids is not None:
             log("training the position regressor on real images, unless it is there already")
-            results |= truth_metrics(directory, hybrids, train, test, factor_names, judge_epochs)
-            results |= latent_metrics(hybrids["codes"], test["factors"])
+            positions = ["hybrid_position_r2_style"]
+            results.measure(
+                positions, position_metrics, model, directory, hybrids, train, test, factor_names, judge_epochs
+            )
+            results.measure(["factors_from_style"], code_metrics, hybrids["codes"], test, factor_names)
+            results.measure(["mutual_information_gap"], latent_metrics, hybrids["codes"], test["factors"])
         log("drawing figures")
-        pictures = draw_figures(model, train, test, hybrids["codes"], label_names, rng)
-        pictures += retrieval.retrieval_figures(search, found)
-        pictures.append(closest)
-        if "factors_from_style" in results:
-            pictures.append(factor_figure(results))
-    return results, pictures
+        if hybrids is not None:
+            results.draw("Conditional generation", draw_figures, model, test, hybrids["codes"], label_names, rng)
+        if found is not None:
+            results.draw("Retrieval", retrieval.retrieval_figures, search, found)
+        results.figures += [closest[1]] if closest else []
+        if value_of(results.metrics, "factors_from_style") is not None:
+            results.draw("What each code tells of the truth", lambda: [factor_figure(results.metrics)])
+    return results.metrics, results.figures
 
 
-def generation_metrics(model, classifier, train, test, num_samples, rng) -> tuple[dict, np.ndarray]:
-    """FID, KID, IS and CGAcc (Sec. III-C.2 to 4), the FID of the untrained model to compare with, and the images."""
-    rows = rng.permutation(np.resize(np.arange(len(test["label"])), num_samples))
-    generated = generate(model, test["condition"][rows], rng)
-    real, source = test["image"], "test split"
-    if len(real) < 2 * classifier.features_dim:
-        real, source = np.concatenate([train["image"], real]), "train and test split"
-    real_features, fake_features = classifier.features(real), classifier.features(generated)
-    logits = classifier.logits(generated)
+def generation_metrics(model, classifier, train, test, rows, rng, absent=()) -> dict:
+    """FID, KID, IS and CGAcc (Sec. III-C.2 to 4) of images with the conditions of the test images `rows`.
 
-    config = model.config
+    Beside them the FID of the untrained model, to compare with.
+    """
+    conditions = test["condition"][rows]
+    fake_features, logits = [], []
+    for images in generated_batches(model, conditions, rng):
+        fake_features.append(classifier.features(images))
+        logits.append(classifier.logits(images))
+    fake_features, logits = np.concatenate(fake_features), np.concatenate(logits)
+    parts, source = [test], "test split"
+    if len(test) < 2 * classifier.features_dim:
+        parts, source = [train, test], "train and test split"
+    real_features = np.concatenate([classifier.features(part.select(part.spread(MOST_REAL))) for part in parts])
+
     keras.utils.set_random_seed(0)
-    untrained = generate(type(model)(config), test["condition"][rows], rng)
+    untrained = generated_batches(type(model)(model.config), conditions, rng)
+    untrained = np.concatenate([classifier.features(images) for images in untrained])
 
-    extractor = classifier.description
-    against = f"{num_samples} generated, conditions of the test split, against {len(real)} real ({source})"
+    extractor, count = classifier.description, len(rows)
+    against = f"{count} generated, conditions of the test split, against {len(real_features)} real ({source})"
     kid, kid_std = measure.kernel_distance(real_features, fake_features)
     accuracy = measure.conditional_generation_accuracy(logits, test["label"][rows])
-    judged = f"judge's accuracy on real test images {classifier.accuracy(test['image'], test['label']):.3f}"
-    results = {
+    judged = f"judge's accuracy on real test images {classifier.accuracy(test.select(), test['label']):.3f}"
+    return {
         "frechet_distance": _frechet(real_features, fake_features, extractor, against),
         "frechet_distance_untrained": _frechet(
             real_features,
-            classifier.features(untrained),
+            untrained,
             extractor,
             against + ", weights untrained",
         ),
         "kernel_distance": entry(
-            kid, num_samples, against + "; unbiased, so it may be below 0 by chance", extractor, kid_std
+            kid, count, against + "; unbiased, so it may be below 0 by chance", extractor, kid_std
         ),
         "inception_score": entry(measure.inception_score(logits), len(logits), against, extractor),
         "conditional_generation_accuracy": entry(
             accuracy,
             len(logits),
-            f"share of generated images that the classifier finds to be of their condition; {judged}",
+            "; ".join(
+                [f"share of generated images that the classifier finds to be of their condition; {judged}", *absent]
+            ),
             extractor,
         ),
     }
-    return results, generated
 
 
-def memorisation_check(generated: np.ndarray, train: dict, test: dict) -> tuple[dict, Figure]:
+def _memorisation_of(model, train, test, rows, rng) -> tuple[dict, Figure]:
+    """The check of the first images that have the conditions of the test images `rows`, as many as may be held."""
+    count = min(len(rows), MEMORISATION_SAMPLES, test.holdable(("image",)))
+    batches = generated_batches(model, test["condition"][rows], rng)
+    images = np.concatenate(list(itertools.islice(batches, -(-count // LARGEST_BATCH))))[:count]
+    return memorisation_check(images, train, test)
+
+
+def memorisation_check(generated: np.ndarray, train: Examples, test: Examples) -> tuple[dict, Figure]:
     """Whether generated images are nearer to training images than real test images are; and a figure of the nearest."""
-    shown, count = 8, min(len(generated), MEMORISATION_SAMPLES)
-    found = measure.memorisation(generated[:count], test["image"], train["image"], top=shown)
+    shown, count = 8, len(generated)
+    held_out = test.sample(min(MEMORISATION_SAMPLES, test.holdable(("image",))))["image"]
+    found = measure.memorisation(generated, held_out, lambda: (batch["image"] for batch in train.batches()), top=shown)
     protocol = (
-        f"root mean squared difference of pixels to the nearest of {len(train['image'])} training images (as they are, "
-        f"not rotated), of {count} generated and of {len(test['image'])} test images"
+        f"root mean squared difference of pixels to the nearest of {len(train)} training images (as they are, not "
+        f"rotated), of {count} generated and of {len(held_out)} test images"
     )
     results = {
         "memorisation_ratio": entry(
@@ -224,7 +257,8 @@ def memorisation_check(generated: np.ndarray, train: dict, test: dict) -> tuple[
         ),
     }
     made, original = found.copies.T
-    picture = figures.pairs_grid(generated[made], train["image"][original], [f"{found.distances[k]:.3f}" for k in made])
+    originals = train.take(original, ("image",))["image"]
+    picture = figures.pairs_grid(generated[made], originals, [f"{found.distances[k]:.3f}" for k in made])
     caption = (
         "The generated images that are nearest to a training image: generated at the left, training image at the "
         "right, their distance above. The median distance of a real test image to its nearest training image is "
@@ -235,39 +269,54 @@ def memorisation_check(generated: np.ndarray, train: dict, test: dict) -> tuple[
 
 def generate(model: ContentStyleModel, conditions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Images for conditions (N, K), with style and content noise from `rng`, (N, H, W, C) in [-1, 1]."""
+    return np.concatenate(list(generated_batches(model, conditions, rng)))
+
+
+def generated_batches(
+    model: ContentStyleModel, conditions: np.ndarray, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """The images of `generate`, some at a time."""
     style = rng.standard_normal((len(conditions), model.config.style_dim), dtype="float32")
     noise = rng.standard_normal((len(conditions), model.config.content_dim), dtype="float32")
-    given = (style, noise) if "content" in model.codes else (style,)
-    return in_batches(model.generate, conditions, *given)
+    given = (conditions, style, noise) if "content" in model.codes else (conditions, style)
+    for start in range(0, len(conditions), LARGEST_BATCH):
+        made = model.generate(*(values[start : start + LARGEST_BATCH] for values in given))
+        yield keras.ops.convert_to_numpy(made)
 
 
-def make_hybrids(model: ContentStyleModel, test: dict, rng: np.random.Generator) -> dict:
+def make_hybrids(model: ContentStyleModel, test: Examples, rng: np.random.Generator) -> dict:
     """Pairs every test image a with another one, b; the hybrid I_ab has a's content (or condition) and b's style.
 
     Returns:
-        codes of the test images, `partner` (the index of b for each a), hybrids `ab` and `ba`, and the reconstructions.
+        codes of the test images, `partner` (the index of b for each a), and the codes (content, style) that hybrids
+        `ab` and `ba` and the reconstructions are decoded from.
     """
-    count = len(test["image"])
+    count = len(test)
     order = rng.permutation(count)
     partner = np.empty(count, int)
     partner[order] = np.roll(order, 1)  # one cycle through all images: none is its own partner
-    codes = in_batches(model.encode, test["image"])
+    parts = [in_batches(model.encode, batch["image"]) for batch in test.batches()]
+    codes = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     content = codes["content"] if "content" in codes else test["condition"]
     style = codes["style"]
     return {
         "codes": codes,
         "partner": partner,
-        "ab": in_batches(model.decode, content, style[partner]),
-        "ba": in_batches(model.decode, content[partner], style),
-        "reconstructed": in_batches(model.decode, content, style),
+        "ab": (content, style[partner]),
+        "ba": (content[partner], style),
+        "reconstructed": (content, style),
     }
 
 
 def consistency_metrics(model: ContentStyleModel, hybrids: dict) -> dict:
     """CIFC (Sec. III-C.1, Fig. 9, Eq. 19): swap twice and compare the codes with those of the first images."""
-    ab, ba = (in_batches(model.encode, hybrids[name]) for name in ("ab", "ba"))
-    aa = in_batches(model.encode, in_batches(model.decode, ab["content"], ba["style"]))
-    bb = in_batches(model.encode, in_batches(model.decode, ba["content"], ab["style"]))
+
+    def again(content, style):
+        return model.encode(model.decode(content, style))
+
+    ab, ba = (in_batches(again, *hybrids[name]) for name in ("ab", "ba"))
+    aa = in_batches(again, ab["content"], ba["style"])
+    bb = in_batches(again, ba["content"], ab["style"])
     a, partner = hybrids["codes"], hybrids["partner"]
     b = {name: value[partner] for name, value in a.items()}
     result = measure.cross_image_feature_consistency(
@@ -291,14 +340,33 @@ def consistency_metrics(model: ContentStyleModel, hybrids: dict) -> dict:
     }
 
 
-def class_metrics(classifier, hybrids: dict, test: dict) -> dict:
+def reconstruction_metrics(model: ContentStyleModel, hybrids: dict, test: Examples) -> dict:
+    """How far reconstructions are from the test images."""
+    content, style = hybrids["reconstructed"]
+    errors = []
+    for batch in test.batches():
+        rows = batch["row"]
+        made = keras.ops.convert_to_numpy(model.decode(content[rows], style[rows]))
+        errors.append(np.abs(made - batch["image"]).mean(axis=(1, 2, 3), dtype=np.float64))
+    return {
+        "reconstruction_mean_absolute_error": entry(
+            np.concatenate(errors).mean(), len(test), "reconstructions against test images, intensities in [-1, 1]"
+        )
+    }
+
+
+def class_metrics(model: ContentStyleModel, classifier, hybrids: dict, test: Examples) -> dict:
     """Whether hybrids and reconstructions have the class of the image that gave the content."""
+
+    def classes(content, style):
+        return classifier.logits(keras.ops.convert_to_numpy(model.decode(content, style))).argmax(axis=1)
+
     labels, partner = test["label"], hybrids["partner"]
-    answers = classifier.logits(hybrids["ab"]).argmax(axis=1)
+    answers = in_batches(classes, *hybrids["ab"])
     differ = labels != labels[partner]
-    again = classifier.logits(hybrids["reconstructed"]).argmax(axis=1)
-    error = np.abs(hybrids["reconstructed"] - test["image"]).mean()
+    again = in_batches(classes, *hybrids["reconstructed"])
     source = "content image's class" if "content" in hybrids["codes"] else "condition"
+    reason = "" if differ.any() else "no pair of test images differs in class"
     return {
         "hybrid_class_accuracy": entry(
             np.mean(answers == labels),
@@ -311,6 +379,7 @@ def class_metrics(classifier, hybrids: dict, test: dict) -> dict:
             int(differ.sum()),
             f"share of hybrids classified as their {source}, where content and style image differ in class",
             classifier.description,
+            reason=reason,
         ),
         "reconstruction_class_accuracy": entry(
             np.mean(again == labels),
@@ -318,24 +387,25 @@ def class_metrics(classifier, hybrids: dict, test: dict) -> dict:
             "share of reconstructions classified as the image that they reconstruct",
             classifier.description,
         ),
-        "reconstruction_mean_absolute_error": entry(
-            error, len(labels), "reconstructions against test images, intensities in [-1, 1]"
-        ),
     }
 
 
-def truth_metrics(directory, hybrids, train, test, factor_names, epochs) -> dict:
-    """Position of the hybrids' lesions against the phantom's truth, and factors read linearly from each code."""
+def position_metrics(model, directory, hybrids, train, test, factor_names, epochs) -> dict:
+    """Position of the hybrids' lesions against the phantom's truth."""
     columns = [factor_names.index(name) for name in POSITION]
     regressor = fit_position_regressor(
-        train["image"],
+        train.select(),
         train["factors"][:, columns],
         epochs=epochs,
         directory=directory / "position",
     )
+
+    def positions(content, style):
+        return regressor.predict(keras.ops.convert_to_numpy(model.decode(content, style)))
+
     truth, partner = test["factors"][:, columns], hybrids["partner"]
-    predicted, count = regressor.predict(hybrids["ab"]), len(truth)
-    _, own = measure.coefficient_of_determination(truth, regressor.predict(test["image"]))
+    predicted, count = in_batches(positions, *hybrids["ab"]), len(truth)
+    _, own = measure.coefficient_of_determination(truth, regressor.predict(test.select()))
     _, style = measure.coefficient_of_determination(truth[partner], predicted)
     extractor = f"position regressor, R2 on real test images {own:.3f}"
     results = {
@@ -354,11 +424,19 @@ def truth_metrics(directory, hybrids, train, test, factor_names, epochs) -> dict
             "squared correlation of the hybrid's lesion position with the content image's true one",
             extractor,
         )
-    for code, values in hybrids["codes"].items():
-        accuracy = measure.linear_probe_accuracy(values, test["label"])
-        results[f"class_from_{code}"] = entry(
-            accuracy, count, f"linear probe of the class from {code}, chance 1 / classes"
-        )
+    return results
+
+
+def code_metrics(codes: dict, test: Examples, factor_names: list[str]) -> dict:
+    """The class and the factors read linearly from each code."""
+    results, count = {}, len(test)
+    for code, values in codes.items():
+        protocol, accuracy, reason = f"linear probe of the class from {code}, chance 1 / classes", None, ""
+        try:
+            accuracy = measure.linear_probe_accuracy(values, _labels(test))
+        except ValueError as error:  # one class, or one image of a class
+            reason = str(error)
+        results[f"class_from_{code}"] = entry(accuracy, count, protocol, reason=reason)
         per_factor, mean = measure.linear_probe_r2(values, test["factors"])
         results[f"factors_from_{code}"] = entry(
             mean,
@@ -418,30 +496,41 @@ def factor_figure(results: dict) -> Figure:
     )
 
 
-def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
+def _labels(examples: Examples) -> np.ndarray:
+    """The class of each image; 0 where the data know no classes."""
+    return examples.get("label", np.zeros(len(examples), int))
+
+
+def draw_figures(model, test, codes, label_names, rng) -> list[Figure]:
     """The paper's qualitative figures, on the test split; a class that the split lacks is left out."""
-    present = np.unique(test["label"])
-    classes = [rng.permutation(np.flatnonzero(test["label"] == k)) for k in present]
+    labels, label_names = _labels(test), label_names or ["all"]
+    present = np.unique(labels)
+    classes = [rng.permutation(np.flatnonzero(labels == k)) for k in present]
     row_names = [label_names[k] for k in present]
     conditions = np.stack([test["condition"][rows[0]] for rows in classes])
     per_class = 9
     samples = generate(model, np.repeat(conditions, per_class, axis=0), rng)
     samples = samples.reshape(len(classes), per_class, *samples.shape[1:])
-    image = test["image"]
+    depth = min(3, *(len(rows) for rows in classes), 3)
+    contents = np.concatenate([rows[:depth] for rows in classes])
+    styles = np.concatenate([rows[-depth:] for rows in classes])
+    needed = np.unique(np.concatenate([contents, styles]))
+    image = dict(zip(needed.tolist(), test.take(needed, ("image",))["image"], strict=True))
+
+    def images(rows):
+        return np.stack([image[row] for row in np.asarray(rows).tolist()])
+
     result = [
         Figure(
             "Conditional generation",
             "Each row is one class: first a real image, then generated images of that class, each with another style. "
             "Every image should show its row's class, the images of a row should differ, and none should have "
             "checkerboard patterns.",
-            figures.condition_grid(samples, row_names, image[[rows[0] for rows in classes]]),
+            figures.condition_grid(samples, row_names, images([rows[0] for rows in classes])),
             "paper Fig. 10, 11",
         )
     ]
 
-    depth = min(3, *(len(rows) for rows in classes))
-    contents = np.concatenate([rows[:depth] for rows in classes])
-    styles = np.concatenate([rows[-depth:] for rows in classes])
     if "content" in codes:
         grid = _grid(model, codes["content"][contents], codes["style"][styles])
         result.append(
@@ -450,7 +539,7 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
                 "Each image takes its content from the real image at the left of its row and its style from the real "
                 "image at the top of its column. The class, and what belongs to it, should follow the row; position "
                 "and surroundings should follow the column.",
-                figures.hybrid_grid(image[contents], image[styles], grid),
+                figures.hybrid_grid(images(contents), images(styles), grid),
                 "paper Fig. 12, 13",
             )
         )
@@ -461,7 +550,7 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
             "Hybrids of a condition and an image",
             "Each image takes its content from a class alone (the real image at the left is an example of the class) "
             "and its style from the real image at the top of its column.",
-            figures.hybrid_grid(image[[rows[0] for rows in classes]], image[styles], grid),
+            figures.hybrid_grid(images([rows[0] for rows in classes]), images(styles), grid),
             "paper Sec. II-F, first kind",
         )
     )
@@ -471,7 +560,7 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
     a = np.concatenate([rows[:1] for rows in classes])
     b = np.concatenate([rows[-1:] for rows in classes[1:] + classes[:1]])
     lines = [
-        keras.ops.convert_to_numpy(model.interpolate(image[a], image[b], 8, code))
+        keras.ops.convert_to_numpy(model.interpolate(images(a), images(b), 8, code))
         for code in ("content", "style", "both")
     ]
     result.append(
@@ -479,12 +568,12 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
             "Interpolation",
             "From one test image to another in equal steps: content alone, style alone, both. Content should change "
             "what kind of lesion it is and leave its position; style should move the lesion and leave its kind.",
-            figures.interpolation_grid(*lines, image[a], image[b]),
+            figures.interpolation_grid(*lines, images(a), images(b)),
             "paper Fig. 18",
         )
     )
-    if len(image) >= 10:
-        shown = rng.permutation(len(image))[:600]
+    if len(test) >= 10:
+        shown = rng.permutation(len(test))[: min(600, test.holdable(("image",)))]
         result.append(
             Figure(
                 "Codes of the test images (t-SNE)",
@@ -493,9 +582,9 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
                 figures.tsne_figure(
                     codes["content"][shown],
                     codes["style"][shown],
-                    test["label"][shown],
+                    labels[shown],
                     label_names,
-                    image[shown],
+                    test.take(shown, ("image",))["image"],
                 ),
                 "paper Fig. 19",
             )
@@ -504,28 +593,36 @@ def draw_figures(model, train, test, codes, label_names, rng) -> list[Figure]:
 
 
 def headline(metrics: dict) -> str:
-    """The result in words, from the metrics."""
-    value = {name: np.nan if entry["value"] is None else entry["value"] for name, entry in metrics.items()}
-    infers_content = "cross_image_feature_consistency" in value
+    """The result in words, of the metrics that have a value."""
+    value = {name: found["value"] for name, found in metrics.items() if found["value"] is not None}
+    infers_content = "cross_image_feature_consistency" in metrics
     source = "the class of their content image" if infers_content else "theirs"
-    lines = [
-        f"Of the generated images, {value['conditional_generation_accuracy']:.1%} show their condition; of the "
-        f"hybrids, {value['hybrid_class_accuracy']:.1%} show {source}."
-    ]
-    fid, untrained = value["frechet_distance"], value["frechet_distance_untrained"]
-    line = f"FID is {fid:.3g}, {fid / untrained:.2g} of the untrained generator's"
-    if infers_content:
-        line += (
-            f"; CIFC is {value['cross_image_feature_consistency']:.3f}, "
+    shares = []
+    if "conditional_generation_accuracy" in value:
+        shares.append(f"of the generated images, {value['conditional_generation_accuracy']:.1%} show their condition")
+    if "hybrid_class_accuracy" in value:
+        shares.append(f"of the hybrids, {value['hybrid_class_accuracy']:.1%} show {source}")
+    distances = []
+    if {"frechet_distance", "frechet_distance_untrained"} <= value.keys():
+        fid, untrained = value["frechet_distance"], value["frechet_distance_untrained"]
+        distances.append(f"FID is {fid:.3g}, {fid / untrained:.2g} of the untrained generator's")
+    if {"cross_image_feature_consistency", "cross_image_feature_consistency_relative"} <= value.keys():
+        distances.append(
+            f"CIFC is {value['cross_image_feature_consistency']:.3f}, "
             f"{value['cross_image_feature_consistency_relative']:.3f} of the distance between the codes of two images"
         )
-    lines.append(f"{line}.")
+    positions = []
     if "hybrid_position_r2_style" in value:
         style = value["hybrid_position_r2_style"]
-        line = f"The position of a hybrid's lesion follows the style image with R2 = {style:.3f}"
-        if infers_content:
+        line = f"the position of a hybrid's lesion follows the style image with R2 = {style:.3f}"
+        if "hybrid_position_r2_content" in value:
             line += f" and the content image with r2 = {value['hybrid_position_r2_content']:.3f}"
-        lines.append(f"{line}.")
+        positions.append(line)
+    lines = ["; ".join(parts) + "." for parts in (shares, distances, positions) if parts]
+    lines = [line[0].upper() + line[1:] for line in lines]
+    if not shares:
+        reason = metrics.get("conditional_generation_accuracy", {}).get("reason", "it was not measured")
+        lines.insert(0, f"Whether images show their class could not be measured: {reason}.")
     if not infers_content:
         lines.append(NO_CONTENT)
     return "\n".join(lines)

@@ -58,14 +58,15 @@ class Results:
 
     def measure(self, names: Sequence[str], compute: Callable[..., dict[str, dict]], *arguments) -> None:
         """Adds the entries that `compute(*arguments)` gives, or marks `names`, the chief ones of them, as failed."""
-        found = self._attempt(names, compute, *arguments)
+        found = self.attempt(names, compute, *arguments)
         self.metrics |= found or {}
 
     def draw(self, name: str, draw: Callable[..., list[Figure]], *arguments) -> None:
         """Adds the figures that `draw(*arguments)` gives, or an entry "figure <name>" that it failed."""
-        self.figures += self._attempt([f"figure {name}"], draw, *arguments) or []
+        self.figures += self.attempt([f"figure {name}"], draw, *arguments) or []
 
-    def _attempt(self, names: Sequence[str], function: Callable, *arguments):
+    def attempt(self, names: Sequence[str], function: Callable, *arguments):
+        """What `function(*arguments)` returns, or None if it raises; `names` are marked as failed then."""
         try:
             return function(*arguments)
         except Stopped:

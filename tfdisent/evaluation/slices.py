@@ -1,7 +1,7 @@
 """What evaluations of systems for aligned slices share: the brain, available modalities, likeness, means over parts.
 
-Arrays of a split are as from `tfdisent.data.as_arrays`: image (N, H, W, M) in [-1, 1] with a channel for each modality,
-available (N, M) where some are missing, subject and slice_index where they are known.
+Examples and batches of them hold image (N, H, W, M) in [-1, 1] with a channel for each modality, available (N, M) where
+some are missing, subject and slice_index where they are known.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ import numpy as np
 
 from tfdisent import metrics as measure
 from tfdisent.evaluation.entries import entry
+from tfdisent.examples import Examples
 
 TOLERANCE = 1e-3  # of images in [-1, 1]: a pixel that differs more from the corner's value is no background
 LIKENESS = ("mean_absolute_error", "psnr", "ssim")
@@ -28,24 +29,20 @@ def unit(image: np.ndarray) -> np.ndarray:
     return (np.asarray(image, np.float64) + 1) / 2
 
 
-def available(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+def available(arrays: Mapping[str, np.ndarray] | Examples) -> np.ndarray:
     """Which modalities of which slices are there, bool (N, M); all of them where the data do not say."""
-    image = arrays["image"]
-    return np.asarray(arrays.get("available", np.ones((len(image), image.shape[-1])))) > 0
+    given = arrays.get("available")
+    if given is None:
+        whole = isinstance(arrays, Examples)
+        given = np.ones((len(arrays), arrays.image_shape[-1]) if whole else arrays["image"].shape[::3])
+    return np.asarray(given) > 0
 
 
-def spread(arrays: Mapping[str, np.ndarray], most: int) -> dict[str, np.ndarray]:
-    """At most that many examples, spread evenly over the split."""
-    count = len(arrays["image"])
-    rows = np.linspace(0, count - 1, min(count, most)).astype(int)
-    return {name: values[rows] for name, values in arrays.items()}
-
-
-def partners(arrays: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+def partners(examples: Examples, rows: np.ndarray) -> np.ndarray:
     """For each of the slices `rows` one of another subject, at the nearest position where positions are known."""
-    count = len(arrays["image"])
-    subject = arrays.get("subject", np.arange(count))
-    position = arrays.get("slice_index", np.zeros(count)).reshape(count)
+    count = len(examples)
+    subject = examples.get("subject", np.arange(count))
+    position = examples.get("slice_index", np.zeros(count)).reshape(count)
     chosen = []
     for k, row in enumerate(rows):
         others = np.flatnonzero(subject[rows] != subject[row])

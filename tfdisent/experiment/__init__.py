@@ -24,6 +24,7 @@ _HOMES = {
     "open_run": "run",
     "prepare": "run",
     "reproduce": "reproduction",
+    "require_all_measured": "run",
     "train": "run",
 }
 

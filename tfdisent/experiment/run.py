@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras  # before TensorFlow: with the torch backend it must load torch first
@@ -21,12 +21,13 @@ from PIL import Image
 
 from tfdisent import data, datasets, files, report
 from tfdisent.data import Manifest
+from tfdisent.evaluation.entries import Results, failed
 from tfdisent.examples import Examples
 from tfdisent.experiment import catalogue, folder
 from tfdisent.experiment.curves import Curves
 from tfdisent.experiment.settings import Settings, command_of
 from tfdisent.export import export as export_model
-from tfdisent.messages import Stopped, say
+from tfdisent.messages import Incomplete, Stopped, say
 from tfdisent.training import callbacks, distribution
 from tfdisent.training.checkpoint import Checkpoints
 
@@ -88,15 +89,17 @@ def train(settings: Settings) -> Run:
     """Prepares, trains, evaluates and, unless the settings say otherwise, exports.
 
     Raises:
+        Incomplete: a metric failed; the report names it, and the model is exported.
         BlockingIOError: another process has the run folder, naming it.
     """
     data_folder, manifest = prepared_data(settings)
     with files.locked(settings.folder, "training"):
         run = _opened(settings, data_folder, manifest)
         fit(run)
-        evaluate(run)
+        metrics = evaluate(run)
         if settings.export:
             export(run)
+    require_all_measured(metrics)
     return run
 
 
@@ -235,25 +238,33 @@ def fit(run: Run) -> None:
 
 @alone("evaluation")
 def evaluate(run: Run) -> dict[str, dict]:
-    """Measures the trained model, writes metrics.json, figures and report.html; returns the metrics."""
+    """Measures the trained model, writes metrics.json, figures and report.html; returns the metrics.
+
+    A part that fails is marked in them and named in the report: see `require_all_measured`.
+    """
     settings, manifest = run.settings, run.manifest
     say("3/5 evaluation")
     is_paper = settings.preset == "paper"
+    results = Results(log=lambda message: say(f"    {message}"))
     with _precision(settings):
-        metrics, figures = run.evaluation.evaluate_run(
-            run.model,
-            run.examples,
-            manifest,
-            judge_directory=settings.judge_dir or run.run_dir / "judges",
-            judge_kind=settings.judge or ("inception" if is_paper else "convnet"),
-            num_samples=settings.num_samples or (5000 if is_paper else 2000),
-            log=lambda message: say(f"    {message}"),
+        found = results.attempt(
+            ["evaluation"],
+            lambda: run.evaluation.evaluate_run(
+                run.model,
+                run.examples,
+                manifest,
+                judge_directory=settings.judge_dir or run.run_dir / "judges",
+                judge_kind=settings.judge or ("inception" if is_paper else "convnet"),
+                num_samples=settings.num_samples or (5000 if is_paper else 2000),
+                log=results.log,
+            ),
         )
+    metrics, figures = found or (results.metrics, [])
     folder.save_figures(run.run_dir / "figures", figures)
     files.write_json(run.run_dir / "metrics.json", metrics)
 
     say("4/5 report")
-    headline = run.evaluation.headline(metrics)
+    headline = _headline(run, metrics)
     path = report.write_report(
         run.run_dir,
         title=f"{run.title} on {manifest.dataset}",
@@ -269,6 +280,12 @@ def evaluate(run: Run) -> dict[str, dict]:
     )
     say(f"\n{headline}\n\nreport: {path}")
     return metrics
+
+
+def require_all_measured(metrics: Mapping[str, Mapping]) -> None:
+    """Raises `Incomplete` if a metric failed, naming it; one that the data do not allow is not meant."""
+    if names := failed(metrics):
+        raise Incomplete(f"{', '.join(names)} failed: {metrics[names[0]]['reason']}. The report has the rest.")
 
 
 @alone("export")
@@ -292,7 +309,7 @@ def export(run: Run) -> pathlib.Path:
     settings, manifest = run.settings, run.manifest
     card = {
         "title": f"{run.title} on {settings.dataset}",
-        "summary": run.evaluation.headline(metrics) if metrics else "Not evaluated.",
+        "summary": _headline(run, metrics) if metrics else "Not evaluated.",
         "licence": manifest.licence,
         "citation": manifest.citation,
         "values": run.evaluation.card_values(manifest),
@@ -409,6 +426,15 @@ def _bad_examples(model: keras.Model, load: Callable[..., Any], step: int) -> st
             keys = [batch["key"][i].decode() if "key" in batch else str(i) for i in bad]
             found += [f"the {name} of example {key}" for key in keys]
     return f" NaN or infinite in this batch: {', '.join(sorted(found))}." if found else ""
+
+
+def _headline(run: Run, metrics: Mapping[str, Mapping]) -> str:
+    """The result in words, and what failed."""
+    names = failed(metrics)
+    lines = [] if "evaluation" in names else [run.evaluation.headline(metrics)]
+    if names:
+        lines.append(f"Failed, with its reason in the table: {', '.join(names)}.")
+    return "\n".join(lines)
 
 
 def _summary(run: Run) -> str:

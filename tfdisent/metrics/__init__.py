@@ -20,7 +20,7 @@ from tfdisent.metrics.generative import (
 )
 from tfdisent.metrics.image import mean_absolute_error, psnr, ssim
 from tfdisent.metrics.memorisation import Memorisation, memorisation, nearest_distances
-from tfdisent.metrics.retrieval import disagreement_divergence, label_overlap, nearest
+from tfdisent.metrics.retrieval import Nearest, disagreement_divergence, label_overlap, nearest
 from tfdisent.metrics.segmentation import dice, iou
 from tfdisent.metrics.truth import (
     DCI,
@@ -35,6 +35,7 @@ __all__ = [
     "DCI",
     "BlockGap",
     "Memorisation",
+    "Nearest",
     "block_gap",
     "coefficient_of_determination",
     "conditional_generation_accuracy",

@@ -4,6 +4,7 @@ Distances are root mean squared differences: of pixels, in the images' units, or
 (a shifted copy is far away in pixels).
 """
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ class Memorisation(NamedTuple):
 def memorisation(
     generated: np.ndarray,
     held_out: np.ndarray,
-    train: np.ndarray,
+    train: np.ndarray | Callable[[], Iterable[np.ndarray]],
     *,
     percentile: float = 1.0,
     top: int = 16,
@@ -57,7 +58,7 @@ def memorisation(
     Args:
         generated: (G, ...), images or features, of the shape and range of the others.
         held_out: (M, ...).
-        train: (N, ...).
+        train: (N, ...), or a function that gives them in blocks, as of `nearest_distances`.
         percentile: the percentile of the held-out distances that is the threshold, in (0, 100).
         top: number of pairs to return in `copies`, at most G.
 
@@ -86,7 +87,7 @@ def memorisation(
 
 
 def nearest_distances(
-    queries: np.ndarray, references: np.ndarray, *, batch: int = 256
+    queries: np.ndarray, references: np.ndarray | Callable[[], Iterable[np.ndarray]], *, batch: int = 256
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds the nearest reference of each query by root mean squared difference over all values.
 
@@ -96,9 +97,10 @@ def nearest_distances(
 
     Args:
         queries: (Q, ...), images or features, integers or floats.
-        references: (N, ...), the same shape and range.
-        batch: number of rows that are processed at once. Memory besides the arguments: 32 bytes x batch x (N + D), with
-            D the number of values of one row, and 1 byte per value while they are checked.
+        references: (N, ...), the same shape and range; or a function that gives them in blocks (B, ...), for those that
+            memory does not hold.
+        batch: number of rows that are processed at once. Memory besides the arguments: 32 bytes x batch x (batch + D),
+            with D the number of values of one row, and 1 byte per value while they are checked.
 
     Returns:
         distances: (Q,) float64, in the units of the values; 0 for an equal reference.
@@ -108,45 +110,48 @@ def nearest_distances(
         ValueError: shapes do not match, values are not finite, there is nothing to compare, one is integer and the
             other float (so that ranges would differ), or batch < 1.
     """
-    queries, references = _rows("queries", queries), _rows("references", references)
-    if queries.shape[1:] != references.shape[1:]:
-        raise ValueError(
-            f"Expected queries and references to have rows of one shape, received {queries.shape[1:]} and "
-            f"{references.shape[1:]}."
-        )
-    if (queries.dtype.kind == "f") != (references.dtype.kind == "f"):
-        raise ValueError(
-            f"Expected queries and references to have one range of values, received {queries.dtype} and "
-            f"{references.dtype}. Scale both alike."
-        )
     if batch < 1:
         raise ValueError(f"Expected batch to be 1 or more, received {batch}.")
-    queries = queries.reshape(len(queries), -1)
-    references = references.reshape(len(references), -1)
-    # A common shift leaves distances as they are; around 0 the squares are small, and so is what cancels.
-    centre = references.mean(axis=0, dtype=np.float64)
-    lengths = np.concatenate([np.sum((rows - centre) ** 2, axis=1) for rows in _batches(references, batch)])
-    distances, indices = np.empty(len(queries)), np.empty(len(queries), int)
-    for first in range(0, len(queries), batch):
-        rows = queries[first : first + batch] - centre
-        squares = np.concatenate([rows @ (others - centre).T for others in _batches(references, batch)], axis=1)
-        own = np.sum(rows**2, axis=1)[:, None]
-        squares = own - 2 * squares + lengths
-        # Rounding changes the difference of two of these by no more than this.
-        error = 4 * np.finfo(np.float64).eps * rows.shape[1] * (own + lengths.max())
-        candidates = squares <= squares.min(axis=1, keepdims=True) + error
-        for row, among in enumerate(candidates, start=first):
-            distances[row], indices[row] = _nearest(queries[row], references, among, batch)
+    shape, queries = np.shape(queries)[1:], _rows("queries", queries)
+    blocks = references() if callable(references) else [references]
+    distances, indices = np.full(len(queries), np.inf), np.zeros(len(queries), int)
+    first, centre = 0, None
+    for block in blocks:
+        block = _rows("references", block)
+        if block.shape[1:] != shape:
+            raise ValueError(
+                f"Expected queries and references to have rows of one shape, received {shape} and {block.shape[1:]}."
+            )
+        if (queries.dtype.kind == "f") != (block.dtype.kind == "f"):
+            raise ValueError(
+                f"Expected queries and references to have one range of values, received {queries.dtype} and "
+                f"{block.dtype}. Scale both alike."
+            )
+        if centre is None:
+            # A common shift leaves distances as they are; around 0 the squares are small, and so is what cancels.
+            queries = queries.reshape(len(queries), -1)
+            centre = block.reshape(len(block), -1).mean(axis=0, dtype=np.float64)
+        for others in _batches(block.reshape(len(block), -1), batch):
+            shifted = others - centre
+            lengths = np.sum(shifted**2, axis=1)
+            for start in range(0, len(queries), batch):
+                rows = queries[start : start + batch] - centre
+                own = np.sum(rows**2, axis=1)[:, None]
+                squares = own - 2 * (rows @ shifted.T) + lengths
+                # Rounding changes the difference of two of these by no more than this.
+                error = 4 * np.finfo(np.float64).eps * rows.shape[1] * (own + lengths.max())
+                best = rows.shape[1] * distances[start : start + batch, None] ** 2
+                candidates = squares <= np.minimum(squares.min(axis=1, keepdims=True), best) + error
+                for row in np.flatnonzero(candidates.any(axis=1)):
+                    among = np.flatnonzero(candidates[row])
+                    exact = np.sqrt(np.mean((others[among].astype(np.float64) - queries[start + row]) ** 2, axis=1))
+                    if exact.min() < distances[start + row]:
+                        distances[start + row] = exact.min()
+                        indices[start + row] = first + among[exact.argmin()]
+            first += len(others)
+    if not first:
+        raise ValueError("Expected references to compare with, received none.")
     return distances, indices
-
-
-def _nearest(query: np.ndarray, references: np.ndarray, among: np.ndarray, batch: int):
-    """The exact distance to the nearest of the references that a mask selects, and its index."""
-    among = np.flatnonzero(among)
-    exact = np.concatenate(
-        [np.mean((references[part].astype(np.float64) - query) ** 2, axis=1) for part in _batches(among, batch)]
-    )
-    return np.sqrt(exact.min()), among[exact.argmin()]
 
 
 def _batches(rows: np.ndarray, batch: int):

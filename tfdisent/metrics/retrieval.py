@@ -18,18 +18,46 @@ def nearest(query_codes: np.ndarray, database_codes: np.ndarray, top: int = 3) -
     Raises:
         ValueError: shapes do not match, values are not finite, or top is not in [1, N].
     """
-    query_codes = _codes("query_codes", query_codes)
     database_codes = _codes("database_codes", database_codes)
-    if query_codes.shape[1] != database_codes.shape[1]:
-        raise ValueError(
-            f"Expected query_codes and database_codes to have the same width, received shapes {query_codes.shape} and "
-            f"{database_codes.shape}."
-        )
+    found = Nearest(query_codes, top)
     if not 1 <= top <= len(database_codes):
         raise ValueError(f"Expected top to lie in [1, {len(database_codes)}], the database's size, received {top}.")
-    distances = cdist(query_codes, database_codes, "cityblock") / query_codes.shape[1]
-    indices = np.argsort(distances, axis=1, kind="stable")[:, :top]
-    return indices, np.take_along_axis(distances, indices, axis=1)
+    found.add(database_codes)
+    return found.indices, found.distances
+
+
+class Nearest:
+    """The `top` nearest entries of a database that is searched block by block.
+
+    Args:
+        query_codes: (Q, D).
+        top: number of entries to find for each query.
+
+    Attributes:
+        indices: (Q, top) into the blocks one after the other, nearest first, ties by lower index.
+        distances: (Q, top) float64, mean absolute differences of codes; fewer columns while fewer were added.
+    """
+
+    def __init__(self, query_codes: np.ndarray, top: int = 3):
+        self._codes, self._top, self._count = _codes("query_codes", query_codes), top, 0
+        self.indices = np.zeros((len(self._codes), 0), int)
+        self.distances = np.zeros((len(self._codes), 0))
+
+    def add(self, database_codes: np.ndarray) -> None:
+        """Searches a block (N, D). Raises ValueError for codes of another width or that are not finite."""
+        database_codes = _codes("database_codes", database_codes)
+        if self._codes.shape[1] != database_codes.shape[1]:
+            raise ValueError(
+                f"Expected query_codes and database_codes to have the same width, received shapes {self._codes.shape} "
+                f"and {database_codes.shape}."
+            )
+        new = cdist(self._codes, database_codes, "cityblock") / self._codes.shape[1]
+        numbers = np.broadcast_to(np.arange(self._count, self._count + len(database_codes)), new.shape)
+        distances = np.concatenate([self.distances, new], axis=1)
+        order = np.argsort(distances, axis=1, kind="stable")[:, : self._top]
+        self.distances = np.take_along_axis(distances, order, axis=1)
+        self.indices = np.take_along_axis(np.concatenate([self.indices, numbers], axis=1), order, axis=1)
+        self._count += len(database_codes)
 
 
 def disagreement_divergence(query_labels: np.ndarray, retrieved_labels: np.ndarray) -> float:

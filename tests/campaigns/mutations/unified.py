@@ -532,8 +532,8 @@ MEASURES = [
     evaluation("self-translations are measured", "if i == j or not len(rows):", "if not len(rows):", SSIM),
     evaluation(
         "`dice_alone` from all modalities",
-        "np.mean(scored([alone])[0])",
-        "np.mean(scored(range(count))[0])",
+        "of_one.score(image[..., [alone]], truth)",
+        "of_all.score(image, truth)",
         DICE,
     ),
     evaluation(
