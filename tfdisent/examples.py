@@ -109,7 +109,7 @@ class Examples:
         narrow = [name for name, values in self._first.items() if values.nbytes <= COLUMN_BYTES]
         names = [name for name in narrow if name not in ("image", "mask")]
         parts = [[batch[name] for name in names] for batch in self._batches()]
-        return {name: np.concatenate([part[k] for part in parts]) for k, name in enumerate(names)}
+        return {name: np.concatenate([self._first[name][:0], *(p[k] for p in parts)]) for k, name in enumerate(names)}
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.table:

@@ -1,12 +1,14 @@
 """Four sets of the right images, scores with known answers, and a comparison that tells good images from bad."""
 
 import json
+import pathlib
 
 import keras
 import numpy as np
 import pytest
 
 from tfdisent.evaluation import augmentation
+from tfdisent.examples import Examples
 
 NAMES = ["bkl", "mel", "nv"]
 
@@ -25,8 +27,10 @@ def repeated(*counts):
 
 
 def test_the_sets_have_the_numbers_that_they_are_compared_by():
-    sets = augmentation.training_sets(images_of(repeated(1, 2, 5)), images_of(repeated(5, 5, 5), seed=1), NAMES)
-    counts = {name: np.bincount(labels).tolist() for name, (_, labels) in sets.items()}
+    real, synthetic = repeated(1, 2, 5), repeated(5, 5, 5)
+    labels = np.concatenate([real, synthetic])
+    sets = augmentation.training_sets(real, synthetic, NAMES)
+    counts = {name: np.bincount(labels[rows]).tolist() for name, rows in sets.items()}
     assert counts == {
         "real": [1, 2, 5],
         "real_and_synthetic": [5, 5, 5],
@@ -36,21 +40,19 @@ def test_the_sets_have_the_numbers_that_they_are_compared_by():
 
 
 def test_repeated_images_are_real_ones_and_added_ones_the_first_synthetic():
-    real, synthetic = images_of(repeated(1, 3)), images_of(repeated(4, 4), seed=1)
-    sets = augmentation.training_sets(real, synthetic, NAMES[:2])
-    images, labels = sets["real_and_repeated"]
-    assert (images[labels == 0] == real["image"][0]).all()
-    images, _ = sets["real_and_synthetic"]
-    assert np.array_equal(images, np.concatenate([real["image"], synthetic["image"][:2]]))
-    images, _ = sets["synthetic_only"]
-    assert np.array_equal(images, synthetic["image"][[0, 1, 2, 4, 5, 6]])
+    sets = augmentation.training_sets(repeated(1, 3), repeated(4, 4), NAMES[:2])
+    assert sets["real_and_repeated"].tolist() == [0, 1, 2, 3, 0, 0]
+    assert sets["real_and_synthetic"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert sets["synthetic_only"].tolist() == [4, 5, 6, 8, 9, 10]
 
 
 def test_a_class_that_has_more_keeps_its_images():
-    sets = augmentation.training_sets(images_of(repeated(1, 6)), images_of(repeated(3, 3)), NAMES[:2], per_class=3)
-    assert np.bincount(sets["real_and_synthetic"][1]).tolist() == [3, 6]
-    assert np.bincount(sets["real_and_repeated"][1]).tolist() == [3, 6]
-    assert np.bincount(sets["synthetic_only"][1]).tolist() == [3, 3]
+    real, synthetic = repeated(1, 6), repeated(3, 3)
+    labels = np.concatenate([real, synthetic])
+    sets = augmentation.training_sets(real, synthetic, NAMES[:2], per_class=3)
+    assert np.bincount(labels[sets["real_and_synthetic"]]).tolist() == [3, 6]
+    assert np.bincount(labels[sets["real_and_repeated"]]).tolist() == [3, 6]
+    assert np.bincount(labels[sets["synthetic_only"]]).tolist() == [3, 3]
 
 
 def test_scores_of_answers_that_are_known():
@@ -88,9 +90,9 @@ needs_training = pytest.mark.skipif(
 def test_false_synthetic_images_are_told_from_true_ones():
     """Synthetic images that show the other class: a classifier of them alone is always wrong."""
     metrics, (figure,) = augmentation.compare(
-        images_of(repeated(6, 12, 0)),
-        images_of(repeated(12, 12, 0), values=(0.0, -0.8, 0.8), seed=1),
-        images_of(repeated(10, 10, 5), seed=2),
+        Examples.of(images_of(repeated(6, 12, 0))),
+        Examples.of(images_of(repeated(12, 12, 0), values=(0.0, -0.8, 0.8), seed=1)),
+        Examples.of(images_of(repeated(10, 10, 5), seed=2)),
         NAMES,
         seeds=[3],
         steps=30,
@@ -148,5 +150,22 @@ def test_what_cannot_be_compared_is_said(changes, expected):
         "label_names": NAMES,
         "steps": 1,
     }
-    with pytest.raises(ValueError, match=expected):
-        augmentation.compare(**{**arguments, **changes})
+    with pytest.raises(ValueError, match=expected):  # noqa: PT012
+        given = {**arguments, **changes}
+        parts = {name: Examples.of(given.pop(name)) for name in ("train", "synthetic", "test")}
+        augmentation.compare(**parts, **given)
+
+
+@needs_training
+def test_streamed_values_are_those_that_whole_arrays_gave():
+    metrics, _ = augmentation.compare(
+        Examples.of(images_of(repeated(3, 12, 8))),
+        Examples.of(images_of(repeated(12, 12, 12), values=(-0.5, 0, 0.4), seed=1)),
+        Examples.of(images_of(repeated(10, 10, 5), values=(-0.5, 0.1, 0.5), seed=2)),
+        NAMES,
+        seeds=[3],
+        steps=20,
+    )
+    expected = json.loads((pathlib.Path(__file__).parent / "values.json").read_text())["augmentation"]
+    for name, value in expected.items():
+        assert metrics[name]["value"] == pytest.approx(value, abs=1e-6), name

@@ -17,6 +17,7 @@ import numpy as np
 
 from tfdisent.downstream.classifier import ImageClassifier
 from tfdisent.evaluation.entries import entry
+from tfdisent.examples import Examples
 from tfdisent.report import Figure
 from tfdisent.report.comparison_figures import bars
 
@@ -26,9 +27,9 @@ EPOCHS, MAX_STEPS = 10, 3000  # passes through the largest set, and their bound
 
 
 def compare(
-    train: Mapping[str, np.ndarray],
-    synthetic: Mapping[str, np.ndarray],
-    test: Mapping[str, np.ndarray],
+    train: Examples,
+    synthetic: Examples,
+    test: Examples,
     label_names: Sequence[str],
     *,
     per_class: int | None = None,
@@ -42,8 +43,8 @@ def compare(
     A class without a real training image is left out, also of the test images.
 
     Args:
-        train, test: real images: image (N, H, W, C) in [-1, 1], label (N,).
-        synthetic: generated images, with the same keys; the first of each class are added to the real ones.
+        train, test: real images: image (N, H, W, C) in [-1, 1], label.
+        synthetic: generated images, with the same columns; the first of each class are added to the real ones.
         label_names: the classes, in order of their labels.
         per_class: images of each class after balancing; a class that has more keeps them. Default: as many as the most
             frequent class has.
@@ -64,20 +65,24 @@ def compare(
     seeds = list(seeds)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"Expected one or more different seeds, received {seeds}.")
-    real, synthetic, test, names, left_out = _of_known_classes(train, synthetic, test, label_names)
-    sets = training_sets(real, synthetic, names, per_class)
+    known, names, left_out = _of_known_classes(train, synthetic, test, label_names)
+    (real, real_labels), (made, made_labels), (tested, test_labels) = known
+    together = Examples.joined(train, synthetic)
+    rows, every_label = np.concatenate([real, len(train) + made]), np.concatenate([real_labels, made_labels])
+    sets = training_sets(real_labels, made_labels, names, per_class)
     if steps is None:
-        largest = max(len(labels) for _, labels in sets.values())
+        largest = max(map(len, sets.values()))
         steps = min(MAX_STEPS, EPOCHS * -(-largest // BATCH_SIZE))
 
     scores: dict[str, list[dict]] = {method: [] for method in METHODS}
-    for method, (images, labels) in sets.items():
+    for method, chosen in sets.items():
         for seed in seeds:
             log(f"training a classifier on {method.replace('_', ' ')} images, seed {seed}")
-            classifier = ImageClassifier(len(names), images.shape[1:], kind=kind, seed=seed)
-            classifier.fit(images, labels, steps=steps, batch_size=BATCH_SIZE, seed=seed)
-            logits = classifier.logits(test["image"])
-            scores[method].append(classification_scores(logits, test["label"], names))
+            classifier = ImageClassifier(len(names), train.image_shape, kind=kind, seed=seed)
+            shown = together.select(rows[chosen])
+            classifier.fit(shown, every_label[chosen], steps=steps, batch_size=BATCH_SIZE, seed=seed)
+            logits = classifier.logits(test.select(tested))
+            scores[method].append(classification_scores(logits, test_labels, names))
 
     how = (
         f"{steps} steps of {BATCH_SIZE} images for every set, flipped and turned at random, some blurred, some noisy; "
@@ -86,11 +91,11 @@ def compare(
     )
     results = {}
     for metric in scores[METHODS[0]][0]:
-        count = len(test["label"])
+        count = len(test_labels)
         if metric.startswith("recall_"):
-            count = int((test["label"] == names.index(metric.removeprefix("recall_"))).sum())
+            count = int((test_labels == names.index(metric.removeprefix("recall_"))).sum())
         for method in METHODS:
-            what = f"trained on {_numbers(sets[method][1], names)} ({method.replace('_', ' ')} images), {how}"
+            what = f"trained on {_numbers(every_label[sets[method]], names)} ({method.replace('_', ' ')} images), {how}"
             values = [score[metric] for score in scores[method]]
             results[f"{metric}_{method}"] = _over_seeds(values, count, what, classifier.description)
     for method in ("real", "real_and_repeated"):
@@ -100,7 +105,7 @@ def compare(
         ]
         results[f"gain_over_{method}"] = _over_seeds(
             gains,
-            len(test["label"]),
+            len(test_labels),
             f"balanced accuracy of real and synthetic less that of {method.replace('_', ' ')} images, seed by seed; "
             + how,
             classifier.description,
@@ -109,46 +114,41 @@ def compare(
 
 
 def training_sets(
-    real: Mapping[str, np.ndarray],
-    synthetic: Mapping[str, np.ndarray],
-    names: Sequence[str],
-    per_class: int | None = None,
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The four sets to train on, {method: (images, labels)}, as the module's docstring describes them.
+    real: np.ndarray, synthetic: np.ndarray, names: Sequence[str], per_class: int | None = None
+) -> dict[str, np.ndarray]:
+    """The four sets to train on, as the module's docstring describes them.
 
     Args:
-        real, synthetic: image (N, H, W, C), label (N,); each class has a real image.
+        real, synthetic: labels (N,) and (S,) of the images; each class has a real one.
         names: the classes.
         per_class: images of each class after balancing; default: as many as the most frequent class has.
+
+    Returns:
+        {method: indices into the real images followed by the synthetic ones}.
 
     Raises:
         ValueError: too few synthetic images of a class.
     """
-    counts = np.bincount(real["label"], minlength=len(names))
+    counts = np.bincount(real, minlength=len(names))
     per_class = int(counts.max()) if per_class is None else per_class
     added, repeated, alone = [], [], []
     for k, name in enumerate(names):
         missing = max(0, per_class - counts[k])
-        rows = np.flatnonzero(synthetic["label"] == k)
+        rows = len(real) + np.flatnonzero(synthetic == k)
         if len(rows) < max(1, missing):
             raise ValueError(
                 f"Expected at least {max(1, missing)} synthetic images of class {name}, to reach {per_class} in all; "
                 f"received {len(rows)}. Generate more, or lower per_class."
             )
         added.append(rows[:missing])
-        repeated.append(np.resize(np.flatnonzero(real["label"] == k), missing))
+        repeated.append(np.resize(np.flatnonzero(real == k), missing))
         alone.append(rows[:per_class])
-    added, repeated, alone = map(np.concatenate, (added, repeated, alone))
-
-    def together(*parts):
-        return tuple(np.concatenate([data[name][rows] for data, rows in parts]) for name in ("image", "label"))
-
-    everything = (real, np.arange(len(real["label"])))
+    everything = np.arange(len(real))
     return {
-        "real": together(everything),
-        "real_and_synthetic": together(everything, (synthetic, added)),
-        "real_and_repeated": together(everything, (real, repeated)),
-        "synthetic_only": together((synthetic, alone)),
+        "real": everything,
+        "real_and_synthetic": np.concatenate([everything, *added]),
+        "real_and_repeated": np.concatenate([everything, *repeated]),
+        "synthetic_only": np.concatenate(alone),
     }
 
 
@@ -203,9 +203,9 @@ def headline(metrics: Mapping[str, Mapping]) -> str:
     return "\n".join(lines)
 
 
-def _of_known_classes(train, synthetic, test, label_names):
-    """Images of the classes that have real training images, with new labels, and a note of the classes left out."""
-    if not len(test["label"]):
+def _of_known_classes(train: Examples, synthetic: Examples, test: Examples, label_names):
+    """Rows and new labels of the images of classes with real training images, their names, and a note of the others."""
+    if not len(test):
         raise ValueError("Expected real images to test on, received none: the test split is empty.")
     present = np.unique(train["label"])
     if len(present) < 2:
@@ -213,16 +213,15 @@ def _of_known_classes(train, synthetic, test, label_names):
         raise ValueError(
             f"Expected training images of at least two classes to tell apart, received images of: {found}."
         )
-    parts = []
-    for data in (train, synthetic, test):
-        rows = np.isin(data["label"], present)
-        labels = np.searchsorted(present, data["label"][rows])
-        parts.append({"image": data["image"][rows], "label": labels.astype("int32")})
-    if not len(parts[2]["label"]):
+    known = []
+    for part in (train, synthetic, test):
+        rows = np.flatnonzero(np.isin(part["label"], present))
+        known.append((rows, np.searchsorted(present, part["label"][rows]).astype("int32")))
+    if not len(known[2][0]):
         raise ValueError("Expected test images of the classes that have training images, received none.")
     missing = [name for k, name in enumerate(label_names) if k not in present]
     note = f"; left out, being without training images: {', '.join(missing)}" if missing else ""
-    return *parts, [label_names[k] for k in present], note
+    return known, [label_names[k] for k in present], note
 
 
 def _over_seeds(values: list[float], count: int, protocol: str, extractor: str) -> dict:

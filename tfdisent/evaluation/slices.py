@@ -38,11 +38,11 @@ def available(arrays: Mapping[str, np.ndarray] | Examples) -> np.ndarray:
     return np.asarray(given) > 0
 
 
-def partners(examples: Examples, rows: np.ndarray) -> np.ndarray:
+def partners(arrays: Mapping[str, np.ndarray] | Examples, rows: np.ndarray) -> np.ndarray:
     """For each of the slices `rows` one of another subject, at the nearest position where positions are known."""
-    count = len(examples)
-    subject = examples.get("subject", np.arange(count))
-    position = examples.get("slice_index", np.zeros(count)).reshape(count)
+    count = len(arrays) if isinstance(arrays, Examples) else len(arrays["image"])
+    subject = arrays.get("subject", np.arange(count))
+    position = arrays.get("slice_index", np.zeros(count)).reshape(count)
     chosen = []
     for k, row in enumerate(rows):
         others = np.flatnonzero(subject[rows] != subject[row])

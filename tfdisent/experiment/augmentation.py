@@ -24,13 +24,14 @@ import keras
 import numpy as np
 from PIL import Image
 
-from tfdisent import data, files, report
+from tfdisent import files, report
 from tfdisent.data import Manifest
 from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.datasets.preparation import prepare
 from tfdisent.evaluation import augmentation
+from tfdisent.examples import Examples
 from tfdisent.experiment.folder import environment
-from tfdisent.experiment.run import Run, alone
+from tfdisent.experiment.run import Run, alone, examples_of
 from tfdisent.intensity import INTENSITY, intensity_statistics
 from tfdisent.messages import say
 from tfdisent.report import figures
@@ -129,12 +130,12 @@ def measure(run: Run, output: pathlib.Path, **settings: Any) -> None:
         if {name: old.get(name) for name in done} == done:
             say(f"    done already\n\nreport: {page}")
             return
-    real = data.as_arrays(run.data_folder, "train")
-    synthetic = _joined(*(data.as_arrays(output, split) for split in splits_of(output)))
+    real = examples_of(run.data_folder, "train")
+    synthetic = _everything(output)
     metrics, pictures = augmentation.compare(
         real,
         synthetic,
-        data.as_arrays(run.data_folder, "test"),
+        examples_of(run.data_folder, "test"),
         made.labels,
         per_class=made.options["per_class"],
         log=lambda message: say(f"    {message}"),
@@ -217,7 +218,8 @@ class _Synthetic(Builder):
 
     Args:
         manifest: what a record looks like.
-        records: the examples by split, in order.
+        images: a file of their images, one after the other.
+        records: by split, in order, the number of each image and what else its record holds.
     """
 
     name: str
@@ -230,10 +232,12 @@ class _Synthetic(Builder):
     seed: int
     commit: str
     manifest: dataclasses.InitVar[Manifest]
-    records: dataclasses.InitVar[dict[str, list[dict]]]
+    images: dataclasses.InitVar[pathlib.Path]
+    records: dataclasses.InitVar[dict[str, list[tuple[int, dict]]]]
 
-    def __post_init__(self, manifest, records):
+    def __post_init__(self, manifest, images, records):
         object.__setattr__(self, "_manifest", manifest)
+        object.__setattr__(self, "_images", images)
         object.__setattr__(self, "_records", records)
 
     def info(self, raw_dir: pathlib.Path | None) -> Manifest:
@@ -249,12 +253,16 @@ class _Synthetic(Builder):
 
     def examples(self, unit: Unit) -> Iterator[dict]:
         split, index = unit.source
-        yield self._records[split][index]
+        number, record = self._records[split][index]
+        shape, dtype = self._manifest.image_shape, np.dtype(self._manifest.image_dtype)
+        size = int(np.prod(shape))
+        image = np.fromfile(self._images, dtype, size, offset=number * size * dtype.itemsize)
+        yield {**record, "image": image.reshape(shape)}
 
 
 def _write(run: Run, missing: dict[str, int], origin: dict, work_dir: pathlib.Path) -> pathlib.Path:
     """Generates the images and prepares them in `work_dir`; returns the prepared folder, with a sheet of them."""
-    manifest, real = run.manifest, _arrays_with_metadata(run.data_folder)
+    manifest, real = run.manifest, examples_of(run.data_folder, "train")
     per_class = origin["per_class"]
     counts = {
         split: {label: n if split == "train" else per_class - n for label, n in missing.items()} for split in SPLITS
@@ -263,7 +271,11 @@ def _write(run: Run, missing: dict[str, int], origin: dict, work_dir: pathlib.Pa
     labels = np.concatenate(
         [np.full(n, manifest.labels.index(k)) for split in SPLITS for k, n in counts[split].items()]
     )
-    records = list(_generated(run, real, labels, origin["seed"]))
+    records = []
+    with (work_dir / "images").open("wb") as images:
+        for record in _generated(run, real, labels, origin["seed"]):
+            images.write(record.pop("image").tobytes())
+            records.append(record)
     commit = environment()["commit"]
     description = (
         f"Synthetic images: made by {run.title}, run {origin['run']}, step {origin['step']}, code at commit {commit}, "
@@ -290,19 +302,19 @@ def _write(run: Run, missing: dict[str, int], origin: dict, work_dir: pathlib.Pa
             licence=manifest.licence,
             seed=origin["seed"],
         ),
+        images=work_dir / "images",
         records={
-            split: records[start : start + numbers[split]]
+            split: [(start + k, record) for k, record in enumerate(records[start : start + numbers[split]])]
             for split, start in zip(SPLITS, (0, numbers["train"]), strict=True)
             if numbers[split]
         },
     )
     prepared = prepare(builder, work_dir, workers=1)
-    made = _joined(*(data.as_arrays(prepared, split) for split in splits_of(prepared)))
-    Image.fromarray(_sheet(made, manifest.labels)).save(prepared / "samples.png")
+    Image.fromarray(_sheet(_everything(prepared), manifest.labels)).save(prepared / "samples.png")
     return prepared
 
 
-def _generated(run: Run, real: dict, labels: np.ndarray, seed: int) -> Iterator[dict]:
+def _generated(run: Run, real: Examples, labels: np.ndarray, seed: int) -> Iterator[dict]:
     """An example for each label, as `tfdisent.datasets.builder` takes them."""
     manifest = run.manifest
     rng = np.random.default_rng(seed)
@@ -374,37 +386,25 @@ def _written_whole(output: pathlib.Path, write) -> None:
         ) from error
 
 
-def _arrays_with_metadata(folder: pathlib.Path) -> dict[str, np.ndarray]:
-    """The real training images with all that their records hold."""
-    batches = data.load(
-        folder,
-        "train",
-        batch_size=256,
-        shuffle=False,
-        drop_remainder=False,
-        cache=False,
-        metadata=True,
-    )
-    return _joined(*batches.as_numpy_iterator())
+def _everything(folder: pathlib.Path) -> Examples:
+    """The synthetic images of all splits of a folder."""
+    return Examples.joined(*(examples_of(folder, split) for split in splits_of(folder)))
 
 
-def _joined(*arrays: dict) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
-
-
-def _sheet(synthetic: dict, labels: tuple[str, ...], real: dict | None = None) -> np.ndarray:
+def _sheet(synthetic: Examples, labels: tuple[str, ...], real: Examples | None = None) -> np.ndarray:
     """A row of synthetic images for each class, after a real one where they are given."""
     present = np.unique(synthetic["label"])
     rows = [np.flatnonzero(synthetic["label"] == k) for k in present]
     count = min(SHOWN, *map(len, rows))
-    samples = np.stack([synthetic["image"][of_class[:count]] for of_class in rows])
+    samples = synthetic.take(np.concatenate([of_class[:count] for of_class in rows]))["image"]
+    samples = samples.reshape(len(rows), count, *samples.shape[1:])
     examples = None
     if real is not None:
-        examples = np.stack([real["image"][np.argmax(real["label"] == k)] for k in present])
+        examples = real.take([np.argmax(real["label"] == k) for k in present])["image"]
     return figures.condition_grid(samples, [labels[k] for k in present], examples)
 
 
-def _picture(real: dict, synthetic: dict, labels: tuple[str, ...]) -> report.Figure:
+def _picture(real: Examples, synthetic: Examples, labels: tuple[str, ...]) -> report.Figure:
     return report.Figure(
         "Synthetic images",
         "Each row one class: a real training image first, then synthetic ones as they were written, with conditions of "
