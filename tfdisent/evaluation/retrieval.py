@@ -150,7 +150,8 @@ def retrieval_figures(search: Search, found: dict[str, np.ndarray], shown: int =
     if not found:
         return []
     order = np.random.default_rng(0).permutation(len(search.query_rows))
-    _, first = np.unique(search.queries["label"][search.query_rows][order], return_index=True)
+    labels = search.queries.get("label", np.zeros(len(search.queries), int))[search.query_rows]
+    _, first = np.unique(labels[order], return_index=True)
     rows = list(dict.fromkeys([*order[first], *order]))[:shown]
     queries = search.queries.take(search.query_rows[rows], ("image",))["image"]
     wanted = {name: indices[rows] for name, indices in found.items()} | {"target": target_images(search)[rows]}
