@@ -62,8 +62,6 @@ def write(folder: pathlib.Path, num_train: int) -> None:
 
 def evaluate(system: str, folder: pathlib.Path) -> dict:
     """Evaluates a tiny model on a folder, and returns what this process has needed at most, in MiB."""
-    import functools
-
     from tfdisent.data import Manifest
     from tfdisent.evaluation import drai, unified
     from tfdisent.experiment.run import examples_of
@@ -77,13 +75,17 @@ def evaluate(system: str, folder: pathlib.Path) -> dict:
     if system == "drai":
         few = dict.fromkeys(("generator_filters", "encoder_filters", "discriminator_filters"), 2)
         few |= dict.fromkeys(("condition_units", "code_units", "joint_units", "regressor_units"), 4)
-        config = DRAIConfig(
-            image_size=SHAPE[0], channels=SHAPE[-1], num_conditions=2, content_dim=4, style_dim=5, **few
-        )
+        config = DRAIConfig(image_size=SHAPE[0], channels=3, num_conditions=2, content_dim=4, style_dim=5, **few)
         model = DRAI(config)
     else:
         model = Unified(UnifiedConfig(image_size=SHAPE[0], modalities=MODALITIES, filters=2, discriminator_filters=2))
-    read = functools.partial(examples_of, folder)
+
+    def read(split):
+        examples = examples_of(folder, split)
+        if system == "unified":
+            return examples
+        return examples.mapped(lambda batch: {**batch, "image": batch["image"][..., :3]})  # its figures are in colour
+
     module, start = {"drai": drai, "unified": unified}[system], time.perf_counter()
     with tempfile.TemporaryDirectory() as judges:
         metrics, _ = module.EVALUATION.evaluate_run(
