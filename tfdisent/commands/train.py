@@ -60,6 +60,14 @@ def define(system: str, values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_bool("export", True, "Export the trained model.", flag_values=values)
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "HOST:PORT of host 0 where several hosts train together (KERAS_BACKEND=jax), each by the same command.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("num_hosts", 1, "How many hosts train together.", flag_values=values)
+    flags.DEFINE_integer("host", 0, "Which of them this is, from 0; host 0 writes.", flag_values=values)
     training.define_data(values)
     training.define_training(values)
     training.define_measuring(values)
@@ -83,6 +91,9 @@ def execute(system: str, given: Any, others: Sequence[str]) -> None:
             extend=given.extend,
             export=given.export,
             judge_dir=given.judge_dir,
+            coordinator=given.coordinator,
+            num_hosts=given.num_hosts,
+            host=given.host,
             **training.training_settings(given),
         )
     experiment.train(settings)

@@ -67,7 +67,7 @@ def define_training(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "batch_size", None, "Images in a step, over all devices; default: that of the preset.", flag_values=values
     )
-    flags.DEFINE_string("devices", "1", "Number of devices, or 'all'.", flag_values=values)
+    flags.DEFINE_string("devices", "1", "Number of devices, or 'all'; of each host.", flag_values=values)
     flags.DEFINE_enum("mixed_precision", None, ["bfloat16"], "Compute the networks in bfloat16.", flag_values=values)
     flags.DEFINE_multi_string("set", [], "field=value of the model's config; may be repeated.", flag_values=values)
     flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", flag_values=values)

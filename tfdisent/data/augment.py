@@ -2,6 +2,9 @@
 
 A seed is an integer tensor (2,). Batches are dicts with `image` (B, H, W, C) and, where there are masks, `mask` (B, H,
 W, M); both get the same change. Known factors stay those of the stored image.
+
+Where several hosts hold a share of each batch, `share` is (index, number) of this one: what is drawn is drawn for the
+whole batch, so that the images are those that one host would have.
 """
 
 from collections.abc import Callable
@@ -65,33 +68,40 @@ def apply_crop(images: tf.Tensor, boxes: tf.Tensor, method: str = "bilinear") ->
     return tf.ensure_shape(tf.cast(cut, images.dtype), images.shape)
 
 
-def symmetry(batch: Batch, seed: tf.Tensor) -> Batch:
+def symmetry(batch: Batch, seed: tf.Tensor, share: tuple[int, int] = (0, 1)) -> Batch:
     """A random symmetry of the square for each image."""
     if batch["image"].shape[1] != batch["image"].shape[2]:
         raise ValueError(
             "augment='symmetry' turns images by 90 degrees and needs square ones, these are "
             f"{tuple(batch['image'].shape[1:3])}. Use augment='flip'."
         )
-    return _moved(batch, draw_symmetry(seed, tf.shape(batch["image"])[0]))
+    return _moved(batch, _of_share(draw_symmetry, batch, seed, share))
 
 
-def flip(batch: Batch, seed: tf.Tensor) -> Batch:
+def flip(batch: Batch, seed: tf.Tensor, share: tuple[int, int] = (0, 1)) -> Batch:
     """Random flips, up-down and left-right, of each image."""
-    return _moved(batch, draw_flip(seed, tf.shape(batch["image"])[0]))
+    return _moved(batch, _of_share(draw_flip, batch, seed, share))
 
 
-def mirror(batch: Batch, seed: tf.Tensor) -> Batch:
+def mirror(batch: Batch, seed: tf.Tensor, share: tuple[int, int] = (0, 1)) -> Batch:
     """A random left-right flip of each image, which of an axial slice swaps the hemispheres."""
-    return _moved(batch, draw_mirror(seed, tf.shape(batch["image"])[0]))
+    return _moved(batch, _of_share(draw_mirror, batch, seed, share))
 
 
-def crop(batch: Batch, seed: tf.Tensor) -> Batch:
+def crop(batch: Batch, seed: tf.Tensor, share: tuple[int, int] = (0, 1)) -> Batch:
     """A random crop of 7/8 of each image's sides, resized to its former size."""
-    boxes = draw_crop(seed, tf.shape(batch["image"])[0])
+    boxes = _of_share(draw_crop, batch, seed, share)
     changed = {"image": apply_crop(batch["image"], boxes)}
     if "mask" in batch:
         changed["mask"] = apply_crop(batch["mask"], boxes, method="nearest")
     return {**batch, **changed}
+
+
+def _of_share(draw: Callable, batch: Batch, seed: tf.Tensor, share: tuple[int, int]) -> tf.Tensor:
+    """What is drawn for this share of the whole batch."""
+    index, number = share
+    size = tf.shape(batch["image"])[0]
+    return draw(seed, size * number)[index * size : (index + 1) * size]
 
 
 def _moved(batch: Batch, symmetry: tf.Tensor) -> Batch:
@@ -101,7 +111,7 @@ def _moved(batch: Batch, symmetry: tf.Tensor) -> Batch:
     }
 
 
-AUGMENTATIONS: dict[str, Callable[[Batch, tf.Tensor], Batch]] = {
+AUGMENTATIONS: dict[str, Callable[[Batch, tf.Tensor, tuple[int, int]], Batch]] = {
     "symmetry": symmetry,
     "flip": flip,
     "mirror": mirror,

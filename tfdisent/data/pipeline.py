@@ -60,6 +60,7 @@ def load(
     cache: bool = True,
     metadata: bool = False,
     subject_index: bool = False,
+    share: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Batches of a split of a prepared folder.
 
@@ -68,7 +69,7 @@ def load(
         split: name of the split.
         rows: read only these examples, by their places in the stored order; each once, whatever their order here.
             Shards without any are not opened.
-        batch_size: examples in a batch, over all replicas.
+        batch_size: examples in a batch, over all replicas and hosts.
         shuffle: another order in each epoch; if not, the stored order. Default: for the split "train".
         augment: name or names of `augment.AUGMENTATIONS`, applied in turn, drawn from (seed, step).
         balance: how often an epoch holds each example, by label ({"mel": 3, "bkl": 3} is the DRAI paper's; labels left
@@ -85,6 +86,8 @@ def load(
         cache: hold a split of up to 256 MiB in memory. The batches are the same either way.
         metadata: add what else is in the records: key, subject, spacing, intensity, slice_index, ...
         subject_index: add `subject_index` (B,) int32, the place of each example's subject in the manifest's list.
+        share: (index, number) of hosts that share each batch: this one parses, and gets, its rows alone, which with
+            those of the others are the batch of one host. Needs `drop_remainder`.
 
     Returns:
         Dataset of dicts: `image` (B, H, W, C) float32, clipped to [-1, 1] unless `normalize` is
@@ -120,6 +123,12 @@ def load(
             f"batch_size={batch_size} is larger than split {split!r} of {directory} ({num_examples} examples), which "
             "leaves no whole batch. Use a smaller batch_size" + ("." if repeat else " or drop_remainder=False.")
         )
+    index, number = share
+    if not 0 <= index < number or batch_size % number or (number > 1 and not drop_remainder):
+        raise ValueError(
+            f"Expected a share (index, number) of hosts that divide whole batches of {batch_size}, received {share}"
+            f"{'' if drop_remainder else ' and drop_remainder=False'}."
+        )
     num_bytes = sum(shard["bytes"] for shard in entry["shards"])
     _check_shards(directory, entry["shards"], checksums=num_bytes <= BLOCK_BYTES)
     _check_first_record(directory, manifest, entry["shards"])
@@ -144,13 +153,15 @@ def load(
     places = _places(entry["subjects"]) if subject_index else None
 
     def example_batch(step: tf.Tensor, serialized: tf.Tensor) -> Batch:
+        if number > 1:
+            serialized = serialized[index * batch_size // number : (index + 1) * batch_size // number]
         batch = _normalized(parse(serialized, manifest), manifest, normalize)
         if places is not None:
             batch["subject_index"] = places.lookup(batch["subject"])
         if shape != manifest.image_shape[:2]:
             batch = _resized(batch, shape, normalize)
-        for index, augmentation in enumerate(augmentations):
-            batch = augmentation(batch, tf.random.experimental.stateless_fold_in([seed, step], index))
+        for turn, augmentation in enumerate(augmentations):
+            batch = augmentation(batch, tf.random.experimental.stateless_fold_in([seed, step], turn), share)
         return _public(batch, manifest, metadata)
 
     batches = records.batch(batch_size, drop_remainder=drop_remainder).enumerate(start_step)

@@ -46,7 +46,7 @@ def check_folder(settings: Settings, config: Any, manifest: Any) -> dict[str, An
     old = read_record(run_dir)
     # A field that the config did not have then is at its default.
     old["config"] = _plain(dataclasses.asdict(type(config)())) | old["config"]
-    differences = _differences(old, _plain(_record(settings, config, manifest)))
+    differences = _differences(old, _plain(record_of(settings, config, manifest)))
     if differences:
         raise ValueError(
             f"{run_dir} is a run with other settings: {'; '.join(differences)}. Give those again to continue it, or "
@@ -74,7 +74,7 @@ def write_folder(settings: Settings, config: Any, manifest: Any, before: dict[st
             f"--steps={done} or more, `tfdisent evaluate --run_dir={run_dir}` to measure it as it is, or another "
             "--run_dir."
         )
-    record = _record(settings, config, manifest)
+    record = record_of(settings, config, manifest)
     extended = list((before or {}).get("extended", ()))
     total = before["config"]["steps"] if before else config.steps
     if done and total != config.steps and config.scheduled:
@@ -102,7 +102,7 @@ def write_folder(settings: Settings, config: Any, manifest: Any, before: dict[st
         files.write_text(run_dir / "splits" / f"{split}.txt", "".join(f"{subject}\n" for subject in subjects))
 
 
-def _record(settings: Settings, config: Any, manifest: Any) -> dict[str, Any]:
+def record_of(settings: Settings, config: Any, manifest: Any) -> dict[str, Any]:
     """What config.json says of a run."""
     return {
         "system": settings.system,

@@ -77,7 +77,7 @@ def alone(task: str) -> Callable[[Callable], Callable]:
     def decorate(step: Callable) -> Callable:
         @functools.wraps(step)
         def locked(run: Run, *args: Any, **kwargs: Any) -> Any:
-            with files.locked(run.run_dir, task):
+            with files.locked(run.run_dir, task) if run.settings.hosts.is_first else contextlib.nullcontext():
                 return step(run, *args, **kwargs)
 
         return locked
@@ -88,14 +88,23 @@ def alone(task: str) -> Callable[[Callable], Callable]:
 def train(settings: Settings) -> Run:
     """Prepares, trains, evaluates and, unless the settings say otherwise, exports.
 
+    Of several hosts all train, and the first does the rest.
+
     Raises:
         Incomplete: a metric failed; the report names it, and the model is exported.
         BlockingIOError: another process has the run folder, naming it.
     """
     data_folder, manifest = prepared_data(settings)
-    with files.locked(settings.folder, "training"):
+    with files.locked(settings.folder, "training") if settings.hosts.is_first else contextlib.nullcontext():
         run = _opened(settings, data_folder, manifest)
         fit(run)
+        if settings.num_hosts > 1:
+            distribution.disconnect(settings.hosts)
+            if not settings.hosts.is_first:
+                say(f"host {settings.host} of {settings.num_hosts} is done: host 0 evaluates, reports and exports")
+                return run
+            settings = dataclasses.replace(settings, coordinator=None, num_hosts=1, devices="1")
+            run = _opened(settings, data_folder, manifest)  # the model of this host alone
         metrics = evaluate(run)
         if settings.export:
             export(run)
@@ -124,8 +133,14 @@ def _opened(settings: Settings, data_folder: pathlib.Path, manifest: Manifest) -
         steps = settings.epochs * max(1, manifest.split("train")["num_examples"] // config.batch_size)
         config = dataclasses.replace(config, steps=steps)
     before = folder.check_folder(settings, config, manifest)
+    if settings.num_hosts > 1:
+        say(f"host {settings.host} of {settings.num_hosts} meets the others at {settings.coordinator}")
+    distribution.connect(settings.hosts)
+    distribution.require_same(settings.hosts, "settings or data", str(folder.record_of(settings, config, manifest)))
     run = _run_of(settings, config, data_folder, manifest, settings.folder)
-    folder.write_folder(settings, config, manifest, before, run.state["step"])
+    distribution.require_same(settings.hosts, "a newest checkpoint", f"step {run.state['step']} in {run.run_dir}")
+    if settings.hosts.is_first:
+        folder.write_folder(settings, config, manifest, before, run.state["step"])
     return run
 
 
@@ -172,7 +187,8 @@ def prepared_data(settings: Settings) -> tuple[pathlib.Path, Manifest]:
         FileNotFoundError: no raw data; says where to get them.
     """
     say(f"1/5 data: {settings.dataset}")
-    distribution.check_batch(settings.devices, settings.provisional_config.batch_size)
+    if settings.num_hosts == 1:  # of several, the devices are known once they have met
+        distribution.check_batch(settings.devices, settings.provisional_config.batch_size)
     name, options, config = settings.dataset, settings.preparation, settings.provisional_config
     builder = datasets.make_builder(name, options)
     raw_dir = settings.raw_dir and pathlib.Path(settings.raw_dir).expanduser()
@@ -209,12 +225,16 @@ def fit(run: Run) -> None:
     beginning = f"continuing after step {start}" if start else "starting"
     say(f"2/5 training: {beginning}, {config.steps} steps in total")
     load = _loader(run)
-    writers, unfinished = _writers(run, load)
-    saver = callbacks.SaveCheckpoints(
+    writers, unfinished = _writers(run, load) if settings.hosts.is_first else ([], dict)
+    saver = distribution.saver(settings.hosts)(
         checkpoints, settings.checkpoint_every, start, run.state["seconds"], also=unfinished
     )
     try:
-        with _precision(settings), distribution.scope(settings.devices):
+        with (
+            _precision(settings),
+            distribution.losses_told(settings.hosts),
+            distribution.scope(settings.devices, settings.hosts),
+        ):
             run.model.fit(
                 run.model.stream(load, start),
                 steps_per_epoch=config.steps - start,
@@ -222,7 +242,7 @@ def fit(run: Run) -> None:
                 callbacks=[
                     *writers,
                     callbacks.Every(settings.sample_every, _sampler(run), start),
-                    callbacks.Progress(config.steps, start),
+                    *([callbacks.Progress(config.steps, start)] if settings.hosts.is_first else []),
                     saver,
                 ],
             )
@@ -343,7 +363,7 @@ def examples_of(folder: pathlib.Path, split: str, **loading: Any) -> Examples:
 def _run_of(settings, config, data_folder, manifest, run_dir, checkpoints_of=None) -> Run:
     """The run with its model, from the newest checkpoint of the folder `checkpoints_of`, by default its own."""
     checkpoints = Checkpoints((checkpoints_of or run_dir) / "checkpoints")
-    with _precision(settings), distribution.scope(settings.devices):
+    with _precision(settings), distribution.scope(settings.devices, settings.hosts):
         keras.utils.set_random_seed(settings.seed)
         model = settings.method.model(config, seed=settings.seed)
         model.compile()
@@ -363,6 +383,7 @@ def _loader(run: Run) -> Callable[..., Any]:
         # Several devices get whole batches alone, in a validation too.
         "drop_remainder": True if str(run.settings.devices) != "1" else None,
         "balance": config.balance_classes,
+        "share": (run.settings.host, run.settings.num_hosts),
         **config.loading,
     }
     return lambda split, **changes: data.load(run.data_folder, split, **arguments | changes)
@@ -386,9 +407,11 @@ def _sampler(run: Run) -> Callable[[int], None]:
     shown = test.take(np.arange(min(12, len(test))))
 
     def save(step: int) -> None:
-        path = run.run_dir / "samples" / f"step-{step:08d}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(run.evaluation.sample_grid(run.model, shown)).save(path)
+        grid = run.evaluation.sample_grid(run.model, shown)  # on all hosts, which compute it together
+        if run.settings.hosts.is_first:
+            path = run.run_dir / "samples" / f"step-{step:08d}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(grid).save(path)
 
     return save
 
@@ -408,7 +431,8 @@ def _writers(run: Run, load: Callable[..., Any]) -> tuple[list[keras.callbacks.C
     )
     metrics.also = curves.write
     writers = [metrics]
-    validation = run.model.validation(load)
+    # Of several hosts the first writes alone, and a validation would need all of them.
+    validation = run.model.validation(load) if run.settings.num_hosts == 1 else None
     if validation is not None:
         path = run.run_dir / "validation.csv"
         writers.append(callbacks.ValidationFile(path, validation, every, start, total=steps, also=curves.write))

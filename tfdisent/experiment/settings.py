@@ -10,11 +10,14 @@ from typing import Any
 
 from tfdisent import datasets
 from tfdisent.experiment import catalogue
+from tfdisent.training.distribution import Hosts
 
 JUDGES = ("convnet", "inception")
 PRECISIONS = ("bfloat16",)
 # Fields that have another name as flags.
 FLAG_NAMES = {"changes": "set"}
+# Fields that are no part of a run, which other hosts may continue.
+OF_HOSTS = ("coordinator", "num_hosts", "host")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,10 @@ class Settings:
         run_dir: folder of the run; None for runs/<model>-<dataset>-<preset>-seed<seed>.
         export_dir: folder of the exports; None for saved_models/<model>-<dataset>.
         export: whether `train` exports the model.
-        devices: how many, or "all".
+        devices: how many of each host, or "all".
+        coordinator: "HOST:PORT" at which several hosts meet; None for one host.
+        num_hosts: how many hosts train together.
+        host: which of them this is, from 0.
         mixed_precision: "bfloat16" to compute the networks in it; None for float32.
         changes: values of config fields; texts become the type of their field.
         data: options of the data set's preparation.
@@ -66,6 +72,9 @@ class Settings:
     export_dir: str | None = None
     export: bool = True
     devices: str | int = "1"
+    coordinator: str | None = None
+    num_hosts: int = 1
+    host: int = 0
     mixed_precision: str | None = None
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -88,6 +97,7 @@ class Settings:
             )
         object.__setattr__(self, "changes", typed)
         datasets.make_builder(self.dataset, self.preparation)  # checks the config, and the data set's name and options
+        self.hosts.check(self.provisional_config.batch_size)
 
     def _check_plain_values(self):
         if self.steps and self.epochs:
@@ -134,6 +144,11 @@ class Settings:
         return {**options, **self.data}
 
     @property
+    def hosts(self) -> Hosts:
+        """This host among those that train together."""
+        return Hosts(self.coordinator, self.num_hosts, self.host)
+
+    @property
     def folder(self) -> pathlib.Path:
         """Folder of the run."""
         default = f"runs/{self.model}-{self.dataset}-{self.preset}-seed{self.seed}"
@@ -156,7 +171,7 @@ def flags_of(settings: Settings, defaults: bool = False) -> list[str]:
     for field in dataclasses.fields(settings):
         name, value = FLAG_NAMES.get(field.name, field.name), getattr(settings, field.name)
         is_default = value == (settings.system if name == "model" else field.default)
-        if name == "system" or value is None or (is_default and not defaults):
+        if name in ("system", *OF_HOSTS) or value is None or (is_default and not defaults):
             continue
         if isinstance(value, Mapping):
             flags += [f"--{name}={key}={text_of(one)}" for key, one in value.items()]

@@ -8,7 +8,9 @@ one, because what happens inside `jax.value_and_grad` must leave it as an output
 import functools
 
 import jax
+import numpy as np
 from jax.custom_derivatives import SymbolicZero
+from jax.experimental import multihost_utils
 from keras import StatelessScope, ops
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
@@ -95,6 +97,46 @@ def replicas_of(model) -> int:
 def replica_id() -> int:
     """Index of the device that runs this code."""
     return 0
+
+
+def device_names() -> list[list[str]]:
+    """For each host all its GPUs, or all its CPU devices where there is none."""
+    devices = jax.devices()
+    hosts = sorted({device.process_index for device in devices})
+    return [[f"{d.platform}:{d.id}" for d in devices if d.process_index == host] for host in hosts]
+
+
+RuntimeErrors = (jax.errors.JaxRuntimeError,)
+
+
+def connect(coordinator: str, number: int, index: int, seconds: int, silence: int) -> None:
+    """Waits until all hosts have come together."""
+    # CPUs run several programs at once, in any order, and would mix up what hosts exchange; GPUs have one queue.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    jax.distributed.initialize(
+        coordinator,
+        number,
+        index,
+        cluster_detection_method="deactivate",
+        initialization_timeout=seconds,
+        heartbeat_timeout_seconds=silence,
+        shutdown_timeout_seconds=silence,
+    )
+
+
+def disconnect() -> None:
+    """Leaves the other hosts."""
+    jax.distributed.shutdown()
+
+
+def gathered(number: int) -> list[int]:
+    """The number that each host gives."""
+    return multihost_utils.process_allgather(np.int32(number)).tolist()
+
+
+def is_to_stop(step: int) -> bool:
+    """Whether a host was asked to stop by SIGTERM and all are to end after this step."""
+    return multihost_utils.reached_preemption_sync_point(step)
 
 
 def _watched(values, reached):
