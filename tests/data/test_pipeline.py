@@ -259,3 +259,17 @@ def test_the_place_of_each_examples_subject_in_the_manifests_list_is_given_when_
     batch = take(load(skin_folder, batch_size=8, metadata=True, subject_index=True), 1)[0]
     assert batch["subject_index"].dtype == "int32"
     assert [subjects[index].encode() for index in batch["subject_index"]] == batch["subject"].tolist()
+
+
+@pytest.mark.parametrize("augment", [None, ["symmetry", "crop"], "mirror"])
+def test_shares_of_hosts_are_together_the_batch_of_one(skin_folder, augment):
+    options = {"batch_size": 6, "repeat": True, "seed": 3, "augment": augment}
+    whole = list(load(skin_folder, **options).take(3).as_numpy_iterator())
+    shares = [list(load(skin_folder, **options, share=(k, 3)).take(3).as_numpy_iterator()) for k in range(3)]
+    for step, batch in enumerate(whole):
+        for name, values in batch.items():
+            assert len(shares[0][step][name]) == 2
+            np.testing.assert_array_equal(np.concatenate([share[step][name] for share in shares]), values)
+    for share in ((3, 3), (0, 4)):
+        with pytest.raises(ValueError, match="a share .index, number. of hosts that divide whole batches of 6"):
+            load(skin_folder, **options, share=share)

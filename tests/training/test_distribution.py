@@ -3,6 +3,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 
 from tfdisent.training import distribution
@@ -217,3 +218,39 @@ assert strategy.num_replicas_in_sync == 2
 with distribution.scope(2), strategy.scope():  # as Keras enters that of the model in `fit`
     assert tf.distribute.get_strategy() is strategy
 """)
+
+
+@pytest.mark.backend("jax")
+@pytest.mark.slow
+def test_two_devices_of_jax_train_as_one_with_the_whole_batch(run_python, tmp_path):
+    code = """
+import numpy as np
+from tests.tiny import NARROW
+from tfdisent.systems.drai import DRAI, DRAIConfig
+from tfdisent.training import distribution
+import keras
+
+random = np.random.default_rng(0)
+data = {"image": random.uniform(-1, 1, (16, 16, 16, 3)).astype("float32"),
+        "condition": np.eye(3, dtype="float32")[random.integers(0, 3, 16)]}
+with distribution.scope(DEVICES):
+    keras.utils.set_random_seed(0)
+    model = DRAI(DRAIConfig(**NARROW, train_twice=False), seed=0)
+    # An epsilon above Adam's usual: else it blows the rounding of gradients that are nearly zero up to whole steps.
+    model.compile({name: keras.optimizers.Adam(1e-3, 0.5, epsilon=1e-3, name=name)
+                   for name in ("discriminators", "generators")})
+    before = model.get_weights()
+    model.fit(data, batch_size=8, epochs=2, shuffle=False, verbose=0)
+assert max(np.abs(a - b).max() for a, b in zip(before, model.get_weights(), strict=True)) > 1e-3
+np.savez(FILE, *model.get_weights())
+"""
+    weights = []
+    for devices in (1, 2):
+        file = str(tmp_path / f"{devices}.npz")
+        flags = f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}"
+        run_python(f"FILE, DEVICES = {file!r}, {devices}\n{code}", env={"XLA_FLAGS": flags})
+        with np.load(file) as saved:
+            weights.append([saved[name] for name in saved.files])
+    difference = max(float(np.abs(one - two).max()) for one, two in zip(*weights, strict=True))
+    print(f"one device against two: {difference:.2g}")
+    assert difference < 1e-5

@@ -106,9 +106,6 @@ def device_names() -> list[list[str]]:
     return [[f"{d.platform}:{d.id}" for d in devices if d.process_index == host] for host in hosts]
 
 
-RuntimeErrors = (jax.errors.JaxRuntimeError,)
-
-
 def connect(coordinator: str, number: int, index: int, seconds: int, silence: int) -> None:
     """Waits until all hosts have come together."""
     # CPUs run several programs at once, in any order, and would mix up what hosts exchange; GPUs have one queue.
