@@ -98,11 +98,15 @@ def what_is_known(monkeypatch):
     monkeypatch.setattr(unified, "draw_figures", lambda *arguments: [])
 
 
+def evaluated(model, directory):
+    splits = {"train": Examples.of(TRAIN), "test": Examples.of(TEST)}
+    entries, _ = unified.evaluate_run(model, splits.__getitem__, Manifest, judge_directory=directory)
+    return {name: entry["value"] for name, entry in entries.items()}, entries
+
+
 @pytest.fixture
 def found(tmp_path):
-    splits = {"train": Examples.of(TRAIN), "test": Examples.of(TEST)}
-    entries, _ = unified.evaluate_run(Known(), splits.__getitem__, Manifest, judge_directory=tmp_path)
-    return {name: entry["value"] for name, entry in entries.items()}, entries
+    return evaluated(Known(), tmp_path)
 
 
 def unit(image):
@@ -166,6 +170,17 @@ def test_the_distance_of_anatomies_is_that_of_modalities_divided_by_that_of_subj
     assert value["anatomy_distance_ratio"] == pytest.approx(0.2, rel=1e-4)
     expected = {"T1 and T2": 0.1, "T1 and FLAIR": 0.3, "T2 and FLAIR": 0.2}
     assert entries["anatomy_distance_ratio"]["per_pair"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_anatomies_that_are_all_the_same_have_no_ratio_and_the_rest_is_measured(tmp_path):
+    class Collapsed(Known):
+        def encode(self, image):
+            return {"level_1": np.ones((len(image), 1, 1, 6), "float32")}
+
+    value, entries = evaluated(Collapsed(), tmp_path)
+    assert value["anatomy_distance_ratio"] is None
+    assert "all test slices are the same" in entries["anatomy_distance_ratio"]["reason"]
+    assert value["dice_real"] == 1
 
 
 def test_pictures_of_training_show_the_averaged_weights(monkeypatch):
