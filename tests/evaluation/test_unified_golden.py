@@ -179,7 +179,7 @@ def test_anatomies_that_are_all_the_same_have_no_ratio_and_the_rest_is_measured(
 
     value, entries = evaluated(Collapsed(), tmp_path)
     assert value["anatomy_distance_ratio"] is None
-    assert "all test slices are the same" in entries["anatomy_distance_ratio"]["reason"]
+    assert "codes of different subjects are equal" in entries["anatomy_distance_ratio"]["reason"]
     assert value["dice_real"] == 1
 
 
