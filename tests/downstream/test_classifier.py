@@ -56,7 +56,7 @@ def test_saved_classifier_gives_the_same_outputs(judge, tmp_path):
     judge.save(tmp_path / "judge")
     assert sorted(p.name for p in (tmp_path / "judge").iterdir()) == [
         "config.json",
-        "judge.weights.h5",
+        "judge.npz",
     ]
     loaded = ImageClassifier.load(tmp_path / "judge")
     np.testing.assert_allclose(loaded.logits(images), judge.logits(images), atol=1e-6)

@@ -55,3 +55,16 @@ def test_a_position_regressor_is_kept_too(images, tmp_path):
     again = judge.fit_position_regressor(images, factors, epochs=1, directory=tmp_path)
     assert first.predict(images).shape == (24, 2)
     np.testing.assert_allclose(again.predict(images), first.predict(images), atol=1e-6)
+
+
+def test_a_kept_judge_that_is_damaged_is_fitted_anew(images, fits, tmp_path, capsys):
+    def fitted():
+        labels = np.arange(24) % 2
+        return judge.fit_classifier(images, labels, 2, kind="convnet", epochs=1, directory=tmp_path)
+
+    first = fitted()
+    for damage in (lambda path: path.write_bytes(path.read_bytes()[:-50]), lambda path: path.unlink()):
+        damage(tmp_path / "judge.npz")
+        np.testing.assert_allclose(fitted().logits(images), first.logits(images), atol=1e-5)
+        assert "judge.npz" in "".join(capsys.readouterr())
+    assert len(fits) == 3

@@ -23,7 +23,9 @@ from keras import ops
 
 from tfdisent import files
 from tfdisent.examples import Selection
+from tfdisent.training import weights
 
+WEIGHTS = "judge.npz"
 INCEPTION_MIN_SIZE = 75  # pixels; the least that InceptionV3 takes
 INCEPTION_FEATURES = 768  # channels of mixed3
 CONVNET_MAX_SIZE = 64  # pixels; larger images are shrunk to this
@@ -106,7 +108,7 @@ class _Judge:
     def _save(self, directory, config: dict) -> None:
         directory = pathlib.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self.network.save_weights(directory / "judge.weights.h5")
+        weights.save(directory / WEIGHTS, self.network)
         files.write_json(directory / "config.json", config)
 
     @classmethod
@@ -246,7 +248,7 @@ class ImageClassifier(_Judge):
         return float(np.mean(self.logits(images, batch_size).argmax(axis=1) == labels))
 
     def save(self, directory) -> None:
-        """Writes `config.json` and `judge.weights.h5`, which `load` reads on any backend."""
+        """Writes `config.json` and `judge.npz`, which `load` reads on any backend."""
         names = ("num_classes", "image_shape", "kind", "features_dim", "weights_source")
         config = {name: getattr(self, name) for name in names}
         self._save(directory, {"judge": type(self).__name__, **config})
@@ -265,7 +267,7 @@ class ImageClassifier(_Judge):
         judge.num_classes, judge.kind = config["num_classes"], config["kind"]
         judge.weights_source = config["weights_source"]
         judge._build(config["features_dim"], seed=0)
-        judge.network.load_weights(pathlib.Path(directory) / "judge.weights.h5")
+        weights.restore(pathlib.Path(directory) / WEIGHTS, judge.network)
         return judge
 
     def _labels(self, labels, num_images: int) -> np.ndarray:
@@ -369,7 +371,7 @@ class PositionRegressor(_Judge):
         return (outputs * self._scale + self._mean).astype("float32")
 
     def save(self, directory) -> None:
-        """Writes `config.json` and `judge.weights.h5`, which `load` reads on any backend."""
+        """Writes `config.json` and `judge.npz`, which `load` reads on any backend."""
         config = {name: getattr(self, name) for name in ("num_factors", "image_shape", "width")}
         units = {"mean": self._mean.tolist(), "scale": self._scale.tolist()}
         self._save(directory, {"judge": type(self).__name__, **config, **units})
@@ -386,7 +388,7 @@ class PositionRegressor(_Judge):
         mean, scale = np.array(config.pop("mean")), np.array(config.pop("scale"))
         judge = cls(**config)
         judge._mean, judge._scale = mean, scale
-        judge.network.load_weights(pathlib.Path(directory) / "judge.weights.h5")
+        weights.restore(pathlib.Path(directory) / WEIGHTS, judge.network)
         return judge
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from tfdisent import files
 from tfdisent.downstream.classifier import ImageClassifier, PositionRegressor
 from tfdisent.examples import Selection
+from tfdisent.messages import say
 
 FINGERPRINT = "fit.json"  # settings and checksum of the data that a kept judge was trained on
 
@@ -82,7 +83,10 @@ def _kept(judge_class: type, directory, fingerprint: dict, fit: Callable):
         return fit()
     path = pathlib.Path(directory) / FINGERPRINT
     if path.is_file() and json.loads(path.read_text()) == fingerprint:
-        return judge_class.load(directory)
+        try:
+            return judge_class.load(directory)
+        except (OSError, ValueError) as error:
+            say(f"a judge is trained anew, as the one that was kept cannot be read: {error}")
     judge = fit()
     path.unlink(missing_ok=True)  # it is written last, so that a killed save leaves none
     judge.save(directory)

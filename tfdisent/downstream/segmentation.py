@@ -22,6 +22,9 @@ from tfdisent.downstream.classifier import float32_from
 from tfdisent.examples import Examples, Selection
 from tfdisent.losses import dice_loss, soft_dice
 from tfdisent.networks import strided_unet
+from tfdisent.training import weights
+
+WEIGHTS = "segmentor.npz"
 
 
 class Segmentor:
@@ -165,10 +168,10 @@ class Segmentor:
         return ops.convert_to_numpy(scores).astype("float64")
 
     def save(self, directory) -> None:
-        """Writes `config.json` and `segmentor.weights.h5`, which `load` reads on any backend."""
+        """Writes `config.json` and `segmentor.npz`, which `load` reads on any backend."""
         directory = pathlib.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self.network.save_weights(directory / "segmentor.weights.h5")
+        weights.save(directory / WEIGHTS, self.network)
         names = ("image_shape", "num_labels", "filters", "num_levels")
         config = {"segmentor": type(self).__name__} | {name: getattr(self, name) for name in names}
         files.write_json(directory / "config.json", config)
@@ -190,7 +193,7 @@ class Segmentor:
         if config.pop("segmentor", None) != cls.__name__:
             raise ValueError(f"Expected a saved {cls.__name__}, received {path}, which is not a saved {cls.__name__}.")
         segmentor = cls(**config)
-        segmentor.network.load_weights(path.parent / "segmentor.weights.h5")
+        weights.restore(path.parent / WEIGHTS, segmentor.network)
         return segmentor
 
     def _outputs(self, images, batch_size: int) -> np.ndarray:

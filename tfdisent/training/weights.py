@@ -13,6 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfdisent import files
+
 
 def named(variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
     """Variables in their order, by names that are the same in every process and on every backend."""
@@ -45,7 +47,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
         OSError, ValueError: it cannot be read, or is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with pathlib.Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, EOFError, KeyError, NotImplementedError) as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
@@ -64,6 +66,29 @@ def assign(variables: Mapping[str, keras.Variable], arrays: Mapping[str, np.ndar
             raise ValueError("expected variable {} {}, received {}".format(name.partition(" ")[2], *texts))
     for name, variable in variables.items():
         variable.assign(arrays[name])
+
+
+def save(path: str | os.PathLike, network: keras.Model) -> None:
+    """Writes a network's weights to a `.npz` file, whole or not at all.
+
+    Raises:
+        OSError: the disk or a quota is full, or the file cannot be written.
+    """
+    with files.whole_file(path) as temporary:
+        write(temporary, arrays_of(named(network.weights)))
+
+
+def restore(path: str | os.PathLike, network: keras.Model) -> None:
+    """Gives a network the weights of a file of `save`, from any backend.
+
+    Raises:
+        OSError, ValueError: the file is missing, is damaged or holds another network; the error names it.
+    """
+    arrays = read(path)
+    try:
+        assign(named(network.weights), arrays)
+    except ValueError as error:
+        raise ValueError(f"{path} holds another network: {error}.") from error
 
 
 def not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:
