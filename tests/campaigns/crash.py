@@ -29,6 +29,7 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("crash.json"))
     given = parser.parse_args()
     rng = random.Random(given.seed)
+    runs.preload()
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder)
         rows = []

@@ -79,7 +79,7 @@ def of(what: str, folder: pathlib.Path, read, given) -> list[dict]:
         kind = KINDS[number % len(KINDS)]
         files = [path for path in sorted(here.rglob("*")) if path.is_file()]
         if what == "shard":
-            files = [path for path in files if ".tfrecord" in path.name]
+            files = [path for path in files if "-train.tfrecord" in path.name]
         damage(rng.choice(files), kind, rng)
         try:
             counts[kind]["as written" if read(here) else "differing"] += 1

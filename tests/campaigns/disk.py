@@ -18,7 +18,7 @@ import signal
 import subprocess
 import tempfile
 
-from tests.campaigns import common, crash
+from tests.campaigns import common, crash, runs
 
 
 def main():
@@ -30,6 +30,7 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("disk.json"))
     given = parser.parse_args()
     rng = random.Random(given.seed)
+    runs.preload()
     with tempfile.TemporaryDirectory() as folder:
         rows = [full(pathlib.Path(folder), stage, given, rng) for stage in given.stages.split(",")]
     common.report(rows, given.output)

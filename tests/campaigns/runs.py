@@ -1,5 +1,6 @@
 """The tiny run on which campaigns work, and its stages as tasks."""
 
+import importlib
 import pathlib
 
 from tfdisent import datasets, experiment
@@ -28,6 +29,12 @@ PHANTOMS = {
     "abdomen_phantom": {"num_train": 6, "num_test": 3},
     "retina_phantom": {"num_train": 6, "num_test": 3},
 }
+
+
+def preload() -> None:
+    """Imports what every try needs, before it forks; not with this module, which preparations' workers import too."""
+    for name in ("tfdisent.experiment.run", "tfdisent.systems.drai", "tfdisent.evaluation.drai"):
+        importlib.import_module(name)
 
 
 def settings(folder: pathlib.Path, data_dir: pathlib.Path, **changes) -> Settings:

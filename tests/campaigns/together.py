@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 
-from tests.campaigns import common, crash
+from tests.campaigns import common, crash, runs
 
 
 def main():
@@ -25,6 +25,7 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("together.json"))
     given = parser.parse_args()
     rng = random.Random(given.seed)
+    runs.preload()
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder)
         rows = [two(work, stage, given.tries, rng) for stage in given.stages.split(",")]
