@@ -1,4 +1,5 @@
 import itertools
+import json
 import shutil
 
 import keras
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfdisent import files
 from tfdisent.data import Manifest, as_arrays, load, pipeline
 
 FACTORS = 15
@@ -235,6 +237,36 @@ def test_damaged_and_missing_shards_are_named(skin_folder, tmp_path):
     shard.unlink()
     with pytest.raises(FileNotFoundError, match=f"{shard.name} is missing"):
         load(folder)
+
+
+@pytest.mark.parametrize("feature, value", [("image", np.nan), ("image", np.inf), ("condition", np.nan)])
+def test_an_example_that_is_not_finite_is_named_by_its_key(volumes, tmp_path, feature, value):
+    """As no preparation writes it: in a shard that is whole by its checksum."""
+    if feature == "image" and volumes[0].dtype != "float16":
+        feature = "intensity"  # of which alone the images of integers can become so
+    folder = shutil.copytree(volumes[1], tmp_path / "copy")
+    entries = json.loads((folder / "manifest.json").read_text())
+    shard = entries["splits"]["test"]["shards"][0]
+    path = folder / shard["name"]
+    records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+    example = tf.train.Example.FromString(records[2])
+    held = example.features.feature[feature]
+    if feature == "image":
+        image = np.frombuffer(held.bytes_list.value[0], "float16").copy()
+        image[5] = value
+        held.bytes_list.value[0] = image.tobytes()
+    else:
+        held.float_list.value[0] = value
+    records[2] = example.SerializeToString()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+    shard |= {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
+    (folder / "manifest.json").write_text(json.dumps(entries))
+    take(load(folder, "test", rows=[0, 1, 3, 4]), 9)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"not finite.*Their keys:\] \[\"?s3/2") as caught:
+        take(load(folder, "test", batch_size=5), 9)
+    assert str(folder) in str(caught.value) and "s3/1" not in str(caught.value)
 
 
 def test_keras_fit_takes_the_batches(skin_folder):

@@ -365,6 +365,26 @@ def test_a_worker_that_dies_is_an_error_that_says_what_to_do(tmp_path, monkeypat
         prepare(Given(), tmp_path, workers=2)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("feature", ["image", "condition"])
+def test_an_example_that_is_not_finite_is_refused_by_its_key(value, feature, tmp_path, monkeypatch):
+    def examples(self, unit):
+        for index in range(3):
+            example = {"image": np.ones((2, 2, 1), np.float32), "condition": np.zeros(2)}
+            if index == 1:
+                example[feature].flat[1] = value
+            yield {"key": f"{unit.key}/{index}", **example}
+
+    def info(self, raw_dir):
+        return Manifest(self.name, self.version, (2, 2, 1), "float32", condition_names=("age", "dose"))
+
+    monkeypatch.setattr(Given, "units", (Unit("a", "p"), Unit("b", "q")))
+    monkeypatch.setattr(Given, "examples", examples)
+    monkeypatch.setattr(Given, "info", info)
+    with pytest.raises(ValueError, match=f"given, a: a/1: {feature} holds 1 values that are not finite"):
+        prepare(Given(), tmp_path, workers=1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Slow(Numbers):
     """Each unit says which process reads it, and is not ready before there is a file `go`."""

@@ -100,6 +100,7 @@ def load(
         OSError: a shard is damaged. Splits of more than 256 MiB are checked by size alone;
             `python -m datasets.build --verify` checks all.
         ValueError: an argument is out of range.
+        tf.errors.InvalidArgumentError: while batches are read, images or conditions that are not finite, by their keys.
     """
     directory = pathlib.Path(directory)
     manifest = Manifest.read(directory)
@@ -155,7 +156,7 @@ def load(
     def example_batch(step: tf.Tensor, serialized: tf.Tensor) -> Batch:
         if number > 1:
             serialized = serialized[index * batch_size // number : (index + 1) * batch_size // number]
-        batch = _normalized(parse(serialized, manifest), manifest, normalize)
+        batch = _normalized(_finite(parse(serialized, manifest), manifest, directory), manifest, normalize)
         if places is not None:
             batch["subject_index"] = places.lookup(batch["subject"])
         if shape != manifest.image_shape[:2]:
@@ -383,6 +384,23 @@ def _normalized(batch: Batch, manifest: Manifest, normalize: str) -> Batch:
         low, high = bounds(statistics, normalize)
     image = 2.0 * (image - low) / divisor(high - low, low, high, tf.where) - 1.0
     return {**batch, "image": tf.clip_by_value(image, -1.0, 1.0)}
+
+
+def _finite(batch: Batch, manifest: Manifest, directory: pathlib.Path) -> Batch:
+    """The batch, or an error that names the examples with values that are not finite.
+
+    Images that are stored as integers are finite with their statistics, so that these are looked at alone.
+    """
+    names = {"intensity", "condition"} & manifest.features.keys()
+    names |= {"image"} if manifest.image_dtype.startswith("float") else set()
+    is_finite = True
+    for name in sorted(names):
+        values = tf.math.is_finite(batch[name])
+        is_finite = tf.logical_and(is_finite, tf.reduce_all(values, axis=list(range(1, len(values.shape)))))
+    problem = f"{directory} holds examples whose image or condition is not finite. Prepare it again. Their keys:"
+    bad = tf.boolean_mask(batch["key"], tf.logical_not(is_finite))
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(is_finite), [problem, bad], summarize=8)]):
+        return {**batch, "image": tf.identity(batch["image"])}
 
 
 def _resized(batch: Batch, shape: tuple[int, int], normalize: str) -> Batch:

@@ -190,7 +190,8 @@ def complete(example: Mapping[str, Any], manifest: Manifest) -> dict[str, np.nda
     if "condition" not in example and "label" in example and manifest.condition_names == manifest.labels:
         example["condition"] = np.eye(len(manifest.labels), dtype=np.float32)[example["label"]]
     if "image" in example and "intensity" not in example:
-        example["intensity"] = intensity_statistics(np.atleast_3d(example["image"]))
+        with np.errstate(invalid="ignore"):  # an image that is not finite is refused below
+            example["intensity"] = intensity_statistics(np.atleast_3d(example["image"]))
     defaults = {
         "available": np.ones(len(manifest.modalities), np.uint8),
         "modality": 0,

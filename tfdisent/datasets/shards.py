@@ -127,8 +127,12 @@ def _records(task: Task, unit: Unit) -> list[tuple[bytes, list[str]]]:
     records = []
     for example in task.builder.examples(unit):
         example = {"key": unit.key, **example, "subject": _subject(task, unit)}
-        example["key"] = _named(task, example["key"])
-        record, label = encode(example, task.manifest), example.get("label")
+        key, label = example["key"], example.get("label")
+        example["key"] = _named(task, key)
+        try:
+            record = encode(example, task.manifest)
+        except ValueError as error:
+            raise error if key == unit.key else ValueError(f"{key}: {error}") from error
         labels = [] if label is None else [label if isinstance(label, str) else task.manifest.labels[label]]
         records.append((record, labels))
     if not records:
