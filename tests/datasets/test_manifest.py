@@ -113,11 +113,13 @@ def test_brain_masks_and_folders_and_metaimages_come_by_the_table(raw):
     (folder / "t2.raw").write_bytes(np.ascontiguousarray(values).astype("<i2").tobytes())
     (folder / "t2.mhd").write_text("NDims = 3\nDimSize = 24 20 10\nElementType = MET_SHORT\nElementDataFile = t2.raw\n")
     write(folder / "brain.nii.gz", lesion(), np.diag([-1.0, -1, 1, 1]))
-    rows = [["p0", "T2", "p0/t2.mhd", "p0/brain.nii.gz"], ["p1", "T2", "p0/t2.mhd", ""]]
+    rows = [["p0", "T2", "p0/t2.mhd", "p0/brain.nii.gz"], ["p1", "T2", "p1/T1.nii.gz", ""]]
     table = raw.write(["subject", "modality", "image", "brain_mask"], rows=rows)
     units = Table(test_fraction=0.5).units(table)
     masked, plain = ({e["slice_index"]: e for e in Table().examples(u)} for u in units)
-    np.testing.assert_array_equal(plain[4]["image"][..., 0], values[4])
+    np.testing.assert_array_equal(plain[4]["image"][..., 0], brain(1)[:, :, 4].T)
+    inside = lesion().transpose(2, 1, 0)[4] > 0
+    np.testing.assert_array_equal(masked[4]["image"][..., 0], np.where(inside, values[4], 0))
     assert (masked[4]["image"] != 0).sum() == 16
 
 
@@ -134,7 +136,8 @@ def test_a_path_stays_in_the_folder_of_the_table_unless_allowed(raw, tmp_path):
     raw.rows[0][3] = str(raw.path.parent / "p1/T1.nii.gz")  # absolute, and inside
     raw.rows[0][4] = raw.rows[1][4] = ""
     raw.rows[1][3] = "p1/FLAIR.nii.gz"
-    assert not Table(**MASKS).units(raw.write())[0].problem
+    problem = Table(**MASKS).units(raw.write())[0].problem
+    assert "leaves" not in problem and "p1/FLAIR.nii.gz: one image is FLAIR of p0 and FLAIR of p1" in problem
 
 
 def test_files_that_are_missing_are_problems_of_their_subject(raw, tmp_path):

@@ -270,8 +270,8 @@ def test_a_background_other_than_zero_is_found_said_and_padded_with(heads, capsy
     inside = values != 0
     values[inside] = (values[inside] - values[inside].mean()) / values[inside].std()
     values[~inside] = -3.25
-    for name in ("t1", "t2"):
-        write(heads / f"s0/{name}.nii.gz", values)
+    write(heads / "s0/t1.nii.gz", values)
+    write(heads / "s0/t2.nii.gz", np.where(inside, -values, -3.25).astype(np.float32))
     examples = raw_examples(Heads(size="30x30"), heads)
     assert list(examples) == list(range(1, 9))  # the first and the last slice are empty
     image = examples[4]["image"][..., 0]
