@@ -68,6 +68,7 @@ def whole(tmp_path_factory):
 
 @jax_only
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # five processes start, compile and train
 def test_two_hosts_train_as_one_and_the_first_writes(whole):
     first, second = map(finish, start_two(whole, "--steps=12", "--run_dir=two"))
     np.testing.assert_allclose(last_row(whole / "two"), last_row(whole / "one"), rtol=1e-3, atol=1e-4)
@@ -77,6 +78,7 @@ def test_two_hosts_train_as_one_and_the_first_writes(whole):
 
 @jax_only
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # five processes start, compile and train
 def test_a_killed_host_ends_the_run_which_continues_on_one(whole):
     hosts = start_two(whole, "--steps=12", "--run_dir=killed", "--checkpoint_every=2")
     deadline = time.monotonic() + 200
