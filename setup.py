@@ -44,6 +44,7 @@ setup(
         "nilearn>=0.10",  # carries the MNI152 tissue maps of the brain phantom
         "numpy>=1.26",
         "pillow>=10.1",
+        "protobuf>=4.21",
         "pydicom>=3.0",
         "scikit-image>=0.22",
         "scikit-learn>=1.4",
