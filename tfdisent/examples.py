@@ -26,7 +26,7 @@ import numpy as np
 
 HELD_BYTES = 256 * 2**20  # of images and masks that are held at once; splits up to it are shuffled as a whole
 BATCH_BYTES = 16 * 2**20
-SHUFFLED_BYTES = 32 * 2**20  # of images that are mixed with each other, after the reader has mixed the records
+SHUFFLED_BYTES = 32 * 2**20  # of records that a reader mixes, and of images that are mixed with each other after it
 COLUMN_BYTES = 1024  # the widest entry of a column that is held for all examples
 LARGEST_BATCH = 250
 

@@ -175,6 +175,13 @@ def test_large_splits_are_shuffled_in_blocks_and_hold_each_example_once(skin_fol
     assert first != second
 
 
+def test_blocks_are_as_large_as_is_asked_for(skin_folder, request):
+    options = {"batch_size": 10, "repeat": True, "metadata": True}
+    asked, whole = epochs(load(skin_folder, **options, block_bytes=14_000)), epochs(load(skin_folder, **options))
+    request.getfixturevalue("many_blocks")
+    assert asked == epochs(load(skin_folder, **options)) != whole
+
+
 def test_a_single_epoch_can_start_late_and_knows_its_length(skin_folder):
     whole = load(skin_folder, batch_size=8, drop_remainder=False)
     late = load(skin_folder, batch_size=8, drop_remainder=False, start_step=5)

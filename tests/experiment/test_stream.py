@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdisent import experiment
+from tfdisent import examples, experiment
 from tfdisent.experiment.run import _loader
 from tfdisent.systems.unified import Unified
 
@@ -75,3 +75,17 @@ def test_systems_train_on_the_training_split_without_validation_by_default(run):
     model.stream(lambda split, **changes: calls.append((split, changes)), 3)
     assert calls == [("train", {"start_step": 3})]
     assert model.validation(None) is None
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_examples_of_a_prepared_folder_are_read_and_shuffled_each_once(run, monkeypatch, held):
+    if not held:
+        monkeypatch.setattr(examples, "HELD_BYTES", 1)
+    train = run.examples("train")
+    assert len(train) == 8 and train["subject"].shape == (8,) and train["available"].shape == (8, 4)
+    images = train.take(np.arange(8))["image"]
+    batches = list(train.select().epoch(3, seed=(0, 0)))
+    assert [len(items) for items, _ in batches] == [3, 3, 2]
+    items = np.concatenate([items for items, _ in batches])
+    assert sorted(items.tolist()) == list(range(8)) != items.tolist()
+    np.testing.assert_array_equal(np.concatenate([columns["image"] for _, columns in batches]), images[items])

@@ -61,6 +61,7 @@ def load(
     metadata: bool = False,
     subject_index: bool = False,
     share: tuple[int, int] = (0, 1),
+    block_bytes: int | None = None,
 ) -> tf.data.Dataset:
     """Batches of a split of a prepared folder.
 
@@ -88,6 +89,8 @@ def load(
         subject_index: add `subject_index` (B,) int32, the place of each example's subject in the manifest's list.
         share: (index, number) of hosts that share each batch: this one parses, and gets, its rows alone, which with
             those of the others are the batch of one host. Needs `drop_remainder`.
+        block_bytes: of the records that are shuffled together, which the memory that is needed is a multiple of; 256
+            MiB by default.
 
     Returns:
         Dataset of dicts: `image` (B, H, W, C) float32, clipped to [-1, 1] unless `normalize` is
@@ -141,7 +144,7 @@ def load(
     order = _Order(
         shards=shards,
         num_examples=num_examples,
-        block=min(num_examples, max(1, num_examples * BLOCK_BYTES // epoch_bytes)),
+        block=min(num_examples, max(1, num_examples * (block_bytes or BLOCK_BYTES) // epoch_bytes)),
         seed=seed,
         shuffle=shuffle,
         num_epochs=_ENDLESS if repeat else 1,

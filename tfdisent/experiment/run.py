@@ -22,7 +22,7 @@ from PIL import Image
 from tfdisent import data, datasets, files, report
 from tfdisent.data import Manifest
 from tfdisent.evaluation.entries import Results, failed
-from tfdisent.examples import Examples
+from tfdisent.examples import SHUFFLED_BYTES, Examples
 from tfdisent.experiment import catalogue, folder
 from tfdisent.experiment.curves import Curves
 from tfdisent.experiment.settings import Settings, command_of
@@ -353,7 +353,7 @@ def examples_of(folder: pathlib.Path, split: str, **loading: Any) -> Examples:
     """The examples of a split of a prepared folder; `loading` are arguments of `tfdisent.data.load`."""
 
     def read(size: int, seed: int | None = None) -> Iterator[dict[str, np.ndarray]]:
-        order = {"shuffle": False} if seed is None else {"shuffle": True, "seed": seed}
+        order = {"shuffle": False} if seed is None else {"shuffle": True, "seed": seed, "block_bytes": SHUFFLED_BYTES}
         once = {"drop_remainder": False, "cache": False, "metadata": True}
         return data.load(folder, split, batch_size=size, **order, **once, **loading).as_numpy_iterator()
 
