@@ -87,7 +87,7 @@ def test_the_isic_archive_is_read_with_its_lesion_groups(ham):
     ham.remove_table()
     path = ham.directory / "ISIC2018_Task3_Training_GroundTruth.csv"
     one_hot(path, [(row[1], row[2]) for row in ham.rows])
-    with pytest.raises(ValueError, match="would leak"):
+    with pytest.raises(ValueError, match="which lesion they show"):
         SMALL.splits(ham.directory)
     groups = ham.directory / "ISIC2018_Task3_Training_LesionGroupings.csv"
     groups.write_text("image,lesion_id\n" + "".join(f"{row[1]},{row[0]}\n" for row in ham.rows))
@@ -95,6 +95,43 @@ def test_the_isic_archive_is_read_with_its_lesion_groups(ham):
     groups.unlink()
     official_test_set(ham)
     assert len(SMALL.splits(ham.directory)["train"]) == 15
+
+
+def test_a_table_without_lesions_is_refused_unless_each_photograph_may_be_a_lesion(ham):
+    table = ham.directory / "HAM10000_metadata"
+    table.write_text("image_id,dx\n" + "".join(f"{row[1]},{row[2]}\n" for row in ham.rows))
+    with pytest.raises(ValueError, match=r"does not say of 15 photographs \(ISIC_.*lesions=image"):
+        SMALL.splits(ham.directory)
+    builder = HAM10000(size=16, lesions="image")
+    units = [unit for units in builder.splits(ham.directory).values() for unit in units]
+    assert len({unit.subject for unit in units}) == 15
+    assert "one lesion may be in train and test" in builder.info(ham.directory).description
+    assert "may be" not in SMALL.info(ham.directory).description
+
+
+def test_one_photograph_under_two_names_is_one_lesion_or_a_problem(ham):
+    first, same, other = (
+        next(row for row in ham.rows if row[2] == name and row[0] != lesion)
+        for name, lesion in (("nv", ""), ("nv", next(row[0] for row in ham.rows if row[2] == "nv")), ("mel", ""))
+    )
+    paths = {path.stem: path for path in ham.directory.rglob("ISIC_*.jpg")}
+    shutil.copy(paths[first[1]], paths[same[1]])
+    splits = SMALL.splits(ham.directory)
+    holding = {split for split, units in splits.items() for unit in units if unit.key in (first[1], same[1])}
+    subjects = {unit.subject for units in splits.values() for unit in units if unit.key in (first[1], same[1])}
+    assert len(holding) == len(subjects) == 1
+    shutil.copy(paths[first[1]], paths[other[1]])
+    problems = {unit.problem for units in SMALL.splits(ham.directory).values() for unit in units if unit.problem}
+    assert any("are one photograph with two diagnoses" in problem for problem in problems)
+
+
+def test_two_photographs_of_one_name_that_differ_are_a_problem(ham):
+    paths = sorted(ham.directory.rglob("ISIC_*.jpg"))
+    copy = ham.directory / "x" / paths[0].name
+    copy.parent.mkdir()
+    shutil.copy(paths[1], copy)
+    problems = [unit.problem for unit in SMALL.splits(ham.directory)["train"] if unit.problem]
+    assert problems == [f"{paths[0]} and {copy} have one name and differ. Remove one."]
 
 
 def test_the_official_test_set_is_used_where_there_is_one(ham, tmp_path):
@@ -205,6 +242,7 @@ def test_a_class_of_one_lesion_cannot_be_split(ham):
         ({"classes": ("nv", "xx")}, "no class 'xx'. Its classes are: akiec, bcc"),
         ({"classes": ("nv", "nv")}, "each class once"),
         ({"split": "random"}, "auto, official or seeded"),
+        ({"lesions": "none"}, "table or image"),
         ({"test_fraction": 1.0}, "test_fraction"),
         ({"crop_fraction": 0.0}, "crop_fraction"),
         ({"size": 4}, "8 to 450"),

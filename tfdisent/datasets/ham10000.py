@@ -39,7 +39,7 @@ from PIL import Image
 
 from tfdisent.data.records import Feature, Manifest
 from tfdisent.datasets.builder import Builder, Unit
-from tfdisent.datasets.sources import files_under
+from tfdisent.datasets.sources import files_under, one_of_copies, same_content
 
 DIAGNOSES = {
     "akiec": "actinic keratosis or intraepithelial carcinoma",
@@ -83,6 +83,9 @@ class HAM10000(Builder):
             lesion, within each class; "auto" is "official" if the test set is there.
         test_fraction: of the lesions of each class, in a seeded split.
         crop_fraction: side of the patch, of the shorter side of the photograph.
+        lesions: "table" splits by the lesions of the table, and refuses a seeded split where it does not name them;
+            "image" takes each photograph that has no lesion in the table as one of its own, which puts photographs of
+            one lesion on both sides of the split.
         seed: of the split.
     """
 
@@ -98,6 +101,7 @@ class HAM10000(Builder):
     split: str = "auto"
     test_fraction: float = 0.15
     crop_fraction: float = 0.75
+    lesions: str = "table"
     seed: int = 0
 
     def __post_init__(self):
@@ -108,6 +112,8 @@ class HAM10000(Builder):
             raise ValueError(f"Expected classes to name each class once, received {self.classes}.")
         if self.split not in ("auto", "official", "seeded"):
             raise ValueError(f"Expected split to be auto, official or seeded, received {self.split!r}.")
+        if self.lesions not in ("table", "image"):
+            raise ValueError(f"Expected lesions to be table or image, received {self.lesions!r}.")
         for name in ("test_fraction", "crop_fraction"):
             if not 0 < getattr(self, name) <= 1 or self.test_fraction == 1:
                 raise ValueError(f"Expected {name} to be a fraction, received {getattr(self, name)}.")
@@ -126,7 +132,14 @@ class HAM10000(Builder):
             condition_names=self.classes,
             # Left, top and side of the patch in the photograph, and whether a mask placed it.
             extra_features={"crop": Feature((4,), "int64")},
-            description="HAM10000: " + ", ".join(f"{name} {DIAGNOSES[name]}" for name in self.classes),
+            description="HAM10000: "
+            + ", ".join(f"{name} {DIAGNOSES[name]}" for name in self.classes)
+            + (
+                ". Photographs without a lesion in the table are split each on its own: one lesion may be in train and "
+                "test"
+                if self.lesions == "image"
+                else ""
+            ),
             homepage="https://doi.org/10.7910/DVN/DBW86T",
             citation="Tschandl et al., Scientific Data 5, 180161 (2018), https://doi.org/10.1038/sdata.2018.161",
             licence="CC BY-NC 4.0",
@@ -144,15 +157,23 @@ class HAM10000(Builder):
         official = self.split == "official" or (self.split == "auto" and bool(files.test_images))
         lesions = {row.image: row.lesion for row in _read_table(files.groups_table)} if files.groups_table else {}
         rows = [row._replace(lesion=row.lesion or lesions.get(row.image, "")) for row in _read_table(files.train_table)]
-        train = self._units(rows, files.train_images, files.masks, files.train_table)
+        train = self._units(rows, files.train_images, files, files.train_table)
         if not official:
-            return self._seeded(train, files.train_table)
+            without = [unit.key for unit in train if not unit.problem and unit.subject == unit.key]
+            if without and self.lesions == "table":
+                raise ValueError(
+                    f"{files.train_table} does not say of {len(without)} photographs ({without[0]}, ...) which lesion "
+                    "they show, so that a seeded split would put photographs of one lesion into train and test. Add "
+                    "HAM10000_metadata with its column lesion_id, ISIC2018_Task3_Training_LesionGroupings.csv, or the "
+                    "official test set; or accept the leak by lesions=image."
+                )
+            return self._seeded(_joined(train))
         if not (files.test_images and files.test_table):
             raise FileNotFoundError(
                 f"The official test set under {raw_dir} needs ISIC2018_Task3_Test_Images/*.jpg and "
                 "ISIC2018_Task3_Test_GroundTruth.csv. Add what is missing, or use split=seeded."
             )
-        test = self._units(_read_table(files.test_table), files.test_images, files.masks, files.test_table)
+        test = self._units(_read_table(files.test_table), files.test_images, files, files.test_table)
         self._check_classes(train, "train")
         return {"train": train, "test": test}
 
@@ -201,7 +222,7 @@ class HAM10000(Builder):
         top = min(max(round(centre[1] - side / 2), 0), height - side)
         return left, top, side
 
-    def _units(self, rows: list[_Row], images: dict, masks: dict, table: pathlib.Path) -> list[Unit]:
+    def _units(self, rows: list[_Row], images: dict, files: "_Files", table: pathlib.Path) -> list[Unit]:
         """A unit for each photograph of the chosen classes, and one with a problem for each that lacks a row or a
         file.
         """
@@ -212,21 +233,16 @@ class HAM10000(Builder):
             elif row.diagnosis not in self.classes:
                 continue
             else:
-                problem = (
-                    "" if row.image in images else f"{row.image}, a row of {table}, has no photograph {row.image}.jpg"
-                )
-            source = (images.get(row.image), masks.get(row.image))
+                problem = files.problems.get(row.image, "")
+                if row.image not in images:
+                    problem = f"{row.image}, a row of {table}, has no photograph {row.image}.jpg"
+            source = (images.get(row.image), files.masks.get(row.image))
             units.append(Unit(row.image, row.lesion or row.image, source, row.diagnosis, problem))
         for image in sorted(images.keys() - {row.image for row in rows}):
             units.append(Unit(image, image, problem=f"{images[image]} has no row in {table}"))
         return units
 
-    def _seeded(self, units: list[Unit], table: pathlib.Path) -> dict[str, list[Unit]]:
-        if table.name.lower().startswith("isic") and all(unit.key == unit.subject for unit in units):
-            raise ValueError(
-                f"{table} does not say which photographs show the same lesion, so that a seeded split would leak. Add "
-                "HAM10000_metadata or ISIC2018_Task3_Training_LesionGroupings.csv, or the official test set."
-            )
+    def _seeded(self, units: list[Unit]) -> dict[str, list[Unit]]:
         splits = {"train": [unit for unit in units if unit.problem], "test": []}
         for index, name in enumerate(self.classes):
             lesions = defaultdict(list)
@@ -254,35 +270,58 @@ class HAM10000(Builder):
 
 
 class _Files(NamedTuple):
-    """What lies in the raw folder: photographs and masks by the image's name."""
+    """What lies in the raw folder: photographs and masks by the image's name, and files of one name that differ."""
 
     train_images: dict[str, pathlib.Path]
     test_images: dict[str, pathlib.Path]
     masks: dict[str, pathlib.Path]
+    problems: dict[str, str]
     train_table: pathlib.Path | None
     groups_table: pathlib.Path | None
     test_table: pathlib.Path | None
 
     @classmethod
     def find(cls, raw_dir: pathlib.Path) -> "_Files":
-        images, test_images, masks, tables = {}, {}, {}, {}
+        images, test_images, masks, tables = (defaultdict(list) for _ in range(4))
         for path in files_under(raw_dir):
             folders = path.relative_to(raw_dir).parts[:-1]
             if any(_OTHER_FOLDER.fullmatch(folder) for folder in folders):
                 continue
             if match := _IMAGE.fullmatch(path.name):
                 is_test = any(_TEST_FOLDER.fullmatch(folder) for folder in folders)
-                # Copies of one photograph, as in Kaggle's two spellings of a folder, count once.
-                (test_images if is_test else images).setdefault(match[1].upper(), path)
+                (test_images if is_test else images)[match[1].upper()].append(path)
             elif match := _MASK.fullmatch(path.name):
-                masks.setdefault(match[1].upper(), path)
+                masks[match[1].upper()].append(path)
             else:
                 for pattern in (_TRAIN_TABLE, _GROUPS_TABLE, _TEST_TABLE):
                     if pattern.fullmatch(path.name):
-                        tables.setdefault(pattern, []).append(path)
+                        tables[pattern].append(path)
         # HAM10000_metadata sorts before the challenge's one-hot table and says more.
         first = {pattern: min(paths, key=lambda path: path.name.lower()) for pattern, paths in tables.items()}
-        return cls(images, test_images, masks, *map(first.get, (_TRAIN_TABLE, _GROUPS_TABLE, _TEST_TABLE)))
+        problems = {}
+
+        def single(found: dict[str, list[pathlib.Path]]) -> dict[str, pathlib.Path]:
+            # Copies of one photograph, as in Kaggle's two spellings of a folder, count once.
+            for name, paths in found.items():
+                if len(paths) > 1 and (problem := one_of_copies(paths)[1]):
+                    problems[name] = problem
+            return {name: paths[0] for name, paths in found.items()}
+
+        images, test_images, masks = map(single, (images, test_images, masks))
+        return cls(images, test_images, masks, problems, *map(first.get, (_TRAIN_TABLE, _GROUPS_TABLE, _TEST_TABLE)))
+
+
+def _joined(units: list[Unit]) -> list[Unit]:
+    """The units, lesions of which one and the same photograph is shown as one lesion, whatever the table calls them."""
+    named = {str(unit.source[0]): unit for unit in units if not unit.problem}
+    for group in same_content(named):
+        lesions = {named[path].subject for path in group}
+        if len({named[path].group for path in group}) > 1:
+            problem = f"{group[0]} and {group[1]} are one photograph with two diagnoses. Remove one."
+            units = [unit._replace(problem=problem) if unit.subject in lesions else unit for unit in units]
+        units = [unit._replace(subject=min(lesions)) if unit.subject in lesions else unit for unit in units]
+        named = {str(unit.source[0]): unit for unit in units if unit.source}
+    return units
 
 
 def _decoded(path: pathlib.Path) -> Image.Image:
