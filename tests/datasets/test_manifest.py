@@ -9,7 +9,7 @@ from tfdisent.datasets.manifest import Table
 from tfdisent.datasets.preparation import prepare
 from tfdisent.datasets.shards import verify
 
-HEADER = ("subject", "domain", "modality", "image", "label", "split", "age")
+HEADER = ("subject", "domain", "modality", "image", "label", "split", "condition:age")
 MASKS = {"mask_labels": ("background", "lesion")}
 
 
@@ -96,15 +96,44 @@ def test_the_label_is_a_label_map_or_a_class(raw, tmp_path):
     assert both[0].source.label == "ill" and both[0].source.mask.endswith("lesions.nii.gz")
 
 
-def test_conditions_are_chosen_by_name(raw):
-    rows = [[*row, "text"] for row in raw.rows]
-    table = raw.write([*HEADER, "remark"], rows=rows)
-    with pytest.raises(ValueError, match="line 2: remark is 'text', expected a number"):
-        Table(**MASKS).units(table)
+def test_conditions_are_named_and_other_columns_are_not_read(raw, tmp_path):
+    header, rows = [*HEADER[:-1], "age", "remark"], [[*row, "text"] for row in raw.rows]
+    table = raw.write(header, rows=rows)
+    folder = prepare(Table(**MASKS), tmp_path / "data", table, workers=1)
+    assert verify(folder).condition_names == () and "condition" not in as_arrays(folder, "test")
+    note = Table(**MASKS).units(table)[0].note
+    assert note.startswith(f"{table}: the columns age, remark are not read")
     chosen = Table(condition=("age",), **MASKS)
-    assert chosen.info(table).condition_names == ("age",)
+    assert chosen.info(table).condition_names == ("age",) and chosen.units(table)[0].source.condition == (40.0,)
+    with pytest.raises(ValueError, match="line 2: remark is 'text', expected a number"):
+        Table(condition=("remark",), **MASKS).units(table)
     with pytest.raises(ValueError, match="no column 'weight'. Its columns are: subject"):
         Table(condition=("weight",), **MASKS).units(table)
+
+
+def test_nothing_of_the_tables_name_is_stored(raw, tmp_path):
+    table = raw.write().rename(raw.path.with_name("jane_doe.csv"))
+    folder = prepare(Table(**MASKS), tmp_path / "data", table, workers=1)
+    assert not any(b"jane_doe" in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_links_that_leave_the_folder_of_the_table_are_paths_that_leave_it(raw, tmp_path):
+    shutil.move(raw.path.parent / "p0", tmp_path / "elsewhere")
+    (raw.path.parent / "p0").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="line 2: p0/T1.nii.gz leaves the folder of the table"):
+        Table(**MASKS).units(raw.write())
+    assert not Table(allow_outside=True, **MASKS).units(raw.write())[0].problem
+    (raw.path.parent / "p0").unlink()
+    shutil.move(tmp_path / "elsewhere", raw.path.parent / "inside")
+    (raw.path.parent / "p0").symlink_to(raw.path.parent / "inside")
+    assert not Table(**MASKS).units(raw.write())[0].problem
+
+
+def test_backslashes_are_read_as_slashes(raw):
+    expected = Table(**MASKS).units(raw.write())
+    for row in raw.rows:
+        row[3:5] = (text.replace("/", "\\") for text in row[3:5])
+    assert Table(**MASKS).units(raw.write()) == expected
 
 
 def test_brain_masks_and_folders_and_metaimages_come_by_the_table(raw):
@@ -179,8 +208,8 @@ def changed(row, column, value):
         (changed(0, "split", ""), "gives a split to some subjects, and none to p0"),
         (changed(0, "split", "a/b"), "has the split 'a/b'"),
         (changed(0, "domain", ""), "gives a domain to p1 and none to p0"),
-        (changed(0, "age", "old"), "line 2: age is 'old', expected a number"),
-        (changed(0, "age", "nan"), "line 2: age is 'nan', expected a number"),
+        (changed(0, "condition:age", "old"), "line 2: condition:age is 'old', expected a number"),
+        (changed(0, "condition:age", "nan"), "line 2: condition:age is 'nan', expected a number"),
         (changed(0, "image", "a,b"), "line 2: 8 values, expected 7"),
     ],
 )

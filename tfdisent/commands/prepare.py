@@ -3,7 +3,7 @@
 Options of the data sets, given as further flags:
 
   ham10000      --size=64 --classes=mel,nv --split=auto|official|seeded --test_fraction=0.15
-                --crop_fraction=0.75 --seed=0
+                --crop_fraction=0.75 --lesions=table|image --seed=0
   lidc          --size=64 --patch=48 --resample=mm|matrix|none --pixel_size=1.0 --slices=centre|all
                 --min_readers=3 --agreement=0.5 --thresholds=3,5.5,3,3,3,3 --size_unit=mm|pixels
                 --window=-1000,400 --split=auto|paper|seeded --first_test_case=899
@@ -24,7 +24,8 @@ Options of the data sets, given as further flags:
                 --size=HxW --pixel_spacing=0 --slice_range=FIRST,LAST --min_foreground=1
                 --foreground=nonzero|otsu --background=0 --neighbours=0 --n4=0
                 --dtype=auto|int16|uint8|float32|float16 --nan=fail|zero --max_oblique=20
-                --planes=axial,coronal,sagittal --allow_missing=false --modalities=T1,T2
+                --planes=axial,coronal,sagittal --orientation=canonical|as_acquired
+                --allow_missing=false --modalities=T1,T2 --max_gigabytes=1
                 --mask_labels=background,lesion --mask_codes=0,1
                 --test_fraction=0.2 --val_fraction=0 --seed=0
 

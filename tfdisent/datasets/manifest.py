@@ -2,9 +2,10 @@
 MS-CMRSeg, ADNI).
 
 --raw_dir is the table, with a header and one line for each modality of each subject, separated by
-commas, tabs or semicolons. Paths are relative to the table's folder and stay inside of it:
+commas, tabs or semicolons. Paths are relative to the table's folder and stay inside of it, links
+included; backslashes are read as slashes:
 
-    subject,domain,modality,image,label,split,age,dose
+    subject,domain,modality,image,label,split,condition:age,condition:dose
     p001,Verio,T1,p001/t1.nii.gz,p001/lesions.nii.gz,train,63,0.5
     p001,Verio,FLAIR,p001/flair.nii.gz,,,,
     p002,Aera,T1,p002/t1.nii.gz,p002/lesions.nii.gz,test,48,1
@@ -18,7 +19,8 @@ commas, tabs or semicolons. Paths are relative to the table's folder and stay in
     mask        optional: a label map, where `label` is the name of a class
     brain_mask  optional: everything outside is set to `background`
     split       optional: its split; without any, subjects are split by a seed
-    others      numbers, which become the condition; --condition=age chooses among them
+    condition:  optional, before a name: numbers that become the condition, as in condition:age; --condition=age takes a
+                column of that name too. Other columns are not read, and a note says which
 
 What belongs to the subject (domain, label, mask, split, conditions) need not be repeated in each of
 its lines, and must not differ between them. Name what the label maps hold:
@@ -51,6 +53,7 @@ _COLUMNS = (
     "split",
 )
 _NEEDED = ("subject", "modality", "image")
+_CONDITION = "condition:"  # before the name of a column of numbers
 _VOLUME = re.compile(r".*\.(nii|nii\.gz|mhd|mha)", re.IGNORECASE)
 _SPLIT = re.compile(r"[A-Za-z0-9_]+")
 
@@ -67,8 +70,8 @@ class Table(VolumeBuilder):
     """Volumes by a table; the other options are those of `VolumeBuilder`.
 
     Args:
-        condition: columns of numbers that become the condition; empty: all that are not known.
-        allow_outside: allow paths that leave the table's folder.
+        condition: columns of numbers that become the condition; empty: those whose name begins with "condition:".
+        allow_outside: allow paths that leave the table's folder, links included.
     """
 
     name = "manifest"
@@ -83,8 +86,8 @@ class Table(VolumeBuilder):
     def info(self, raw_dir: pathlib.Path) -> Manifest:
         return self.manifest(
             self.units(raw_dir),
-            condition_names=self._condition_names(raw_dir, _read(raw_dir)),
-            description=f"Volumes of {raw_dir.name}.",
+            condition_names=tuple(self._conditions(raw_dir, _read(raw_dir))),
+            description="Volumes by a table.",  # whose name can be a patient's
         )
 
     def splits(self, raw_dir: pathlib.Path) -> dict[str, list[Unit]]:
@@ -110,12 +113,17 @@ class Table(VolumeBuilder):
     def index(self, raw_dir: pathlib.Path) -> list[Unit]:
         sessions = _sessions(raw_dir)
         lines = [line for group in sessions.values() for line in group]
-        names = self._condition_names(raw_dir, lines)
+        conditions = self._conditions(raw_dir, lines)
         found = dict.fromkeys(line.values["modality"] for line in lines)
         modalities = self.modalities or tuple(sorted(found))
         if unknown := [name for name in modalities if name not in found]:
             raise ValueError(f"{raw_dir} has no modality {unknown[0]!r}. It has {', '.join(sorted(found))}.")
-        units = [self._unit(raw_dir, key, group, modalities, names) for key, group in sessions.items()]
+        units = [self._unit(raw_dir, key, group, modalities, conditions) for key, group in sessions.items()]
+        if unread := [n for n in lines[0].values if n not in _COLUMNS and n not in conditions.values()]:
+            note = (
+                f"{raw_dir}: the columns {', '.join(unread)} are not read; --condition=NAME makes numbers a condition"
+            )
+            units[0] = units[0]._replace(note=note)
         for column in ("domain", "label"):
             with_it = [unit for unit in units if getattr(unit.source, column)]
             if with_it and len(with_it) < len(units):
@@ -142,7 +150,7 @@ class Table(VolumeBuilder):
         key: tuple[str, str],
         lines: list[_Line],
         modalities: tuple[str, ...],
-        condition_names: tuple[str, ...],
+        conditions: dict[str, str],
     ) -> Unit:
         subject, session = key
         images = dict.fromkeys(modalities, "")
@@ -173,26 +181,30 @@ class Table(VolumeBuilder):
         if missing:
             problem = f"{table}, line {lines[0].number}: {subject} needs {missing[0]}, not found"
         domain = _common(table, lines, "domain")
-        condition = tuple(_number(table, lines, name) for name in condition_names)
+        condition = tuple(_number(table, lines, column) for column in conditions.values())
         scans = Scans(images, mask, brain_mask, domain, label, condition)
         unit_key = f"{subject}/{session}" if session else subject
         return Unit(unit_key, subject, scans, label or domain, problem)
 
     def _path(self, table: pathlib.Path, line: _Line, text: str) -> str:
         folder = os.path.abspath(table.parent)
-        path = os.path.normpath(os.path.join(folder, os.path.expanduser(text)))
-        if os.path.commonpath([folder, path]) != folder and not self.allow_outside:
+        path = os.path.normpath(os.path.join(folder, os.path.expanduser(text.replace("\\", "/"))))
+        home, target = os.path.realpath(folder), os.path.realpath(path)
+        if os.path.commonpath([home, target]) != home and not self.allow_outside:
             raise ValueError(
                 f"{table}, line {line.number}: {text} leaves the folder of the table. Move the table or the file, or "
                 "use allow_outside=true."
             )
         return path
 
-    def _condition_names(self, table: pathlib.Path, lines: list[_Line]) -> tuple[str, ...]:
+    def _conditions(self, table: pathlib.Path, lines: list[_Line]) -> dict[str, str]:
+        """The columns of the condition's numbers, by their names without the prefix."""
         columns = tuple(lines[0].values)
-        if unknown := [name for name in self.condition if name not in columns]:
+        marked = {name.removeprefix(_CONDITION): name for name in columns if name.startswith(_CONDITION)}
+        known = {name: name for name in columns} | marked
+        if unknown := [name for name in self.condition if name not in known]:
             raise ValueError(f"{table} has no column {unknown[0]!r}. Its columns are: {', '.join(columns)}.")
-        return self.condition or tuple(name for name in columns if name not in _COLUMNS)
+        return {name: known[name] for name in self.condition} or marked
 
 
 def _sessions(table: pathlib.Path) -> dict[tuple[str, str], list[_Line]]:
