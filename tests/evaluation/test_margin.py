@@ -1,0 +1,189 @@
+"""Evaluation of codes that are not to leak: ideal ones get the best of every figure, leaking ones the worst."""
+
+import contextlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tfdisent.evaluation import margin
+from tfdisent.examples import Examples
+
+NAMES = ("T1", "T2", "FLAIR")
+SUBJECTS, SLICES = 8, 6
+
+
+def config(**changes):
+    values = {"modalities": NAMES, "num_modalities": 3, "neighbours": 0, "pool_size": 8, "anatomy_margin": 0.1}
+    return SimpleNamespace(**values | {"modality_margin": 0.1} | changes)
+
+
+def codes(anatomy="subject", code="modality", noise=0.02, seed=0):
+    """Codes of slices in three modalities that tell the subject, the modality, "both" or "nothing"."""
+    random = np.random.default_rng(seed)
+    index = np.indices((SUBJECTS, SLICES, 3)).reshape(3, -1)
+    known = {"subject": np.random.default_rng(5).normal(size=(SUBJECTS, 12))[index[0]], "modality": np.eye(3)[index[2]]}
+
+    def tell(what):
+        parts = [values for name, values in known.items() if what in (name, "both")] or [np.ones((index.shape[1], 4))]
+        values = np.concatenate(parts, axis=1)
+        return values + noise * random.normal(size=values.shape)
+
+    return {
+        "anatomy": tell(anatomy),
+        "pooled": tell(anatomy),
+        "code": tell(code),
+        "share": np.full((index.shape[1], 4), 0.25),
+        "modality": index[2],
+        "slice": index[0] * SLICES + index[1],
+        "subject": index[0],
+        "position": index[1],
+    }
+
+
+def value(metrics, name):
+    return metrics[name]["value"]
+
+
+def test_of_ideal_codes_the_modality_is_told_from_its_code_alone():
+    found = margin.leak_metrics(codes(), seed=0)
+    assert value(found, "modality_from_modality_code") == 1
+    assert value(found, "modality_from_anatomy") < 0.55
+    assert set(found["modality_from_anatomy"]["per_probe"]) == {"linear", "network"}
+
+
+def test_a_modality_in_the_anatomy_is_found_by_the_probes():
+    assert value(margin.leak_metrics(codes(anatomy="both"), seed=0), "modality_from_anatomy") == 1
+
+
+def test_a_modality_that_no_linear_probe_finds_is_found_by_the_network():
+    found = codes(noise=0)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], len(found["modality"]))
+    other = np.where(found["modality"] == 0, signs, -signs)  # alone neither tells it, their product does
+    noise = 0.1 * np.random.default_rng(1).normal(size=(len(signs), 2))
+    leaking = np.column_stack([signs, other]) + noise
+    some = found["modality"] < 2
+    probed = margin.leak_metrics({**{k: v[some] for k, v in found.items()}, "anatomy": leaking[some]}, seed=0)
+    assert probed["modality_from_anatomy"]["per_probe"]["network"] > 0.95
+    assert probed["modality_from_anatomy"]["per_probe"]["linear"] < 0.75
+
+
+def test_probes_are_asked_about_subjects_that_they_were_not_trained_on():
+    # Codes that tell the subject, whose slices are all of one modality: learnt by heart, of no use for another one.
+    found = codes(anatomy="subject")
+    found["modality"] = found["subject"] // 2 % 2
+    assert value(margin.leak_metrics(found, seed=0), "modality_from_anatomy") < 0.8
+
+
+def test_an_anatomy_of_the_subject_finds_it_in_every_modality_and_a_collapsed_one_does_not():
+    assert value(margin.subject_metrics(codes(), seed=0), "subject_retrieval") == 1
+    collapsed = margin.subject_metrics(codes(anatomy="nothing"), seed=0)
+    assert value(collapsed, "subject_retrieval") < 0.4
+
+
+def test_a_code_that_carries_anatomy_tells_the_subject():
+    assert value(margin.subject_metrics(codes(code="both"), seed=0), "subject_from_modality_code") == 1
+    assert value(margin.subject_metrics(codes(), seed=0), "subject_from_modality_code") < 0.35
+
+
+def test_all_margins_hold_between_ideal_codes_and_none_where_the_two_are_swapped():
+    found = margin.margin_metrics(codes(), config())["margins_held"]
+    assert found["value"] == 1 and found["per_code"] == {"anatomy": 1, "modality": 1}
+    assert found["n"] == SUBJECTS * SLICES * 6  # i other than j alone
+    swapped = margin.margin_metrics(codes(anatomy="modality", code="subject"), config())["margins_held"]
+    assert swapped["value"] == 0
+
+
+@pytest.mark.parametrize("share, expected", [([0.25] * 4, 1), ([1, 0, 0, 0], 0), ([0.5, 0.5, 0, 0], 0.5)])
+def test_the_entropy_of_channels_is_zero_where_the_anatomy_has_collapsed(share, expected):
+    found = margin.entropy_metrics({"share": np.tile(share, (5, 1))})
+    assert value(found, "anatomy_entropy") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("keep", ["subject", "modality"])
+def test_what_cannot_be_told_of_one_subject_or_modality_says_why(keep):
+    found = codes()
+    one = {name: values[found[keep] == 0] for name, values in found.items()}
+    for metrics in (
+        margin.leak_metrics(one, 0),
+        margin.subject_metrics(one, 0),
+        margin.margin_metrics(one, config()),
+    ):
+        empty = [entry for entry in metrics.values() if entry["value"] is None]
+        assert empty and all(entry["reason"] for entry in empty)
+
+
+# --- reconstruction ---
+
+
+def subjects(seed, slices=1):
+    """Ellipses of two tissues; FLAIR is the tissues' square, so that no affine map but a table gives it from T1."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[-1:1:32j, -1:1:32j]
+    inside = (x**2 + y**2 < 0.7)[None]
+    tissue = np.where(inside, np.abs(random.uniform(0.1, 0.9, (12, 32, 32))), 0)
+    image = np.stack([tissue, 1 - tissue, 4 * (tissue - 0.5) ** 2], axis=-1) * inside[..., None]
+    image = np.repeat(2 * image - 1, slices, axis=-1).astype("float32")
+    if slices > 1:  # only the centre slice is the image
+        image[..., [k for k in range(3 * slices) if k % slices != slices // 2]] = 0.3
+    return Examples.of({"image": image, "subject": np.repeat(np.arange(6), 2), "slice_index": np.tile([0, 1], 6)})
+
+
+class Model:
+    """Draws the truth, or grey."""
+
+    averaged = contextlib.nullcontext
+
+    def __init__(self, grey=False, **changes):
+        self.grey, self.config = grey, config(**changes)
+
+    def cross_reconstruct(self, image, available):
+        made = np.moveaxis(image.reshape(*image.shape[:3], 3, -1), 3, 1)  # (N, M, H, W, slices)
+        made = np.repeat(made[:, None], 3, axis=1)
+        return np.zeros_like(made) if self.grey else made
+
+    def encode_all(self, image, available):
+        anatomy = np.zeros((len(image), 3, 32, 32, 4), "float32")
+        anatomy[..., 0] = 1
+        return {"anatomy": anatomy, "code": np.zeros((len(image), 3, 2), "float32")}
+
+
+@pytest.mark.parametrize("neighbours", [0, 1])
+def test_perfect_reconstructions_are_perfect_by_the_centre_slice_and_grey_ones_are_not(neighbours):
+    train, test = subjects(0, 1 + 2 * neighbours), subjects(1, 1 + 2 * neighbours)
+    rows = test.spread(100)
+    found = margin.reconstruction_metrics(Model(neighbours=neighbours), train, test, rows)
+    assert value(found, "ssim_brain") == pytest.approx(1) and value(found, "mean_absolute_error_brain") == 0
+    assert set(found["ssim"]["per_target"]) == set(NAMES)
+    grey = margin.reconstruction_metrics(Model(grey=True, neighbours=neighbours), train, test, rows)
+    assert value(grey, "ssim_brain") < 0.3
+
+
+def test_a_table_gives_what_no_affine_map_does_and_a_map_what_is_affine():
+    found = margin.reconstruction_metrics(Model(), subjects(0), subjects(1), np.arange(12))
+    table, affine = (found[f"ssim_brain_{kind}"]["per_target"] for kind in ("lookup_table", "affine_map"))
+    assert table["FLAIR"] > 0.95 > affine["FLAIR"] + 0.2
+    assert table["T2"] < 1 and affine["T2"] < 1  # from FLAIR, of which two tissues have one value
+    maps = margin.intensity_maps(subjects(0), config())
+    np.testing.assert_allclose(maps[0, 1]["affine_map"](np.array([0.2, 0.7])), [0.8, 0.3], atol=1e-5)
+
+
+def test_what_is_missing_is_not_measured():
+    arrays = {name: values for name, values in subjects(1).sample(12).items() if name != "row"}
+    arrays["available"] = np.tile([1, 1, 0], (12, 1))
+    found = margin.reconstruction_metrics(Model(), subjects(0), Examples.of(arrays), np.arange(12))
+    assert set(found["ssim"]["per_target"]) == {"T1", "T2"}
+    codes_found = margin.codes_of(Model(), Examples.of(arrays), np.arange(12))
+    assert set(codes_found["modality"]) == {0, 1} and len(codes_found["slice"]) == 24
+
+
+def test_codes_hold_maxima_and_means_of_windows_and_shares_in_the_brain():
+    anatomy = np.random.default_rng(0).uniform(size=(2, 8, 16, 3))
+    highest, mean = margin.windows(anatomy, 8)
+    for half in (0, 1):
+        part = anatomy[:, :, 8 * half : 8 * half + 8]
+        np.testing.assert_allclose(highest.reshape(2, 2, 3)[:, half], part.max((1, 2)))
+        np.testing.assert_allclose(mean.reshape(2, 2, 3)[:, half], part.mean((1, 2)))
+    found = margin.codes_of(Model(), subjects(1), np.arange(12))
+    np.testing.assert_allclose(found["share"], np.eye(4)[[0] * 36])
+    assert value(margin.entropy_metrics(found), "anatomy_entropy") == 0
