@@ -83,7 +83,7 @@ def test_a_run_folder_gives_the_settings_that_made_it(tmp_path):
     builder = datasets.make_builder("brain_phantom", settings.preparation)
     manifest = dataclasses.replace(builder.info(None), splits={})
     config = settings.config(modalities=tuple(manifest.modalities))
-    folder.open_folder(settings, config, manifest)
+    folder.write_folder(settings, config, manifest, folder.check_folder(settings, config, manifest), done=0)
     read = folder.read_settings(tmp_path / "r")
     assert read.changes.pop("modalities", None) in (None, list(manifest.modalities))
     assert read == dataclasses.replace(settings, data={"num_test": "2"})
