@@ -16,7 +16,7 @@ from tfdisent.data import Manifest
 from tfdisent.datasets import pool
 from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.datasets.phantom import SkinPhantom
-from tfdisent.datasets.preparation import dry_run, prepare, prepared_folder
+from tfdisent.datasets.preparation import dry_run, fingerprint, prepare, prepared_folder
 from tfdisent.datasets.shards import verify
 
 PHANTOM = SkinPhantom(160, 8, size=16)
@@ -536,3 +536,33 @@ def test_progress_counts_good_skipped_and_failed_units(numbers, tmp_path, monkey
     with pytest.raises(ValueError, match="numbers, n7: invalid literal"):
         prepare(Numbers(size=5), tmp_path, numbers, workers=1)
     assert counted[0] == (7, 1, 0) and counted[1][1:] == (0, 1)
+
+
+def test_a_link_that_leads_nowhere_is_the_problem_of_its_unit_alone(numbers, tmp_path):
+    (numbers / "n7.txt").unlink()
+    (numbers / "n7.txt").symlink_to(tmp_path / "gone.txt")
+    with pytest.raises(ValueError, match="n7: .*No such file"):
+        prepare(Numbers(), tmp_path, numbers, workers=1)
+    folder = prepare(Numbers(), tmp_path, numbers, workers=1, on_error="skip")
+    assert [entry["key"] for entry in verify(folder).skipped] == ["n7"]
+    assert prepare(Numbers(), tmp_path, numbers, workers=1, on_error="skip") == folder
+    (tmp_path / "gone.txt").write_text("7")
+    with pytest.raises(ValueError, match="prepared from other raw data"):
+        prepare(Numbers(), tmp_path, numbers, workers=1, on_error="skip")
+
+
+def test_a_file_that_vanishes_while_raw_data_is_looked_at_ends_nothing(numbers, monkeypatch):
+    monkeypatch.setattr(Numbers, "raw_files", lambda self, raw_dir: [raw_dir / "n0.txt", raw_dir / "vanished.txt"])
+    before = fingerprint(Numbers(), numbers)
+    assert before == fingerprint(Numbers(), numbers)
+    (numbers / "vanished.txt").write_text("")
+    assert before != fingerprint(Numbers(), numbers)
+
+
+def test_a_second_preparation_into_the_raw_folder_finds_the_raw_data_of_the_first(numbers):
+    data_dir = numbers / "data"
+    folder = prepare(Numbers(), data_dir, numbers, workers=1)
+    written = contents(folder)
+    assert prepare(Numbers(), data_dir, numbers, workers=1) == folder and contents(folder) == written
+    other = prepare(Numbers(size=5), data_dir, numbers, workers=1)
+    assert Manifest.read(other).source == Manifest.read(folder).source

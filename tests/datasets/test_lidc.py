@@ -530,3 +530,45 @@ def test_mutated_files_give_our_errors_only(raw):
 def test_options_out_of_range_are_errors(options, message):
     with pytest.raises(ValueError, match=message):
         LIDC(**options)
+
+
+def test_xml_files_of_one_series_must_hold_the_same_marks(raw):
+    folder, uid = raw.annotated(3)
+    raw.annotated(900)
+    second = raw.directory / "xml-only/069.xml"
+    second.parent.mkdir()
+    second.write_text((folder / "069.xml").read_text() + "\n<!-- a copy -->\n")
+    assert [unit.problem for unit in LIDC().splits(raw.directory)["train"]] == [""]
+    raw.xml(second, [ball(uid=uid, malignancy=1)] * 4, uid)
+    raw.annotated(4)
+    units = {unit.subject: unit for unit in LIDC().splits(raw.directory)["train"]}
+    assert not units["LIDC-IDRI-0004"].problem
+    problem = units["LIDC-IDRI-0003"].problem
+    assert problem == f"{folder / '069.xml'} and {second} are readings of one series and differ. Remove one."
+
+
+def test_patients_in_one_flat_folder_are_subjects_of_their_own(raw):
+    flat = raw.directory / "scans"
+    for case, number in ((1, 1), (2, 1), (2, 2), (3, 1)):
+        folder, _ = raw.annotated(case, number=number)
+        for path in folder.iterdir():
+            flat.mkdir(exist_ok=True)
+            path.rename(flat / f"{case}-{number}-{path.name}")
+    units = [u for units in LIDC(test_fraction=0.4).splits(raw.directory).values() for u in units]
+    assert sorted((unit.key, unit.subject) for unit in units) == [
+        ("scans", "scans"),
+        ("scans-patient-2", "scans-patient-2"),
+        ("scans-patient-2-2", "scans-patient-2"),
+        ("scans-patient-3", "scans-patient-3"),
+    ]
+
+
+def test_a_series_of_two_patients_is_a_problem_that_names_both_files(raw):
+    folder, uid = raw.annotated(3)
+    for case in (4, 900):
+        raw.annotated(case)
+    write_dicom(folder / "000005.dcm", uid, 4, hu_slice(4), patient="LIDC-IDRI-0007")
+    units = {unit.subject: unit for units in LIDC().splits(raw.directory).values() for unit in units}
+    assert not units["LIDC-IDRI-0004"].problem
+    problem = units["LIDC-IDRI-0003"].problem
+    assert f"{folder / '000001.dcm'} and {folder / '000005.dcm'} are of one series and of two PatientIDs" in problem

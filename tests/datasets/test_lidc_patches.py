@@ -112,3 +112,43 @@ def test_scans_of_one_patient_are_told_apart(tmp_path):
     table.write_text("".join(f"{scan},{line}\n" for scan, line in zip(scans, lines, strict=True)))
     splits = LIDCPatches(slices="centre").splits(tmp_path)
     assert sum(map(len, splits.values())) == 8  # each slice is now of a scan of its own
+
+
+def problems_of(raw_dir):
+    return [unit.problem for units in LIDCPatches().splits(raw_dir).values() for unit in units if unit.problem]
+
+
+def test_pictures_of_one_name_must_be_copies(tmp_path):
+    patches(tmp_path)
+    picture = tmp_path / "LIDC-IDRI-0001/LIDC-IDRI-0001_n0_k7_img.png"
+    copy = tmp_path / "more" / picture.name
+    copy.parent.mkdir()
+    shutil.copy(picture, copy)
+    assert not problems_of(tmp_path)
+    shutil.copy(tmp_path / "LIDC-IDRI-0002/LIDC-IDRI-0002_n0_k7_img.png", copy)
+    assert problems_of(tmp_path) == [f"{picture} and {copy} have one name and differ. Remove one."]
+
+
+def test_a_picture_is_of_one_patient_and_is_described_once(tmp_path):
+    patches(tmp_path)
+    table = tmp_path / "all_patches_metadata.csv"
+    text = table.read_text()
+    row = text.splitlines()[1]
+    table.write_text(text + row + "\n")  # the same once more
+    assert not problems_of(tmp_path)
+    table.write_text(text + row.replace("100.0", "90.0") + "\n")
+    with pytest.raises(ValueError, match="say different things of LIDC-IDRI-0000_n0_k7_img.png"):
+        LIDCPatches().splits(tmp_path)
+    table.write_text(text + row.replace("LIDC-IDRI-0000,", "LIDC-IDRI-0009,", 1) + "\n")
+    with pytest.raises(ValueError, match="is of the patient LIDC-IDRI-0000 in .* and of LIDC-IDRI-0009"):
+        LIDCPatches().splits(tmp_path)
+
+
+def test_the_same_command_again_is_answered_where_data_dir_lies_in_raw_dir(tmp_path):
+    patches(tmp_path)
+    folder = prepare(LIDCPatches(), tmp_path / "data", tmp_path, workers=1)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert prepare(LIDCPatches(), tmp_path / "data", tmp_path, workers=1) == folder
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    other = prepare(LIDCPatches(size=32), tmp_path / "data", tmp_path, workers=1)
+    assert Manifest.read(other).source == Manifest.read(folder).source

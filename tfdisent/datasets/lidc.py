@@ -38,6 +38,10 @@ agree. A contour's pixels lie just outside of the nodule. Ratings out of range (
 missing and counted in the dry run's notes; a rating that all readers lack is 0 in `ratings`, and neither low nor high
 in `condition`. Of slices at one position that of the lower InstanceNumber is kept.
 
+Several XML files of one series must hold the same marks. A folder that is no LIDC-IDRI-NNNN and holds series of several
+PatientIDs, as a flat one does, gives each a subject of its own, numbered in the order of the files (`scans`,
+`scans-patient-2`); a series with files of two PatientIDs is a problem.
+
 Splits are by patient: train has those below LIDC-IDRI-0899, test the others; patients in folders of other names are
 numbered in their order. Where one side stays empty, as in a part of the data, a seeded split is made. `query` are the
 nodules of median malignancy 3 of the test patients, with which DRAI's retrieval is asked; their label is undecided, and
@@ -53,7 +57,7 @@ import dataclasses
 import pathlib
 import re
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -292,7 +296,14 @@ class LIDC(Builder):
             return self.pixel_size / source.spacing[1], self.pixel_size / source.spacing[0]
         return (shape[1] / 256, shape[0] / 256) if self.resample == "matrix" else (1.0, 1.0)
 
-    def _source(self, series: Series, reading: Reading) -> tuple[_Source, str]:
+    def _source(self, series: Series, readings: list[Reading]) -> tuple[_Source, str]:
+        if series.problem:
+            raise ValueError(series.problem)
+        reading, *others = readings
+        if differing := [other for other in others if not reading.agrees_with(other)]:
+            raise ValueError(
+                f"{reading.path} and {differing[0].path} are readings of one series and differ. Remove one."
+            )
         nodules, spacing, num_slices = nodules_of(series, reading, self.min_readers, self.agreement)
         note = (
             f"{reading.path}: {reading.num_missing} ratings out of range are taken as missing"
@@ -337,7 +348,7 @@ def condition(ratings: np.ndarray, diameter: float, thresholds: Sequence[float])
 
 def _index_images(raw_dir: pathlib.Path, files: list[pathlib.Path]) -> tuple[list[Series], list[Unit]]:
     """All CT series, and a unit with a problem for each file that should be an image and is not."""
-    slices, patients, problems = defaultdict(list), {}, []
+    slices, patients, mixed, problems = defaultdict(list), {}, {}, []
     for path in files:
         if path.suffix.lower() not in (".dcm", ".dicom", ".ima", ""):
             continue
@@ -350,16 +361,22 @@ def _index_images(raw_dir: pathlib.Path, files: list[pathlib.Path]) -> tuple[lis
         if tags is not None:
             uid, patient, one = tags
             slices[uid].append(one)
-            patients.setdefault(uid, patient)
+            if patients.setdefault(uid, patient) != patient:
+                mixed[uid] = f"{slices[uid][0].path} and {path} are of one series and of two PatientIDs. Remove one."
     # One patient's series are one subject, wherever they lie; names come from paths alone.
-    subjects, series = {}, []
+    subjects, series, sharing = {}, [], Counter()
     for uid, found in sorted(slices.items(), key=lambda item: item[1][0].path):
         case = _case(raw_dir, found[0].path)
-        subjects.setdefault(patients[uid] or case, case)
-        subject = subjects[patients[uid] or case]
+        patient = patients[uid] or case
+        if patient not in subjects:
+            sharing[case] += 1
+            # A folder of LIDC-IDRI is one patient's, whatever the tags say; another may hold those of many.
+            is_own = sharing[case] == 1 or _CASE.fullmatch(case)
+            subjects[patient] = case if is_own else f"{case}-patient-{sharing[case]}"
+        subject = subjects[patient]
         number = sum(one.subject == subject for one in series)
         name = f"{subject}-{number + 1}" if number else subject
-        series.append(Series(uid, subject, name, found))
+        series.append(Series(uid, subject, name, found, mixed.get(uid, "")))
     return series, problems
 
 
@@ -402,11 +419,11 @@ def _case(raw_dir: pathlib.Path, path: pathlib.Path) -> str:
     return folders[0] if folders else "patient"
 
 
-def _read_xml_files(raw_dir: pathlib.Path, files: list[pathlib.Path]) -> tuple[dict[str, Reading], list[Unit]]:
-    """Readings by series, each from the first file that has them, and a unit with a problem for each file that cannot
-    be read.
+def _read_xml_files(raw_dir: pathlib.Path, files: list[pathlib.Path]) -> tuple[dict[str, list[Reading]], list[Unit]]:
+    """Readings by series, one of each file that has them, and a unit with a problem for each file that cannot be
+    read.
     """
-    readings, problems = {}, []
+    readings, problems = defaultdict(list), []
     for path in files:
         if path.suffix.lower() == ".xml":
             try:
@@ -417,7 +434,7 @@ def _read_xml_files(raw_dir: pathlib.Path, files: list[pathlib.Path]) -> tuple[d
                 problems.append(Unit(key, _case(raw_dir, path), problem=problem))
                 continue
             if found is not None:
-                readings.setdefault(*found)
+                readings[found[0]].append(found[1])
     return readings, problems
 
 

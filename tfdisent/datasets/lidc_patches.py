@@ -8,8 +8,9 @@ by https://github.com/aquamarineaqua/LIDC-IDRI_patch_generation. In any folders:
     LIDC-IDRI-0054/LIDC-IDRI-0054_n0_k83_mask.png     above 127 is nodule
 
 with a row for each slice of a nodule and the columns patient_id, nodule_index, k_global (number of the slice), img_path
-and mask_path (of which the names count), area_mm2 (of the mask, from which the size of a pixel follows), ann_subtlety
-... ann_malignancy, and maybe scan_id, which tells apart the scans of a patient that has two.
+and mask_path (of which the names count: pictures of one name must be copies, of one patient), area_mm2 (of the mask,
+from which the size of a pixel follows), ann_subtlety ... ann_malignancy, and maybe scan_id, which tells apart the scans
+of a patient that has two.
 
 Records are those of `tfdisent/datasets/lidc.py`, in 8 bits: nodules of malignancy 3 are left out, the patch
 is `patch` millimetres around the mask, or as much as the picture has, and the size of a nodule is the
@@ -39,7 +40,7 @@ from tfdisent.datasets.lidc import (
     make_numbers,
 )
 from tfdisent.datasets.lidc_readings import MALIGNANCY, RATINGS
-from tfdisent.datasets.sources import files_under
+from tfdisent.datasets.sources import files_under, one_of_copies
 from tfdisent.datasets.volumes import seeded_split
 
 
@@ -97,14 +98,28 @@ class LIDCPatches(Builder):
 
     def splits(self, raw_dir: pathlib.Path) -> dict[str, list[Unit]]:
         files = files_under(raw_dir)
-        pictures = {path.name: path for path in files if path.suffix.lower() == ".png"}
+        pictures = defaultdict(list)
+        for path in files:
+            if path.suffix.lower() == ".png":
+                pictures[path.name].append(path)
         tables = [path for path in files if path.name.lower().endswith("patches_metadata.csv")]
         # The table of all patients repeats those of each one.
         whole = [path for path in tables if path.name.lower().startswith("all_")]
-        nodules = defaultdict(dict)
+        nodules, owners = defaultdict(dict), {}
         for table in whole or tables:
             for row in _patch_rows(table):
-                nodules[row.patient, row.nodule].setdefault(row.image, (table, row))
+                owner, first = owners.setdefault(row.image, (row.patient, table))
+                if owner != row.patient:
+                    raise ValueError(
+                        f"{row.image} is of the patient {owner} in {first} and of {row.patient} in {table}. Correct "
+                        "one, or give the pictures different names."
+                    )
+                earlier, said = nodules[row.patient, row.nodule].setdefault(row.image, (table, row))
+                if not _same_row(said, row):
+                    raise ValueError(
+                        f"{earlier} and {table} say different things of {row.image}. Remove one row, or tell the "
+                        "patient's scans apart in a column scan_id."
+                    )
         if not nodules:
             raise FileNotFoundError(f"No patches_metadata.csv under {raw_dir}.\n{self.raw_help}")
         units = []
@@ -115,10 +130,13 @@ class LIDCPatches(Builder):
                 continue
             diameter = 2 * np.sqrt(largest[1].area / np.pi)
             for table, row in rows if self.slices == "all" else [largest]:
-                found = [pictures.get(name) for name in (row.image, row.mask)]
-                missing = [name for name, path in zip((row.image, row.mask), found, strict=True) if not path]
-                problem = f"{table} names {missing[0]}, which is not there" if missing else ""
-                source = (*found, row.area, row.plane, ratings, diameter)
+                image, mask, problem = None, None, ""
+                if missing := [name for name in (row.image, row.mask) if name not in pictures]:
+                    problem = f"{table} names {missing[0]}, which is not there"
+                else:
+                    (image, of_image), (mask, of_mask) = (one_of_copies(pictures[n]) for n in (row.image, row.mask))
+                    problem = of_image or of_mask
+                source = (image, mask, row.area, row.plane, ratings, diameter)
                 label = LABELS[int(ratings[MALIGNANCY] > 3)]
                 key = f"{patient}-{nodule}-s{row.plane}"
                 units.append(Unit(key, patient, source, label, problem))
@@ -182,6 +200,10 @@ class _Row(NamedTuple):
     mask: str
     area: float
     ratings: np.ndarray
+
+
+def _same_row(one: _Row, other: _Row) -> bool:
+    return one[:-1] == other[:-1] and np.array_equal(one.ratings, other.ratings, equal_nan=True)
 
 
 def _patch_rows(path: pathlib.Path) -> Iterator[_Row]:

@@ -62,6 +62,10 @@ class Reading(NamedTuple):
     marks: list[_Mark]
     num_missing: int
 
+    def agrees_with(self, other: "Reading") -> bool:
+        """Whether both hold the same marks, whatever else their files hold."""
+        return len(self.marks) == len(other.marks) and all(map(_same_mark, self.marks, other.marks))
+
 
 class Slice(NamedTuple):
     path: pathlib.Path
@@ -73,12 +77,13 @@ class Slice(NamedTuple):
 
 
 class Series(NamedTuple):
-    """One CT series; `name` is the subject's, numbered where it has several."""
+    """One CT series; `name` is the subject's, numbered where it has several. `problem` says why it cannot be used."""
 
     uid: str
     subject: str
     name: str
     slices: list[Slice]
+    problem: str = ""
 
     def sorted_slices(self) -> tuple[list[Slice], np.ndarray]:
         """Slices by position, one at each, and the spacing (3,) in millimetres along y, x, z."""
@@ -99,6 +104,17 @@ class Series(NamedTuple):
         """Index of the slice at the position of each file, also of those that were left out."""
         heights = {round(one.z, 3): index for index, one in enumerate(slices)}
         return {one.uid: heights[round(one.z, 3)] for one in self.slices}
+
+
+def _same_mark(one: _Mark, other: _Mark) -> bool:
+    return (
+        one.reader == other.reader
+        and np.array_equal(one.ratings, other.ratings, equal_nan=True)
+        and len(one.contours) == len(other.contours)
+        and all(
+            a[:3] == b[:3] and np.array_equal(a[3], b[3]) for a, b in zip(one.contours, other.contours, strict=True)
+        )
+    )
 
 
 def read_xml(path: pathlib.Path) -> tuple[str, Reading] | None:

@@ -77,7 +77,7 @@ class Table(VolumeBuilder):
     name = "manifest"
     raw_help = (
         "raw_dir is a table (.csv or .tsv) with the columns subject, modality, image, and optionally session, domain, "
-        "label, mask, brain_mask, split and numbers; tfdisent/datasets/manifest.py shows one."
+        "label, mask, brain_mask, split and condition:NAME; tfdisent/datasets/manifest.py shows one."
     )
 
     condition: tuple[str, ...] = ()

@@ -191,7 +191,8 @@ def prepared_folder(builder: Builder, data_dir: str | pathlib.Path, hash_subject
 
 def fingerprint(builder: Builder, raw_dir: pathlib.Path | None) -> str:
     """Digest of the names and sizes of all raw files, and of the content of a table that stands for them; of the data
-    set's name when it makes its own images.
+    set's name when it makes its own images. A link that leads nowhere has no size, nor has a file that vanishes
+    meanwhile: who reads it says so, and `on_error` decides.
     """
     digest = hashlib.sha256(f"{builder.name} {builder.version}".encode())
     if raw_dir is not None:
@@ -201,7 +202,11 @@ def fingerprint(builder: Builder, raw_dir: pathlib.Path | None) -> str:
             digest.update(raw_dir.read_bytes())
         for path in builder.raw_files(raw_dir):
             name = pathlib.Path(os.path.relpath(path, folder)).as_posix()
-            digest.update(f"\n{name} {path.stat().st_size}".encode())
+            try:
+                size = path.stat().st_size
+            except OSError:
+                size = None
+            digest.update(f"\n{name} {size}".encode())
     return digest.hexdigest()
 
 
