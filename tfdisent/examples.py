@@ -20,6 +20,7 @@ which rows it needs before it asks for images:
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -35,12 +36,17 @@ class Examples:
     """The examples of a split, which can be gone through again and again.
 
     Args:
-        read: `(size, seed)` -> batches of at most `size` examples, dicts of arrays with `image` (B, H, W, C) and a
-            unique `key`: in the stored order where `seed` is None, else in an order drawn from it.
+        read: `(size, seed, rows)` -> batches of at most `size` examples, dicts of arrays with `image` (B, H, W, C) and
+            a unique `key`: in the stored order where `seed` is None, else in an order drawn from it; of all examples
+            where `rows` is None, else of those numbers alone, which ascend.
         count: number of examples.
     """
 
-    def __init__(self, read: Callable[[int, int | None], Iterator[Mapping[str, np.ndarray]]], count: int):
+    def __init__(
+        self,
+        read: Callable[[int, int | None, np.ndarray | None], Iterator[Mapping[str, np.ndarray]]],
+        count: int,
+    ):
         self._read, self._count = read, count
 
     @classmethod
@@ -49,10 +55,11 @@ class Examples:
         count = len(arrays["image"])
         arrays = {"key": np.arange(count), **arrays}
 
-        def read(size: int, seed: int | None = None) -> Iterator[dict[str, np.ndarray]]:
-            order = np.arange(count) if seed is None else np.random.default_rng(seed).permutation(count)
-            for rows in _pieces(order, size):
-                yield {name: values[rows] for name, values in arrays.items()}
+        def read(size: int, seed: int | None, rows: np.ndarray | None) -> Iterator[dict[str, np.ndarray]]:
+            order = np.arange(count) if rows is None else rows
+            order = order if seed is None else np.random.default_rng(seed).permutation(order)
+            for some in _pieces(order, size):
+                yield {name: values[some] for name, values in arrays.items()}
 
         examples = cls(read, count)
         examples._first = {name: values[:1] for name, values in arrays.items()}
@@ -60,7 +67,7 @@ class Examples:
 
     def mapped(self, function: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> "Examples":
         """The same examples with each batch as `function` changes it, which leaves their number, order and `key`."""
-        return Examples(lambda size, seed=None: map(function, self._read(size, seed)), len(self))
+        return Examples(lambda size, seed, rows: map(function, self._read(size, seed, rows)), len(self))
 
     @classmethod
     def joined(cls, *parts: "Examples") -> "Examples":
@@ -68,14 +75,19 @@ class Examples:
         parts = tuple(part for part in parts if len(part)) or parts[:1]
         names = [name for name in parts[0].names if all(name in part.names for part in parts)]
 
-        def of_part(index: int, size: int, seed: int | None) -> Iterator[dict[str, np.ndarray]]:
-            for batch in parts[index]._read(size, seed):
+        starts = np.cumsum([0, *map(len, parts)])
+
+        def of_part(index: int, *given) -> Iterator[dict[str, np.ndarray]]:
+            for batch in parts[index]._read(*given):
                 keys = np.array([f"{index}/{key}" for key in batch["key"]], object)
                 yield {name: batch[name] for name in names} | {"key": keys}
 
-        def read(size: int, seed: int | None = None) -> Iterator[dict[str, np.ndarray]]:
-            streams = [of_part(index, size, seed) for index in range(len(parts))]
-            left = [len(part) for part in parts]
+        def read(size: int, seed: int | None, rows: np.ndarray | None) -> Iterator[dict[str, np.ndarray]]:
+            chosen, left = [None] * len(parts), list(map(len, parts))
+            if rows is not None:
+                chosen = [rows[(start <= rows) & (rows < end)] - start for start, end in itertools.pairwise(starts)]
+                left = list(map(len, chosen))
+            streams = [of_part(index, size, seed, of_it) for index, of_it in enumerate(chosen)]
             while any(left):  # in the stored order the first that is not at its end, else the one that is behind
                 shares = [count / len(part) if count else -1 for count, part in zip(left, parts, strict=True)]
                 index = int(np.argmax(shares if seed is not None else np.sign(left)))
@@ -91,7 +103,7 @@ class Examples:
     @functools.cached_property
     def _first(self) -> dict[str, np.ndarray]:
         """A batch of the first example; {} where there is none."""
-        return dict(next(iter(self._read(1, None)))) if self._count else {}
+        return dict(next(iter(self._read(1, None, None)))) if self._count else {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,7 +120,7 @@ class Examples:
         """The columns whose entries are numbers, strings or short vectors, of all examples in the stored order."""
         narrow = [name for name, values in self._first.items() if values.nbytes <= COLUMN_BYTES]
         names = [name for name in narrow if name not in ("image", "mask")]
-        parts = [[batch[name] for name in names] for batch in self._batches()]
+        parts = [[batch[name] for name in names] for batch in self.batches()]
         return {name: np.concatenate([self._first[name][:0], *(p[k] for p in parts)]) for k, name in enumerate(names)}
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -126,22 +138,14 @@ class Examples:
         Args:
             rows: numbers of the wanted examples, in any order; a repeated one comes once.
         """
-        if rows is None:
-            yield from self._batches()
+        wanted = np.arange(len(self)) if rows is None else np.unique(np.asarray(rows, int))
+        if not len(wanted):
             return
-        wanted, size, waiting = np.unique(np.asarray(rows, int)), self._batch_size, None
-        for batch in self._batches(stop=wanted[-1] + 1 if len(wanted) else 0):
-            among = np.isin(batch["row"], wanted)
-            if waiting is None and among.all():
-                yield batch
-                continue
-            chosen = {name: values[among] for name, values in batch.items()}
-            waiting = chosen if waiting is None else _together(waiting, chosen)
-            if len(waiting["row"]) >= size:
-                yield {name: values[:size] for name, values in waiting.items()}
-                waiting = {name: values[size:] for name, values in waiting.items()}
-        if waiting is not None and len(waiting["row"]):
-            yield waiting
+        first, given = 0, None if len(wanted) == len(self) else wanted
+        for batch in self._read(self._batch_size, None, given):
+            last = first + len(batch["image"])
+            yield {**batch, "row": wanted[first:last]}
+            first = last
 
     def take(self, rows: Sequence[int] | np.ndarray, columns: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """The examples of these numbers, in this order, as arrays; for a few, as nothing bounds what they take.
@@ -191,7 +195,7 @@ class Examples:
                 waiting.setdefault(subject, []).append({name: values[among] for name, values in batch.items()})
                 left[subject] -= int(among.sum())
                 if not left[subject]:
-                    yield subject, _together(*waiting.pop(subject))
+                    yield subject, together(waiting.pop(subject))
 
     def select(
         self,
@@ -204,7 +208,7 @@ class Examples:
 
     def shuffled(self, seed: int) -> Iterator[dict[str, np.ndarray]]:
         """Batches in an order drawn from the seed, with the number of each example in `row`."""
-        for batch in self._read(self._batch_size, seed):
+        for batch in self._read(self._batch_size, seed, None):
             yield {**batch, "row": np.array([self._rows[key] for key in batch["key"].tolist()])}
 
     @functools.cached_property
@@ -216,18 +220,6 @@ class Examples:
     def _batch_size(self) -> int:
         size = sum(values.nbytes for values in self._first.values())
         return max(1, min(LARGEST_BATCH, BATCH_BYTES // max(1, size)))
-
-    def _batches(self, stop: int | None = None) -> Iterator[dict[str, np.ndarray]]:
-        """All batches, or those before an example, each with its `row`."""
-        first = 0
-        if not self._count or stop == 0:
-            return
-        for batch in self._read(self._batch_size, None):
-            count = len(batch["image"])
-            yield {**batch, "row": np.arange(first, first + count)}
-            first += count
-            if stop is not None and first >= stop:
-                return
 
 
 class Selection:
@@ -294,7 +286,7 @@ class Selection:
             return
         rng, rest = np.random.default_rng(seed), None
         for block in self._blocks(int(rng.integers(2**31)), size):
-            block = block if rest is None else _together(rest, block)
+            block = block if rest is None else together([rest, block])
             order = rng.permutation(len(block["item"]))
             whole = len(order) // size * size
             for places in _pieces(order[:whole], size):
@@ -317,10 +309,10 @@ class Selection:
             count += len(items)
             size_bytes += sum(values.nbytes for values in parts[-1].values())
             if size_bytes >= SHUFFLED_BYTES and count >= size:
-                block, parts, count, size_bytes = _together(*parts), [], 0, 0
+                block, parts, count, size_bytes = together(parts), [], 0, 0
                 yield block
         if parts:
-            yield _together(*parts)
+            yield together(parts)
 
     def _items_of(self, rows: np.ndarray) -> np.ndarray:
         """Indices of the items whose examples have these numbers."""
@@ -346,6 +338,6 @@ def _pieces(values: np.ndarray, size: int) -> Iterator[np.ndarray]:
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
-def _together(*parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Columns, one part after the other."""
+def together(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Columns of several batches, one after the other."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -15,7 +15,7 @@ SLICES = {
 
 def test_partners_are_other_subjects_slices_at_the_same_place():
     rows = np.arange(len(SLICES["image"]))
-    other = slices.partners(Examples.of(SLICES), rows)
+    other = slices.partners(SLICES["subject"], SLICES["slice_index"], rows)
     assert (SLICES["subject"][other] != SLICES["subject"][rows]).all()
     assert (SLICES["slice_index"][other] == SLICES["slice_index"][rows]).all()
 

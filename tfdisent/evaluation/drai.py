@@ -26,7 +26,7 @@ from tfdisent.evaluation import retrieval
 from tfdisent.evaluation.arrays import in_batches
 from tfdisent.evaluation.entries import Results, entry, value_of
 from tfdisent.evaluation.protocol import Evaluation
-from tfdisent.examples import LARGEST_BATCH, Examples
+from tfdisent.examples import LARGEST_BATCH, Examples, together
 from tfdisent.report import Figure, figures
 from tfdisent.systems.drai import ContentStyleModel
 
@@ -296,7 +296,7 @@ def make_hybrids(model: ContentStyleModel, test: Examples, rng: np.random.Genera
     partner = np.empty(count, int)
     partner[order] = np.roll(order, 1)  # one cycle through all images: none is its own partner
     parts = [in_batches(model.encode, batch["image"]) for batch in test.batches()]
-    codes = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    codes = together(parts)
     content = codes["content"] if "content" in codes else test["condition"]
     style = codes["style"]
     return {

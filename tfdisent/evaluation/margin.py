@@ -29,7 +29,7 @@ from tfdisent.evaluation.slices import (
     rows_to_show,
     unit,
 )
-from tfdisent.examples import Examples
+from tfdisent.examples import Examples, evenly, together
 from tfdisent.report import Figure, figures
 
 BINS = 128  # of the lookup table
@@ -119,11 +119,7 @@ def reconstruction_metrics(model, train: Examples, test: Examples, rows: np.ndar
                     found = likeness(image, truth[some, ..., j], inside[some])
                     scores[kind][config.modalities[j]].append(found)
     joined = {
-        kind: {
-            name: {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
-            for name, parts in by_target.items()
-            if parts
-        }
+        kind: {name: together(parts) for name, parts in by_target.items() if parts}
         for kind, by_target in scores.items()
     }
     results = likeness_metrics(joined[""], per="target", parts="targets, each from all other modalities")
@@ -196,7 +192,7 @@ def codes_of(model, test: Examples, rows: np.ndarray) -> dict[str, np.ndarray]:
                         "position": position[some],
                     }
                 )
-    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    found = together(parts)
     _, found["subject"] = np.unique(found["subject"], return_inverse=True)  # numbers, as classifiers take them
     return found
 
@@ -299,10 +295,7 @@ def margin_metrics(codes: dict, config) -> dict:
         own = np.flatnonzero(codes["modality"] == i)
         if len(np.unique(codes["subject"][own])) < 2:
             continue
-        other = partners(
-            {"image": codes["subject"], "subject": codes["subject"], "slice_index": codes["position"]},
-            own,
-        )
+        other = partners(codes["subject"], codes["position"], own)
         for p, q in zip(own, other, strict=True):
             for j in np.unique(codes["modality"]):
                 n = at.get((codes["slice"][p], j))
@@ -346,7 +339,7 @@ def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def draw_figures(model, test: Examples, rows: np.ndarray) -> list[Figure]:
     """The paper's Fig. 2 and 4 for one slice: its anatomies channel by channel, and every anatomy in every look."""
     config = model.config
-    few = test.take(rows[np.linspace(0, len(rows) - 1, min(len(rows), 40)).astype(int)])
+    few = test.take(evenly(rows, 40))
     size = brain(centre(few["image"], config)).sum((1, 2)) * (there(few, config) > 0).all(1)
     row = rows_to_show(size, few.get("subject", few["row"]), 1)[:1]
     batch = {name: values[row] for name, values in few.items()}

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfdisent import metrics as measure
 from tfdisent.evaluation.entries import entry
-from tfdisent.examples import Examples
+from tfdisent.examples import Examples, evenly
 
 TOLERANCE = 1e-3  # of images in [-1, 1]: a pixel that differs more from the corner's value is no background
 LIKENESS = ("mean_absolute_error", "psnr", "ssim")
@@ -38,11 +38,13 @@ def available(arrays: Mapping[str, np.ndarray] | Examples) -> np.ndarray:
     return np.asarray(given) > 0
 
 
-def partners(arrays: Mapping[str, np.ndarray] | Examples, rows: np.ndarray) -> np.ndarray:
-    """For each of the slices `rows` one of another subject, at the nearest position where positions are known."""
-    count = len(arrays) if isinstance(arrays, Examples) else len(arrays["image"])
-    subject = arrays.get("subject", np.arange(count))
-    position = arrays.get("slice_index", np.zeros(count)).reshape(count)
+def partners(subject: np.ndarray, position: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """For each of the slices `rows` one of another subject, at the nearest position.
+
+    Args:
+        subject, position: (N,), of all slices.
+        rows: (K,), numbers of slices, among which partners are looked for.
+    """
     chosen = []
     for k, row in enumerate(rows):
         others = np.flatnonzero(subject[rows] != subject[row])
@@ -66,8 +68,7 @@ def rows_to_show(size: np.ndarray, subject: np.ndarray, count: int = 4) -> np.nd
     _, first = np.unique(subject[order], return_index=True)
     rows = order[np.sort(first)][:count]
     others = np.setdiff1d(np.flatnonzero(size >= size.max() / 2), rows)
-    more = np.linspace(0, len(others) - 1, min(len(others), count - len(rows))).astype(int)
-    return np.concatenate([rows, others[more]])
+    return np.concatenate([rows, evenly(others, count - len(rows))])
 
 
 def likeness(ours: np.ndarray, truth: np.ndarray, inside: np.ndarray) -> dict[str, np.ndarray]:

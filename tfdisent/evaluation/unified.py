@@ -34,7 +34,7 @@ from tfdisent.evaluation.slices import (
     rows_to_show,
     unit,
 )
-from tfdisent.examples import HELD_BYTES, Examples, evenly
+from tfdisent.examples import HELD_BYTES, Examples, evenly, together
 from tfdisent.report import Figure, figures
 from tfdisent.systems.unified import Unified, anatomy_distance
 
@@ -155,10 +155,7 @@ def translation_metrics(translated: Translations, train: Examples, names: tuple[
                 slope, offset = maps[i, j]
                 mapped = np.clip(slope * unit(test["image"][rows, ..., i]) + offset, 0, 1)
                 affine.setdefault(pair, []).append(measure.ssim(mapped, unit(truth), 1.0, inside[rows]))
-    scores = {
-        pair: {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-        for pair, found in scores.items()
-    }
+    scores = {pair: together(found) for pair, found in scores.items()}
     results = likeness_metrics(scores)
     protocol = (
         f"{likeness_protocol('ssim_brain', f'{len(scores)} ordered pairs')}; of the best affine map of intensities of "
@@ -212,7 +209,9 @@ def anatomy_metrics(model, test: Examples, rows: np.ndarray, seed: int) -> dict:
     rows = np.random.default_rng(seed).permutation(whole)[: min(MAX_SLICES, test.holdable(("image",)))]
     names, all_levels = model.config.modalities, model.config.disentangle_skips
     image = test.take(rows, ("image",))["image"]
-    others = np.argsort(rows)[np.searchsorted(np.sort(rows), partners(test, rows))]
+    subject = test.get("subject", np.arange(len(test)))
+    position = test.get("slice_index", np.zeros(len(test))).reshape(len(test))
+    others = np.argsort(rows)[np.searchsorted(np.sort(rows), partners(subject, position, rows))]
 
     def distances(image, other):
         anatomy = [model.encode(image[..., k : k + 1]) for k in range(len(names))]
@@ -227,7 +226,7 @@ def anatomy_metrics(model, test: Examples, rows: np.ndarray, seed: int) -> dict:
         in_batches(distances, image[start : start + 32], image[others[start : start + 32]])
         for start in range(0, len(rows), 32)
     ]
-    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    found = together(parts)
     between = float(np.mean(found.pop("")))
     if not between > 0:
         reason = "the anatomy codes of different subjects are equal"

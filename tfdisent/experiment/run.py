@@ -76,13 +76,18 @@ def alone(task: str) -> Callable[[Callable], Callable]:
 
     def decorate(step: Callable) -> Callable:
         @functools.wraps(step)
-        def locked(run: Run, *args: Any, **kwargs: Any) -> Any:
-            with files.locked(run.run_dir, task) if run.settings.hosts.is_first else contextlib.nullcontext():
+        def alone_in_it(run: Run, *args: Any, **kwargs: Any) -> Any:
+            with _locked(run.settings, run.run_dir, task):
                 return step(run, *args, **kwargs)
 
-        return locked
+        return alone_in_it
 
     return decorate
+
+
+def _locked(settings: Settings, run_dir: pathlib.Path, task: str) -> contextlib.AbstractContextManager:
+    """The lock of a run's folder; of several hosts the first has it for all."""
+    return files.locked(run_dir, task) if settings.hosts.is_first else contextlib.nullcontext()
 
 
 def train(settings: Settings) -> Run:
@@ -95,7 +100,7 @@ def train(settings: Settings) -> Run:
         BlockingIOError: another process has the run folder, naming it.
     """
     data_folder, manifest = prepared_data(settings)
-    with files.locked(settings.folder, "training") if settings.hosts.is_first else contextlib.nullcontext():
+    with _locked(settings, settings.folder, "training"):
         run = _opened(settings, data_folder, manifest)
         fit(run)
         if settings.num_hosts > 1:
@@ -352,10 +357,10 @@ def export(run: Run) -> pathlib.Path:
 def examples_of(folder: pathlib.Path, split: str, **loading: Any) -> Examples:
     """The examples of a split of a prepared folder; `loading` are arguments of `tfdisent.data.load`."""
 
-    def read(size: int, seed: int | None = None) -> Iterator[dict[str, np.ndarray]]:
-        order = {"shuffle": False} if seed is None else {"shuffle": True, "seed": seed, "block_bytes": SHUFFLED_BYTES}
-        once = {"drop_remainder": False, "cache": False, "metadata": True}
-        return data.load(folder, split, batch_size=size, **order, **once, **loading).as_numpy_iterator()
+    def read(size: int, seed: int | None, rows: np.ndarray | None) -> Iterator[dict[str, np.ndarray]]:
+        order = {"shuffle": False} if seed is None else {"shuffle": True, "seed": seed}
+        once = {"drop_remainder": False, "cache": False, "metadata": True, "block_bytes": SHUFFLED_BYTES}
+        return data.load(folder, split, rows=rows, batch_size=size, **order, **once, **loading).as_numpy_iterator()
 
     return Examples(read, Manifest.read(folder).split(split)["num_examples"])
 
