@@ -175,14 +175,15 @@ def hash_key(path: str | os.PathLike | None = None, *, outside: str | os.PathLik
         key = path.read_bytes()
     except FileNotFoundError:
         key = _new_key(path)
+    key = key.strip()
     if os.name == "posix" and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
         raise ValueError(f"The key {path} is open to other users (mode {mode:04o}). Close it: chmod 600 {path}")
-    if len(key.strip()) < _KEY_BYTES:
+    if len(key) < _KEY_BYTES:
         raise ValueError(
-            f"The key {path} has {len(key.strip())} bytes, expected {_KEY_BYTES} or more, which nobody can guess. Give "
+            f"The key {path} has {len(key)} bytes, expected {_KEY_BYTES} or more, which nobody can guess. Give "
             "a file that does not exist yet, and it is made with a random key."
         )
-    return key.strip()
+    return key
 
 
 def digest(key: bytes, text: str) -> str:

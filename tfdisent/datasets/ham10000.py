@@ -39,7 +39,7 @@ from PIL import Image
 
 from tfdisent.data.records import Feature, Manifest
 from tfdisent.datasets.builder import Builder, Unit
-from tfdisent.datasets.sources import files_under, one_of_copies, same_content
+from tfdisent.datasets.sources import files_under, one_of_copies, read_text, same_content
 
 DIAGNOSES = {
     "akiec": "actinic keratosis or intraepithelial carcinoma",
@@ -302,9 +302,7 @@ class _Files(NamedTuple):
 
         def single(found: dict[str, list[pathlib.Path]]) -> dict[str, pathlib.Path]:
             # Copies of one photograph, as in Kaggle's two spellings of a folder, count once.
-            for name, paths in found.items():
-                if len(paths) > 1 and (problem := one_of_copies(paths)[1]):
-                    problems[name] = problem
+            problems.update({name: problem for name, paths in found.items() if (problem := one_of_copies(paths)[1])})
             return {name: paths[0] for name, paths in found.items()}
 
         images, test_images, masks = map(single, (images, test_images, masks))
@@ -335,7 +333,7 @@ def _decoded(path: pathlib.Path) -> Image.Image:
 
 def _read_table(path: pathlib.Path) -> list[_Row]:
     """Rows of any of the tables, by the names in their header; the delimiter is whichever the header holds."""
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path)
     header = text.split("\n", 1)[0]
     delimiter = max(",\t;", key=header.count)
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter)

@@ -20,6 +20,7 @@ default.
 
 import csv
 import dataclasses
+import io
 import pathlib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ from tfdisent.datasets.lidc import (
     make_numbers,
 )
 from tfdisent.datasets.lidc_readings import MALIGNANCY, RATINGS
-from tfdisent.datasets.sources import files_under, one_of_copies
+from tfdisent.datasets.sources import files_under, one_of_copies, read_text
 from tfdisent.datasets.volumes import seeded_split
 
 
@@ -209,7 +210,7 @@ def _same_row(one: _Row, other: _Row) -> bool:
 def _patch_rows(path: pathlib.Path) -> Iterator[_Row]:
     names = ("patient_id", "nodule_index", "k_global", "img_path", "mask_path", "area_mm2")
     needed = {*names, *(f"ann_{name}" for name in RATINGS)}
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with io.StringIO(read_text(path), newline="") as file:
         reader = csv.DictReader(file)
         if missing := sorted(needed - set(reader.fieldnames or ())):
             raise ValueError(f"{path} lacks the column {missing[0]}. Get it again.")

@@ -29,16 +29,15 @@ its lines, and must not differ between them. Name what the label maps hold:
 Licence and citation are the data's own.
 """
 
-import csv
 import dataclasses
 import math
 import os
 import pathlib
 import re
-from typing import NamedTuple
 
 from tfdisent.data.records import Manifest
 from tfdisent.datasets.builder import Unit
+from tfdisent.datasets.sources import Row, read_table
 from tfdisent.datasets.volumes import Scans, VolumeBuilder, deal
 
 _COLUMNS = (
@@ -56,13 +55,6 @@ _NEEDED = ("subject", "modality", "image")
 _CONDITION = "condition:"  # before the name of a column of numbers
 _VOLUME = re.compile(r".*\.(nii|nii\.gz|mhd|mha)", re.IGNORECASE)
 _SPLIT = re.compile(r"[A-Za-z0-9_]+")
-
-
-class _Line(NamedTuple):
-    """One line of the table, with its number."""
-
-    number: int
-    values: dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +84,7 @@ class Table(VolumeBuilder):
 
     def splits(self, raw_dir: pathlib.Path) -> dict[str, list[Unit]]:
         units = self.units(raw_dir)
-        lines_of: dict[str, list[_Line]] = {}
+        lines_of: dict[str, list[Row]] = {}
         for line in _read(raw_dir):
             lines_of.setdefault(line.values["subject"], []).append(line)
         given = {subject: _common(raw_dir, lines, "split") for subject, lines in lines_of.items()}
@@ -148,7 +140,7 @@ class Table(VolumeBuilder):
         self,
         table: pathlib.Path,
         key: tuple[str, str],
-        lines: list[_Line],
+        lines: list[Row],
         modalities: tuple[str, ...],
         conditions: dict[str, str],
     ) -> Unit:
@@ -186,7 +178,7 @@ class Table(VolumeBuilder):
         unit_key = f"{subject}/{session}" if session else subject
         return Unit(unit_key, subject, scans, label or domain, problem)
 
-    def _path(self, table: pathlib.Path, line: _Line, text: str) -> str:
+    def _path(self, table: pathlib.Path, line: Row, text: str) -> str:
         folder = os.path.abspath(table.parent)
         path = os.path.normpath(os.path.join(folder, os.path.expanduser(text.replace("\\", "/"))))
         home, target = os.path.realpath(folder), os.path.realpath(path)
@@ -197,7 +189,7 @@ class Table(VolumeBuilder):
             )
         return path
 
-    def _conditions(self, table: pathlib.Path, lines: list[_Line]) -> dict[str, str]:
+    def _conditions(self, table: pathlib.Path, lines: list[Row]) -> dict[str, str]:
         """The columns of the condition's numbers, by their names without the prefix."""
         columns = tuple(lines[0].values)
         marked = {name.removeprefix(_CONDITION): name for name in columns if name.startswith(_CONDITION)}
@@ -207,53 +199,36 @@ class Table(VolumeBuilder):
         return {name: known[name] for name in self.condition} or marked
 
 
-def _sessions(table: pathlib.Path) -> dict[tuple[str, str], list[_Line]]:
+def _sessions(table: pathlib.Path) -> dict[tuple[str, str], list[Row]]:
     """The table's lines by subject and session."""
-    sessions: dict[tuple[str, str], list[_Line]] = {}
+    sessions: dict[tuple[str, str], list[Row]] = {}
     for line in _read(table):
         key = line.values["subject"], line.values.get("session", "")
         sessions.setdefault(key, []).append(line)
     return sessions
 
 
-def _read(table: pathlib.Path) -> list[_Line]:
+def _read(table: pathlib.Path) -> list[Row]:
     if not table.is_file():
         raise FileNotFoundError(f"{table} is not a file. {Table.raw_help}")
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{table} is not UTF-8 text. Save the table as CSV in UTF-8.") from error
-    header = text.split("\n", 1)[0]
-    delimiter = max(",\t;", key=header.count)
-    rows = csv.reader(text.splitlines(), delimiter=delimiter)
-    try:
-        columns = [name.strip() for name in next(rows, [])]
-        columns = [name.lower() if name.lower() in _COLUMNS else name for name in columns]
-        if missing := [name for name in _NEEDED if name not in columns]:
-            raise ValueError(
-                f"{table} lacks the column {', '.join(missing)}. Its columns are: {', '.join(columns) or 'none'}."
-            )
-        if len(set(columns)) < len(columns):
-            raise ValueError(f"{table} has a column twice: {', '.join(columns)}.")
-        lines = []
-        for row in rows:
-            values = [value.strip() for value in row]
-            if not any(values):
-                continue
-            if len(values) != len(columns):
-                raise ValueError(f"{table}, line {rows.line_num}: {len(values)} values, expected {len(columns)}.")
-            lines.append(_Line(rows.line_num, dict(zip(columns, values, strict=True))))
-    except csv.Error as error:
-        raise ValueError(f"{table}, line {rows.line_num}: {error}.") from error
-    if not lines:
+    written, rows = read_table(table)
+    columns = [name.lower() if name.lower() in _COLUMNS else name for name in written]
+    if missing := [name for name in _NEEDED if name not in columns]:
+        raise ValueError(
+            f"{table} lacks the column {', '.join(missing)}. Its columns are: {', '.join(columns) or 'none'}."
+        )
+    if len(set(columns)) < len(columns):
+        raise ValueError(f"{table} has a column twice: {', '.join(columns)}.")
+    if not rows:
         raise ValueError(f"{table} has no lines below its header.")
+    lines = [row._replace(values=dict(zip(columns, row.values.values(), strict=True))) for row in rows]
     for line in lines:
         if empty := [name for name in _NEEDED if not line.values[name]]:
             raise ValueError(f"{table}, line {line.number}: {', '.join(empty)} is empty.")
     return lines
 
 
-def _common(table: pathlib.Path, lines: list[_Line], column: str) -> str:
+def _common(table: pathlib.Path, lines: list[Row], column: str) -> str:
     """The one value that a subject's lines have in a column, or are empty in it."""
     values: dict[str, int] = {}
     for line in lines:
@@ -268,7 +243,7 @@ def _common(table: pathlib.Path, lines: list[_Line], column: str) -> str:
     return next(iter(values), "")
 
 
-def _number(table: pathlib.Path, lines: list[_Line], column: str) -> float:
+def _number(table: pathlib.Path, lines: list[Row], column: str) -> float:
     text = _common(table, lines, column)
     try:
         number = float(text)

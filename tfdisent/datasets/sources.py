@@ -93,6 +93,8 @@ def one_of_each(name: str, found: Mapping[str, Iterable[str | os.PathLike]]) -> 
 def one_of_copies(paths: Iterable[str | os.PathLike]) -> tuple[str, str]:
     """The first of several files that should be copies of one, and a problem that names two that are not."""
     first, *others = sorted(map(str, paths))
+    if not others:
+        return first, ""
     same = {path for group in same_content([first, *others]) if first in group for path in group}
     differing = [path for path in others if path not in same]
     return first, f"{first} and {differing[0]} have one name and differ. Remove one." if differing else ""

@@ -10,7 +10,6 @@ compared: name the extractor (`description`) beside every value.
 
 import contextlib
 import itertools
-import json
 import pathlib
 import random
 import socket
@@ -118,7 +117,7 @@ class _Judge:
             raise FileNotFoundError(
                 f"Expected a saved judge in {path.parent}, but no judge is saved here: config.json is missing."
             )
-        config = json.loads(path.read_text())
+        config = files.read_json(path)
         if config.pop("judge", None) != cls.__name__:
             raise ValueError(f"Expected a saved {cls.__name__}, received {path}, which is not a saved {cls.__name__}.")
         return config

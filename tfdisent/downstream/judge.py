@@ -4,7 +4,6 @@ The networks are in `tfdisent.downstream.classifier`.
 """
 
 import hashlib
-import json
 import pathlib
 from collections.abc import Callable
 
@@ -82,7 +81,7 @@ def _kept(judge_class: type, directory, fingerprint: dict, fit: Callable):
     if directory is None:
         return fit()
     path = pathlib.Path(directory) / FINGERPRINT
-    if path.is_file() and json.loads(path.read_text()) == fingerprint:
+    if path.is_file() and files.read_json(path) == fingerprint:
         try:
             return judge_class.load(directory)
         except (OSError, ValueError) as error:

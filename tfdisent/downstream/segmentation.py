@@ -9,7 +9,6 @@ contrasts lie in [0, 1] and synthesised ones in [-1, 1], so that a network train
 with the latter; here both, and any other linear scale, give the same result.
 """
 
-import json
 import pathlib
 from collections.abc import Sequence
 
@@ -189,7 +188,7 @@ class Segmentor:
             raise FileNotFoundError(
                 f"Expected a saved segmentor in {path.parent}, but no segmentor is saved here: config.json is missing."
             )
-        config = json.loads(path.read_text())
+        config = files.read_json(path)
         if config.pop("segmentor", None) != cls.__name__:
             raise ValueError(f"Expected a saved {cls.__name__}, received {path}, which is not a saved {cls.__name__}.")
         segmentor = cls(**config)

@@ -103,7 +103,8 @@ class Checkpoints:
         """Step of the newest checkpoint that can be restored; None where there is none."""
         for step in reversed(self.steps()):
             with contextlib.suppress(ValueError):
-                return _read(self._folder(step), step)[0]["step"]
+                _read(self._folder(step), step)
+                return step
         return None
 
     def _folder(self, step: int) -> pathlib.Path:
