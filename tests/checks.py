@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfdisent.training.checkpoint import Checkpoints
+
 
 def check_layer(
     layer_factory: Callable[[], keras.layers.Layer],
@@ -108,6 +110,25 @@ def trained_once(model: keras.Model, batch: dict, batch_size: int) -> dict[str, 
     """Trains on a batch, or on several, in their order; returns the logs."""
     history = model.fit(batch, batch_size=batch_size, shuffle=False, verbose=0)
     return {name: values[0] for name, values in history.history.items()}
+
+
+def check_training_resumes(made: Callable[..., keras.Model], step: Callable, batches: Sequence, folder) -> None:
+    """Two steps in one piece end as one step, a checkpoint in a model of another seed, and the other step.
+
+    Args:
+        made: a new compiled model, of another seed by `seed=`.
+        step: trains a model on a batch.
+        batches: two.
+        folder: for the checkpoint.
+    """
+    straight, stopped, resumed = made(), made(), made(seed=9)
+    for batch in batches:
+        step(straight, batch)
+    step(stopped, batches[0])
+    Checkpoints(folder).save(stopped, 1)
+    Checkpoints(folder).restore(resumed)
+    step(resumed, batches[1])
+    same_state(straight, resumed)
 
 
 def same_state(one: keras.Model, other: keras.Model) -> None:

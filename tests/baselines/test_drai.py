@@ -1,6 +1,7 @@
 """The methods that DRAI is compared with: their terms, their steps, what they can do, and what they share with DRAI."""
 
 import dataclasses
+import functools
 import json
 import re
 
@@ -9,14 +10,13 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.checks import Judge, array, moved, same_state, tensors, trained_once, weights
+from tests.checks import Judge, array, check_training_resumes, moved, same_state, tensors, trained_once, weights
 from tests.tiny import NARROWEST
 from tfdisent.baselines import drai as baselines
 from tfdisent.baselines.drai import CAVAE, DCAVAE, METHODS, CInfoGAN, DCInfoGAN
 from tfdisent.baselines.method import method
 from tfdisent.systems.drai import DRAI, DRAIConfig
 from tfdisent.training.adversarial import AdversarialModel
-from tfdisent.training.checkpoint import Checkpoints
 
 TINY = DRAIConfig(**NARROWEST, channels=1, initializer="he_normal", learning_rate=1e-3, train_twice=False)
 OTHERS = {"cinfogan": CInfoGAN, "dcinfogan": DCInfoGAN, "cavae": CAVAE, "dcavae": DCAVAE}
@@ -105,15 +105,7 @@ def test_every_trainable_variable_has_one_owner(untrained, name):
 
 
 def test_training_that_is_saved_and_restored_equals_training_in_one_piece(tmp_path):
-    first, second = examples(seed=1), examples(seed=2)
-    straight, stopped, resumed = made("dcavae"), made("dcavae"), made("dcavae", seed=9)
-    for batch in (first, second):
-        step(straight, batch)
-    step(stopped, first)
-    Checkpoints(tmp_path).save(stopped, 1)
-    Checkpoints(tmp_path).restore(resumed)
-    step(resumed, second)
-    same_state(straight, resumed)
+    check_training_resumes(functools.partial(made, "dcavae"), step, (examples(seed=1), examples(seed=2)), tmp_path)
 
 
 # --- the objective ---

@@ -1,6 +1,7 @@
 """The methods that the unified framework is compared with: their terms, their steps, their verbs, their sizes."""
 
 import dataclasses
+import functools
 import importlib.util
 import itertools
 import json
@@ -15,10 +16,10 @@ from keras import ops
 from tests.checks import (
     Judge,
     array,
+    check_training_resumes,
     gradients,
     kernels,
     moved,
-    same_state,
     tensors,
     trained_once,
     values,
@@ -39,7 +40,6 @@ from tfdisent.baselines.unified import (
 from tfdisent.losses import dice_loss
 from tfdisent.systems.unified import Unified, UnifiedConfig
 from tfdisent.training.adversarial import AdversarialModel
-from tfdisent.training.checkpoint import Checkpoints
 
 SMALL = {
     "image_size": 32,
@@ -175,15 +175,8 @@ def test_every_trainable_variable_belongs_to_one_player(untrained, name):
 @pytest.mark.parametrize("name", CLASSES)
 def test_training_that_is_saved_and_restored_equals_training_in_one_piece(tmp_path, name):
     settings = {"pairs": ("T1 to T2",)} if name == "pix2pix" else {"steps": 4}
-    straight, stopped, resumed = (made(name, seed, **settings) for seed in (0, 0, 9))
-    first, second = examples(seed=1), examples(seed=2)
-    for batch in (first, second):
-        step(straight, batch)
-    step(stopped, first)
-    Checkpoints(tmp_path).save(stopped, 1)
-    Checkpoints(tmp_path).restore(resumed)
-    step(resumed, second)
-    same_state(straight, resumed)
+    new = functools.partial(made, name, **settings)
+    check_training_resumes(new, step, (examples(seed=1), examples(seed=2)), tmp_path)
 
 
 def gradual(size, seed=0):

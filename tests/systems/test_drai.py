@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.checks import Judge, array, moved, same_state, tensors, trained_once, weights
+from tests.checks import Judge, array, check_training_resumes, moved, tensors, trained_once, weights
 from tests.tiny import NARROWEST
 from tfdisent.systems import drai
 from tfdisent.systems.drai import DRAI, DRAIConfig, mismatched_conditions, transform
 from tfdisent.training.adversarial import AdversarialModel
-from tfdisent.training.checkpoint import Checkpoints
 
 TINY = DRAIConfig(**NARROWEST, channels=1, initializer="he_normal", learning_rate=1e-3, train_twice=False)
 DAI = {"gradient_reversal_weight": 0.0, "self_supervision_weight": 0.0, "code_cycle_weight": 0.0}
@@ -172,15 +171,7 @@ def test_other_keys_of_the_data_do_not_disturb_a_step():
 
 
 def test_training_that_is_saved_and_restored_equals_training_in_one_piece(tmp_path):
-    first, second = examples(B, seed=1), examples(B, seed=2)
-    straight, stopped, resumed = made(), made(), made(seed=9)
-    for batch in (first, second):
-        step(straight, batch)
-    step(stopped, first)
-    Checkpoints(tmp_path).save(stopped, 1)
-    Checkpoints(tmp_path).restore(resumed)
-    step(resumed, second)
-    same_state(straight, resumed)
+    check_training_resumes(made, step, (examples(B, seed=1), examples(B, seed=2)), tmp_path)
 
 
 def test_inside_averaged_the_averages_answer_and_afterwards_the_live_weights_again():

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.checks import array, moved, same_state, tensors, to_numpy, trained_once, values, weights
+from tests.checks import array, check_training_resumes, moved, tensors, to_numpy, trained_once, values, weights
 from tests.tiny import MARGIN
 from tfdisent.systems import margin
 from tfdisent.systems.margin import Margin, MarginConfig, TypicalCodes, fused, pooled_anatomy
-from tfdisent.training.checkpoint import Checkpoints
 
 B, M = 4, 3
 NAMES = ("T1", "T2", "FLAIR")
@@ -161,15 +160,7 @@ def test_slices_of_one_intensity_leave_a_step_finite(value):
 
 
 def test_training_that_is_saved_and_restored_equals_training_in_one_piece(tmp_path):
-    first, second = examples(B, seed=1), examples(B, seed=2)
-    straight, stopped, resumed = made(), made(), made(seed=9)
-    for batch in (first, second):
-        step(straight, batch)
-    step(stopped, first)
-    Checkpoints(tmp_path).save(stopped, 1)
-    Checkpoints(tmp_path).restore(resumed)
-    step(resumed, second)
-    same_state(straight, resumed)
+    check_training_resumes(made, step, (examples(B, seed=1), examples(B, seed=2)), tmp_path)
 
 
 def test_the_optimizer_is_the_codes():

@@ -15,9 +15,9 @@ from keras import ops
 from tests.checks import (
     Judge,
     array,
+    check_training_resumes,
     kernels,
     moved,
-    same_state,
     tensors,
     trained_once,
     values,
@@ -27,7 +27,6 @@ from tfdisent.losses import absolute_error
 from tfdisent.systems import unified
 from tfdisent.systems.unified import Unified, UnifiedConfig, anatomy_distance
 from tfdisent.training.adversarial import AdversarialModel
-from tfdisent.training.checkpoint import Checkpoints
 
 TINY = UnifiedConfig(
     image_size=32,
@@ -178,15 +177,7 @@ def test_each_weight_multiplies_its_own_term(model, monkeypatch):
 
 
 def test_training_that_is_saved_and_restored_equals_training_in_one_piece(tmp_path):
-    first, second = examples(B, seed=1), examples(B, seed=2)
-    straight, stopped, resumed = made(), made(), made(seed=9)
-    for batch in (first, second):
-        step(straight, batch)
-    step(stopped, first)
-    Checkpoints(tmp_path).save(stopped, 1)
-    Checkpoints(tmp_path).restore(resumed)
-    step(resumed, second)
-    same_state(straight, resumed)
+    check_training_resumes(made, step, (examples(B, seed=1), examples(B, seed=2)), tmp_path)
 
 
 def test_inside_averaged_the_averages_answer_and_afterwards_the_live_weights_again():
