@@ -23,6 +23,8 @@ from tfdisent.systems.drai import DRAI, DRAIConfig
 from tfdisent.training.adversarial import ReplicaSeedGenerator
 from tfdisent.training.checkpoint import Checkpoints
 
+# Fixed weights: from drawn ones, once in many runs, a value lies within rounding of a kink of leaky ReLU.
+keras.utils.set_random_seed(0)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 BATCH, STEPS = 8, 3
 
@@ -65,13 +67,13 @@ one = made(run_eagerly=True)
 with strategy.scope():
     two = made()
 two.set_weights(one.get_weights())
-start = one.generator.get_weights()
+start = [value.numpy() for value in one.generator.trainable_variables]
 logs = [model.fit(data(), verbose=0).history for model in (one, two)]
 # Each replica's own copy, averages and batch statistics included.
 copies = [[value.numpy() for value in strategy.experimental_local_results(v.value)] for v in two.weights]
 report = {
     "weights": largest_difference(one.get_weights(), two.get_weights()),
-    "moved": largest_difference(one.generator.get_weights(), start),
+    "moved": largest_difference([value.numpy() for value in one.generator.trainable_variables], start),
     "replicas": max(largest_difference([first], [second]) for first, second in copies),
     # Of a term's size where that is above 1: float32 has seven digits, whichever order a processor sums in.
     "logs": max(abs(logs[0][name][0] - logs[1][name][0]) / max(1, abs(logs[0][name][0])) for name in logs[0]),
