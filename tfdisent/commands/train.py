@@ -4,7 +4,7 @@ The data are prepared where they are not yet; then the model is trained, evaluat
 --epochs are totals: the same command again continues exactly where it stopped, and with nothing left to do only
 evaluates. Settings are values of the model's config: a preset, and --set=field=value.
 
-Systems: drai, unified.
+Systems: drai, unified, margin.
 
 Presets: quick shows the effect in minutes on two CPU cores; small does so with larger images, in about half an hour;
 paper is the setting of the paper, which needs a GPU.
@@ -36,6 +36,8 @@ MODELS = {
     "unified": "unified; or what it is compared with: pix2pix, a network for each pair of modalities; tcmgan_T2 (or "
     "another source), from one to all others; or unified with fewer terms: no_disentanglement, "
     "no_adversarial_cycle, translation_only.",
+    "margin": "margin; or what it is compared with: conv_sim, encoders for each modality; conv_adv, a discriminator in "
+    "place of the similarity loss; conv_na, neither.",
 }
 
 

@@ -9,6 +9,7 @@ from tfdisent import papers
 DATA = {
     "drai": ("skin_phantom", "nodule_phantom", "ham10000", "lidc", "lidc_patches"),
     "unified": ("brain_phantom", "brats", "manifest", "bids"),
+    "margin": ("brain_phantom", "brats", "manifest", "bids"),
 }
 SYSTEMS = tuple(DATA)
 # Data set -> what it is.

@@ -4,7 +4,7 @@ import importlib
 
 from tfdisent.papers.paper import Figure, Paper, Row, Table, Value
 
-NAMES = ("drai", "unified")
+NAMES = ("drai", "unified", "margin")
 
 
 def paper_of(name: str) -> Paper:

@@ -66,6 +66,16 @@ METRICS = {
     "dice_alone": ("Dice from one real slice alone", ""),
     "iou": ("Intersection over union", "higher"),
     "distance_correlation": ("Distance correlation", ""),
+    "modality_from_anatomy": ("Modality read from the anatomy", "lower"),
+    "modality_from_modality_code": ("Modality read from its code", "higher"),
+    "subject_retrieval": ("Subjects found in another modality by anatomy", "higher"),
+    "subject_from_modality_code": ("Subject read from the modality's code", "lower"),
+    "margins_held": ("Margins held", "higher"),
+    "anatomy_entropy": ("Entropy of the anatomy's channels", ""),
+    "psnr_brain_affine_map": ("PSNR inside the brain of an affine map", ""),
+    "ssim_brain_affine_map": ("SSIM inside the brain of an affine map", ""),
+    "psnr_brain_lookup_table": ("PSNR inside the brain of a lookup table", ""),
+    "ssim_brain_lookup_table": ("SSIM inside the brain of a lookup table", ""),
 }
 ARROWS = {"lower": "↓", "higher": "↑", "": ""}
 

@@ -1,0 +1,19 @@
+"""Trains codes of anatomy and modality that do not leak: python -m train.margin --dataset=brain_phantom Or what they
+are compared with: python -m train.margin --model=conv_na ...
+
+Data sets: brain_phantom (made by itself), brats, manifest, bids (--raw_dir=DIR) with two modalities or more. The preset
+paper takes a slice with one neighbour on each side: --data=neighbours=1.
+
+Presets of `MarginConfig`. None has been trained to its end yet, so that there are no results.
+
+| command | slices | steps |
+|---|---|---|
+| python -m train.margin --preset=quick | 64 x 64 | 1,500 of 8 slices |
+| python -m train.margin --preset=small | 128 x 128 | 2,500 of 8 slices |
+| python -m train.margin --preset=paper --data=neighbours=1 | 192 x 160, 3 slices | 45,000 of 16, needs a GPU |
+"""
+
+from tfdisent.commands import train
+
+if __name__ == "__main__":
+    train.run("margin", text=__doc__)
