@@ -11,6 +11,7 @@ from tfdisent.losses import (
     cosine_similarity,
     dice_loss,
     gaussian_kl,
+    gaussian_nll,
     least_squares,
     margin_similarity,
     soft_dice,
@@ -24,6 +25,7 @@ EVERY_LOSS = {
     "least_squares": lambda a, b: least_squares(a, 1.0),
     "absolute_error": absolute_error,
     "gaussian_kl": gaussian_kl,
+    "gaussian_nll": lambda a, b: gaussian_nll(a, b, a),
     "cosine_similarity": cosine_similarity,
     "margin_similarity": lambda a, b: margin_similarity(a, -b, b, margin=2.0),
     "dice_loss": lambda a, b: dice_loss(*(abs(x)[:, :, None, None] for x in (a, b))),
@@ -101,6 +103,20 @@ def test_gaussian_kl_is_the_integral_that_defines_it(mean, log_variance):
     expected, _ = scipy.integrate.quad(lambda x: q.pdf(x) * (q.logpdf(x) - p.logpdf(x)), -30, 30, points=[mean])
     received = ops.convert_to_numpy(gaussian_kl(np.full((1, 3), mean), np.full((1, 3), log_variance)))
     np.testing.assert_allclose(received, [expected], rtol=1e-5)
+
+
+@pytest.mark.parametrize("mean, log_variance", [(0.7, -1.0), (-2.0, 0.5), (0.0, 2.0)])
+def test_gaussian_nll_is_minus_the_log_density_without_its_constant(mean, log_variance):
+    value = draw(5, 3)
+    deviation = np.sqrt(1e-3 + np.exp(log_variance))
+    expected = -scipy.stats.norm(mean, deviation).logpdf(value.astype("float64")).mean(axis=1) - np.log(2 * np.pi) / 2
+    received = gaussian_nll(value, np.full((5, 3), mean), np.full((5, 3), log_variance))
+    np.testing.assert_allclose(ops.convert_to_numpy(received), expected, rtol=1e-5)
+
+
+def test_gaussian_nll_has_a_bound_that_a_variance_of_0_reaches():
+    exact = ops.convert_to_numpy(gaussian_nll(np.ones((1, 2)), np.ones((1, 2)), np.full((1, 2), -50.0)))
+    np.testing.assert_allclose(exact, [np.log(1e-3) / 2], rtol=1e-5)
 
 
 def boxes(*sizes):

@@ -94,6 +94,26 @@ def gaussian_kl(mean, log_variance):
     return _mean_per_example(divergence)
 
 
+def gaussian_nll(value, mean, log_variance, *, least_variance: float = 1e-3):
+    """Negative log likelihood of a value under N(mean, variance), less its constant, as a mean over dimensions.
+
+    Formula: mean over d of (log v_d + (value_d - mean_d)^2 / v_d) / 2 with v_d = least_variance + exp(log_variance_d).
+    Source: Chen et al., InfoGAN, Sec. 4 and App. C.1, https://arxiv.org/abs/1606.03657, whose Q is a Gaussian with a
+    variance of its own for continuous codes; that log(2 pi) / 2 is left out changes no gradient.
+
+    Args:
+        value, mean: shape (B, D).
+        log_variance: shape (B, D), natural logarithm.
+        least_variance: what variances do not fall below, so that the loss has a bound.
+
+    Returns:
+        Nats per dimension, at least log(least_variance) / 2, shape (B,).
+    """
+    value, mean, log_variance = _float32(value), _float32(mean), _float32(log_variance)
+    variance = least_variance + ops.exp(log_variance)
+    return _mean_per_example(0.5 * (ops.log(variance) + ops.square(value - mean) / variance))
+
+
 def dice_loss(predicted, target, *, smooth: float = 1.0):
     """One minus `soft_dice`, as a mean over labels.
 

@@ -209,17 +209,59 @@ def test_each_weight_multiplies_its_own_terms(untrained, name):
 
 
 @pytest.mark.parametrize("name", ["cinfogan", "dcinfogan"])
-def test_codes_that_return_exactly_cost_nothing(name, monkeypatch):
+@pytest.mark.parametrize("error, variance", [(0.0, 1.0), (2.0, 1.0), (2.0, 4.0)])
+def test_a_code_costs_what_its_error_is_in_deviations_and_the_log_of_the_variance(name, error, variance, monkeypatch):
     model = made(name)
     batch = drawn(model)
-    content = batch["condition"]
+    content, log_variance = batch["condition"], np.float32(np.log(variance))
     if name in DUAL:
         content, _, _ = model.infer_condition(content, batch["content_noise"])
-        monkeypatch.setattr(model, "content_encoder", Judge(lambda x: (content, content)))
-    monkeypatch.setattr(model, "style_encoder", Judge(lambda x: (batch["style"], batch["style"])))
+        monkeypatch.setattr(model, "content_encoder", Judge(lambda x: (content + error, log_variance)))
+    monkeypatch.setattr(model, "style_encoder", Judge(lambda x: (batch["style"] + error, log_variance)))
     _, terms, _ = model.generator_loss(batch, {})
     codes = {key: float(array(value)) for key, value in terms.items() if key.endswith("_code")}
-    assert codes and codes == dict.fromkeys(codes, 0.0)
+    expected = (error**2 / variance + np.log(variance)) / 2
+    assert codes == pytest.approx(dict.fromkeys(codes, expected), abs=2e-3) and codes
+
+
+@pytest.mark.parametrize("name", ["cinfogan", "dcinfogan"])
+def test_codes_are_read_under_noise_that_hides_what_nobody_sees(name, monkeypatch):
+    """The generator cannot hide a code in the least bits: what the encoders see differs by the noise from its image."""
+    model = made(name)
+    batch, seen = drawn(model), []
+
+    def read(code):
+        return Judge(lambda x: (seen.append(array(x)), (code, ops.zeros_like(code)))[1])
+
+    for encoder, size in (("style_encoder", 5), ("content_encoder", 4)):
+        if hasattr(model, encoder):
+            monkeypatch.setattr(model, encoder, read(ops.zeros((B, size))))
+    _, _, made_images = model.generator_loss(batch, {})
+    assert len(seen) == len(model.codes)
+    for image in seen:
+        noise = image - array(made_images["generated"])
+        np.testing.assert_allclose(noise, 0.1 * array(batch["reading_noise"]), atol=1e-6)
+        assert noise.std() == pytest.approx(0.1, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["cavae", "dcavae"])
+def test_the_vaes_encoders_see_real_images_only_in_which_nothing_can_be_hidden(name, monkeypatch):
+    model = made(name)
+    batch, seen = drawn(model), []
+    for encoder in ("style_encoder", "content_encoder"):
+        if hasattr(model, encoder):
+            network = getattr(model, encoder)
+            judge = Judge(lambda x, network=network: (seen.append(array(x)), network(x))[1])
+            monkeypatch.setattr(model, encoder, judge)
+    model.generator_loss(batch, {})
+    assert len(seen) == len(model.codes)
+    for image in seen:
+        np.testing.assert_array_equal(image, array(batch["image"]))
+
+
+def test_a_noise_that_is_no_deviation_is_refused():
+    with pytest.raises(ValueError, match="reading_noise to be finite, 0 or more, received -0.1"):
+        DRAIConfig(reading_noise=-0.1)
 
 
 def test_without_any_mismatch_the_half_of_the_wrong_pair_is_left_out(monkeypatch):

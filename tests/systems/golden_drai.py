@@ -27,6 +27,7 @@ CONFIG = DRAIConfig(
     gradient_reversal_weight=1.3,
     self_supervision_weight=0.6,
     code_cycle_weight=0.7,
+    reading_noise=0.4,
     train_twice=False,
     learning_rate=1e-3,
     average_momentum=0.15,
@@ -83,6 +84,7 @@ def examples():
         "content_noise": random.normal(size=(B, CONFIG.content_dim)),
         "inferred_style_noise": random.normal(size=(B, CONFIG.style_dim)),
         "inferred_content_noise": random.normal(size=(B, CONFIG.content_dim)),
+        "reading_noise": random.normal(size=(B, SIZE, SIZE, 2)),
     }
     return {name: value.astype("float32") for name, value in batch.items()}
 
@@ -108,6 +110,13 @@ def drawn_from(mean, log_variance, noise):
 def divergence(mean, log_variance):
     """D_KL(N(mean, variance) || N(0, I)) of Eq. 16, per dimension."""
     return (mean**2 / 2 + xp.exp(log_variance) / 2 - log_variance / 2 - 0.5).mean()
+
+
+def unlikely(code, posterior):
+    """-log N(code; mean, variance) per dimension without its constant, InfoGAN's Q; no variance is below 0.001."""
+    mean, log_variance = posterior
+    variance = xp.exp(log_variance) + 0.001
+    return (xp.log(variance) / 2 + (code - mean) ** 2 / variance / 2).mean()
 
 
 def condition_score(net, image, condition):

@@ -153,7 +153,7 @@ def test_two_steps_move_every_variable_and_average_as_the_plain_statement_does(s
 
 def test_a_golden_batch_holds_all_that_is_drawn():
     batch = examples()
-    drawn = made().draw(tensors({name: batch[name] for name in ("image", "condition")}))
+    drawn = made("dcinfogan").draw(tensors({name: batch[name] for name in ("image", "condition")}))
     assert drawn.keys() == batch.keys()
 
 

@@ -14,8 +14,8 @@ drawn with z ~ N(0, I); x^ is `reconstructed`, from codes of x; x^_t = G_x(z^, c
 |---|---|---|
 | d_image, g_image | D_x: x real, x~ not | cinfogan dcinfogan |
 | d_condition, g_condition | D_xt: (x, t) real; (x, t_wrong), (x~ or x^_t, t) not | cinfogan dcinfogan cavae dcavae |
-| style_code | abs(z' - z), z' the code of x~ (Eq. 17) | cinfogan dcinfogan |
-| content_code | abs(c' - c), likewise | dcinfogan |
+| style_code | -log Q(z given x~ with noise), Q the style encoder's Gaussian (Eq. 17) | cinfogan dcinfogan |
+| content_code | -log Q(c given x~ with noise), likewise | dcinfogan |
 | d_style, g_style | D_xtz: (x, t, z^) against (x^_t, t, z^) | cavae dcavae |
 | d_content, g_content | D_xtc: (x, t, c^) against (x^_t, t, c) | dcavae |
 | d_cycle, g_cycle | D_cycle: (x, x) real, (x, x^) not | cavae dcavae |
@@ -26,8 +26,11 @@ drawn with z ~ N(0, I); x^ is `reconstructed`, from codes of x; x^_t = G_x(z^, c
 Decided here, where the paper is silent:
 
 * D_xt has the mismatched pairs that DRAI's has (the text names the generated ones only), each a half.
-* -log Q of Eq. 17 is the l1 distance of the posterior mean, for z as for c: the text says so of c, and DRAI's own
-  Eq. 9 is that bound too. Its weight lambda is `code_cycle_weight`. The encoder's variance is not used.
+* -log Q of Eq. 17 is that of a Gaussian with the encoder's mean and variance, as in InfoGAN, for z as for c. (The text
+  names l1 for c, whose scale then decides how much a code counts.) Its weight lambda is `code_cycle_weight`.
+* Encoders that are trained on x~ alone let the generator hide the codes in noise that nobody sees: on real images they
+  then answer the same for every one. So they read x~ under noise, `reading_noise`, which hides what is that faint.
+  The two VAEs' encoders see real images only, in which nothing can be hidden.
 * The two VAEs judge reconstructions, as the text says, and never x~; N(0, I) is reached by the KL terms alone.
 * D_xtz takes the same z^ in both pairs, as the text names no other; t goes in beside the code. Encoder and generator
   fool both sides, as in Eq. 7.
@@ -44,7 +47,7 @@ import numpy as np
 from keras import ops
 
 from tfdisent.baselines.method import Method
-from tfdisent.losses import absolute_error, gaussian_kl
+from tfdisent.losses import gaussian_kl, gaussian_nll
 from tfdisent.systems.drai import (
     DRAI,
     GENERATORS,
@@ -135,7 +138,21 @@ class StyleModel(ContentStyleModel):
         }
 
 
-class CInfoGAN(StyleModel):
+class ReadsCodes(ContentStyleModel):
+    """A model whose encoders learn from generated images, which they see under noise."""
+
+    def draw(self, batch: dict) -> dict:
+        """Adds the noise to what is drawn for all models."""
+        noise = keras.random.normal(ops.shape(batch["image"]), seed=self.seed_generator)
+        return super().draw({"reading_noise": noise, **batch})
+
+    def unread(self, encoder: keras.Model, image, code, batch: dict):
+        """-log Q(code given image), a scalar, by an encoder that sees the image under the batch's noise (Eq. 17)."""
+        mean, log_variance = encoder(image + self.config.reading_noise * batch["reading_noise"], training=True)
+        return ops.mean(gaussian_nll(code, mean, log_variance))
+
+
+class CInfoGAN(ReadsCodes, StyleModel):
     """Conditional InfoGAN (Fig. 5): a conditional GAN whose z can be read from its images."""
 
     def __init__(self, config: DRAIConfig | None = None, seed: int = 0, **kwargs):
@@ -152,11 +169,10 @@ class CInfoGAN(StyleModel):
         """Fools D_x and D_xt, and lets z return (Eq. 17)."""
         t, z = batch["condition"], batch["style"]
         generated = self.generator([z, t], training=True)
-        z_again, _ = self.style_encoder(generated, training=True)
         terms = {
             "g_image": ops.mean(real(self.image_discriminator(generated, training=True))),
             "g_condition": ops.mean(real(self.condition_score(generated, t))),
-            "style_code": ops.mean(absolute_error(z_again, z)),
+            "style_code": self.unread(self.style_encoder, generated, z, batch),
         }
         total = terms["g_image"] + terms["g_condition"]
         total += self.config.code_cycle_weight * terms["style_code"]
@@ -221,7 +237,7 @@ class CAVAE(StyleModel):
 # --- two codes ---
 
 
-class DCInfoGAN(ContentStyleModel):
+class DCInfoGAN(ReadsCodes):
     """Dual conditional InfoGAN (Fig. 6): cInfoGAN on c ~ q(c|t), which is read from the images as z is."""
 
     def __init__(self, config: DRAIConfig | None = None, seed: int = 0, **kwargs):
@@ -241,13 +257,11 @@ class DCInfoGAN(ContentStyleModel):
         t, z = batch["condition"], batch["style"]
         c, c_mean, c_log_variance = self.infer_condition(t, batch["content_noise"])
         generated = self.generator([z, c], training=True)
-        z_again, _ = self.style_encoder(generated, training=True)
-        c_again, _ = self.content_encoder(generated, training=True)
         terms = {
             "g_image": ops.mean(real(self.image_discriminator(generated, training=True))),
             "g_condition": ops.mean(real(self.condition_score(generated, t))),
-            "style_code": ops.mean(absolute_error(z_again, z)),
-            "content_code": ops.mean(absolute_error(c_again, c)),
+            "style_code": self.unread(self.style_encoder, generated, z, batch),
+            "content_code": self.unread(self.content_encoder, generated, c, batch),
             "kl_condition": ops.mean(gaussian_kl(c_mean, c_log_variance)),
         }
         total = terms["g_image"] + terms["g_condition"]

@@ -115,6 +115,8 @@ class DRAIConfig(TrainingConfig):
         kl_weight: weight of the three KL terms.
         gradient_reversal_weight, self_supervision_weight, code_cycle_weight: weights of Eq. 11, 15 and 9. All three 0
             is the baseline DAI.
+        reading_noise: standard deviation of the noise under which cInfoGAN and D-cInfoGAN read the codes of generated
+            images, in [-1, 1]; their encoders see no real ones. DRAI's see both, and no noise.
         style_margin: bound of the style term of Eq. 15, or None for the paper's unbounded one.
         train_twice: train on each batch and then on its transformed version.
         balance_classes: show images of rare classes several times in an epoch, as Sec. III-A balances HAM10000.
@@ -139,6 +141,7 @@ class DRAIConfig(TrainingConfig):
     gradient_reversal_weight: float = 1.0
     self_supervision_weight: float = 1.0
     code_cycle_weight: float = 1.0
+    reading_noise: float = 0.1
     style_margin: float | None = None
     train_twice: bool = True
     learning_rate: float = 1e-5
@@ -155,6 +158,8 @@ class DRAIConfig(TrainingConfig):
         size = self.image_size
         if size < 16 or size & (size - 1):
             raise ValueError(f"Expected image_size to be a power of two from 16, received {size}.")
+        if not 0 <= self.reading_noise < math.inf:
+            raise ValueError(f"Expected reading_noise to be finite, 0 or more, received {self.reading_noise}.")
 
     @classmethod
     def data_fields(cls, manifest: Any) -> dict[str, Any]:

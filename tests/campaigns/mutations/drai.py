@@ -395,19 +395,29 @@ VERBS = [
 COMPARED = [
     baselines(
         "D-cInfoGAN's c' read from x",
-        "c_again, _ = self.content_encoder(generated, training=True)",
-        'c_again, _ = self.content_encoder(batch["image"], training=True)',
+        "self.unread(self.content_encoder, generated, c, batch)",
+        'self.unread(self.content_encoder, batch["image"], c, batch)',
     ),
     baselines(
         "cInfoGAN's z' read from x",
-        "generated = self.generator([z, t], training=True)\n        z_again, _ = self.style_encoder(generated,",
-        'generated = self.generator([z, t], training=True)\n        z_again, _ = self.style_encoder(batch["image"],',
+        '"style_code": self.unread(self.style_encoder, generated, z, batch),\n        }\n',
+        '"style_code": self.unread(self.style_encoder, batch["image"], z, batch),\n        }\n',
+    ),
+    baselines(
+        "cInfoGAN's encoder reads its images without noise",
+        'encoder(image + self.config.reading_noise * batch["reading_noise"], training=True)',
+        "encoder(image, training=True)",
+        "tests/baselines/test_drai.py::test_codes_are_read_under_noise_that_hides_what_nobody_sees",
+    ),
+    baselines(
+        "cInfoGAN's Q has a variance of 1",
+        "return ops.mean(gaussian_nll(code, mean, log_variance))",
+        "return ops.mean(gaussian_nll(code, mean, 0.0 * log_variance))",
     ),
     baselines(
         "cInfoGAN's encoder gets no gradient into its images",
-        "generated = self.generator([z, t], training=True)\n        z_again, _ = self.style_encoder(generated,",
-        "generated = self.generator([z, t], training=True)\n"
-        "        z_again, _ = self.style_encoder(ops.stop_gradient(generated),",
+        '"style_code": self.unread(self.style_encoder, generated, z, batch),\n        }\n',
+        '"style_code": self.unread(self.style_encoder, ops.stop_gradient(generated), z, batch),\n        }\n',
         BASELINE_GRADIENTS,
     ),
     baselines(
