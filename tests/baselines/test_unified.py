@@ -448,7 +448,7 @@ def test_each_weight_multiplies_its_own_term(tcmgan, monkeypatch):
 def test_one_pass_of_the_segmentor_gives_both_players_the_gradient_of_their_own_loss(tcmgan, monkeypatch):
     with_config(tcmgan, monkeypatch, segmentation_weight=50.0)
     batch = chosen(tcmgan)
-    x, y, code, mask = (batch[name] for name in ("source", "target", "code", "mask"))
+    x, y, code, mask = (batch[name] for name in ("source", "target", "code", "lesion"))
 
     def dice(image):
         found = tcmgan.segmentor({"image": image, "code": code}, training=True)
@@ -503,9 +503,19 @@ def test_a_pass_holds_the_slices_drawn_the_targets_code_and_the_whole_tumour(tcm
     targets = image[np.arange(B), :, :, DRAWN["target_modality"]][..., None]
     np.testing.assert_array_equal(array(batch["target"]), targets)
     assert array(batch["code"]).tolist() == [[1, 0], [0, 1], [0, 1], [1, 0]]
-    np.testing.assert_array_equal(array(batch["mask"]), examples()["mask"] / 3)
+    np.testing.assert_array_equal(array(batch["lesion"]), examples()["mask"] / 3)
     flat = chosen(tcmgan, mask=examples()["mask"][..., 0])
-    np.testing.assert_array_equal(array(flat["mask"]), array(batch["mask"]))
+    np.testing.assert_array_equal(array(flat["lesion"]), array(batch["lesion"]))
+
+
+def test_lesions_weigh_more_in_what_every_baseline_is_trained_for(monkeypatch):
+    """The error inside the mask counts 1 + weight times, outside of it once."""
+    for name in ("pix2pix", "tcmgan"):
+        model = made(name)
+        with_config(model, monkeypatch, lesion_weight=3.0)
+        batch = {"lesion": tensors({"lesion": np.eye(32, dtype="float32")[None, ..., None]})["lesion"]}
+        error = array(model.translation_error(np.ones((1, 32, 32, 1)), np.zeros((1, 32, 32, 1)), batch))
+        assert error == pytest.approx(1 + 3 / 32)
 
 
 def test_without_a_segmentor_no_masks_are_needed():

@@ -114,7 +114,8 @@ def pix2pix_generators(net, batch, made, config):
         x, y, weight = pair["source"], pair["target"], pair["weight"]
         generate, judge = getattr(net, f"generator_{name}"), getattr(net, f"discriminator_{name}")
         kept[name] = generate(x)
-        apart.append(of_those_there(abs(y - kept[name]).mean(axis=(1, 2, 3)), weight))
+        important = 1 + config.lesion_weight * pair.get("lesion", 0)
+        apart.append(of_those_there((important * abs(y - kept[name])).mean(axis=(1, 2, 3)), weight))
         fooled.append(of_those_there(log_real(judge(beside(kept[name], x))), weight))
         objectives[f"generator_{name}"] = fooled[-1] + config.translation_weight * apart[-1]  # Eq. 4
     terms = {"translation": sum(apart) / 2, "g_adversarial": sum(fooled) / 2}
@@ -174,8 +175,9 @@ def tcmgan_generators(segments):
         x, y, code, weight = (batch[k] for k in ("source", "target", "code", "weight"))
         y_tilde = net.generator({"image": x, "code": code})
         scores, logits = net.discriminator(beside(y_tilde, x))
+        important = 1 + c.lesion_weight * batch.get("lesion", 0)
         terms = {
-            "translation": of_those_there(abs(y_tilde - y).sum(axis=(1, 2, 3)), weight),
+            "translation": of_those_there((important * abs(y_tilde - y)).sum(axis=(1, 2, 3)), weight),
             "g_adversarial": -of_those_there(scores.sum(axis=(1, 2, 3)), weight),
             "g_modality": of_those_there(log_modality(logits, code), weight),
         }
@@ -185,7 +187,7 @@ def tcmgan_generators(segments):
         if segments:
 
             def tumour_lost(image):
-                return of_those_there(dice_lost(net.segmentor({"image": image, "code": code}), batch["mask"]), weight)
+                return of_those_there(dice_lost(net.segmentor({"image": image, "code": code}), batch["lesion"]), weight)
 
             terms["tumour_consistency"] = tumour_lost(y_tilde)
             terms["segmentor"] = 0.7 * tumour_lost(detached(y_tilde)) + 0.3 * tumour_lost(y)
@@ -214,8 +216,9 @@ METHOD = pytest.mark.parametrize(
     "name, settings",
     [
         ("pix2pix", {}),
-        ("pix2pix", {"share_batch": True}),
+        ("pix2pix", {"share_batch": True, "lesion_weight": 2.0}),
         ("tcmgan", {}),
+        ("tcmgan", {"lesion_weight": 2.0}),
         ("tcmgan", {"segmentation_weight": 0.0}),
         ("tcmgan", {"source": "FLAIR", "modalities": ("T2", "T1", "FLAIR")}),
     ],

@@ -77,7 +77,34 @@ def test_nearest_upsampling_needs_nine_sixteenths_of_the_decoders_kernels():
     assert kernels("nearest") * 16 == kernels("transposed") * 9
 
 
+def test_level_0_adds_less_than_a_hundredth_of_the_weights():
+    def parameters(**settings):
+        return sum(part((128, 128, 1), **settings).count_params() for part in (unet_encoder, unet_decoder))
+
+    assert 1 < parameters(level_0=True) / parameters() < 1.01
+
+
 # --- encoder and decoder ---
+
+
+def test_level_0_is_at_full_resolution_and_reaches_the_image_pixel_by_pixel():
+    """A pixel of the image changes level_0 in its neighbourhood only, and a feature of level_0 the image likewise."""
+    settings = {"filters": 3, "num_levels": 4, "level_0": True, "initializer": keras.initializers.HeNormal}
+    encoder, decoder = unet_encoder((32, 48, 1), **settings), unet_decoder((32, 48, 1), code_dim=2, **settings)
+    image, code = images(1, 32, 48, 1), ops.eye(2)[:1]
+    other = image.copy()
+    other[0, 16, 24] += 1.0
+    found = {name: array(values) for name, values in encoder(image).items()}
+    assert found["level_0"].shape == (1, 32, 48, 3)
+    assert set(found) == set(decoder.input) - {"code"} == {f"level_{k}" for k in range(5)}
+    moved = np.argwhere(np.abs(found["level_0"] - array(encoder(other)["level_0"]))[0].max(axis=-1) > 0)
+    assert len(moved) and np.abs(moved - [16, 24]).max() <= 2
+    changed = {**found, "level_0": found["level_0"].copy()}
+    changed["level_0"][0, 16, 24] += 1.0
+    given = [{name: ops.convert_to_tensor(v) for name, v in features.items()} for features in (found, changed)]
+    shown = [array(decoder({**features, "code": code})) for features in given]
+    moved = np.argwhere(np.abs(shown[0] - shown[1])[0, ..., 0] > 0)
+    assert len(moved) and np.abs(moved - [16, 24]).max() <= 2
 
 
 def test_a_level_halves_the_map_and_doubles_the_channels_up_to_eight_times():

@@ -50,6 +50,8 @@ FACTORIES = {
 WITHOUT = {
     "unified": set(),
     "no_disentanglement": {"disentanglement"},
+    "no_adversarial": {"adversarial"},
+    "no_cycle": {"cycle"},
     "no_adversarial_cycle": {"adversarial", "cycle"},
     "translation_only": {"adversarial", "cycle", "disentanglement"},
 }
@@ -76,6 +78,7 @@ def examples():
     return {
         "image": random.uniform(-1, 1, (B, SIZE, SIZE, M)).astype("float32"),
         "available": available,
+        "mask": (random.uniform(size=(B, SIZE, SIZE, 1)) > 0.7).astype("uint8") * 2,
         "source_modality": np.array([0, 1, 2, 0, 1], "int32"),
         "target_modality": np.array([1, 1, 0, 2, 0], "int32"),
     }
@@ -126,7 +129,8 @@ def generators(without=frozenset(), share=1.0):
 
         anatomy = net.encoder(x)
         y_tilde = decoded(anatomy, batch["target_code"])
-        terms = {"translation": of_those_there(abs(y_tilde - y), weight)}  # Eq. 1
+        important = 1 + c.lesion_weight * batch["lesion"] if c.lesion_weight else 1
+        terms = {"translation": of_those_there(important * abs(y_tilde - y), weight)}  # Eq. 1
         total = c.translation_weight * terms["translation"]
         if "cycle" not in without:  # Eq. 4
             x_tilde = decoded(net.encoder(y_tilde), batch["source_code"])
@@ -182,6 +186,7 @@ CHOICES = pytest.mark.parametrize(
         {"disentangle_skips": False},
         {"classify_generated": True},
         {"adversarial_loss": "least_squares"},
+        {"lesion_weight": 1.5},
     ],
     ids=str,
 )
@@ -208,6 +213,14 @@ def test_a_pass_is_the_slices_and_codes_of_the_modalities_drawn_and_counts_who_h
         np.testing.assert_array_equal(batch[name][..., 0], given["image"][rows, :, :, index])
         np.testing.assert_array_equal(batch[f"{name}_code"], np.eye(M)[index])
     np.testing.assert_array_equal(batch["weight"], [1, 1, 1, 1, 0])
+    assert "lesion" not in batch
+
+
+def test_lesions_that_weigh_more_are_all_that_the_mask_shows_and_must_be_known():
+    model, given = made(lesion_weight=2.0), examples()
+    np.testing.assert_array_equal(one_pass(model)["lesion"], given.pop("mask") > 0)
+    with pytest.raises(ValueError, match="a mask, since lesions have a weight.*lesion_weight=0"):
+        model.passes(as_tensors(given))
 
 
 @pytest.mark.parametrize("done, share", [(1, 0.0), (3, 0.5), (5, 1.0)])

@@ -55,7 +55,7 @@ import numpy as np
 from keras import ops
 
 from tfdisent.baselines.method import Method
-from tfdisent.losses import absolute_error, binary_cross_entropy, dice_loss, weighted_mean
+from tfdisent.losses import binary_cross_entropy, dice_loss, weighted_mean
 from tfdisent.networks import (
     INITIALIZERS,
     num_halvings,
@@ -228,6 +228,7 @@ class Pix2Pix(Translator):
             where one of the two is not available. B is the batch's, or with `share_batch` the pair's share of it.
         """
         image, available = self.shown(batch)
+        lesion = self.lesion(batch) if self.config.lesion_weight else None
         pairs, every = [], len(self.config.pairs)
         for k, (i, j) in enumerate(self.config.pair_indices):
             own = slice(k, None, every) if self.config.share_batch else slice(None)
@@ -237,6 +238,7 @@ class Pix2Pix(Translator):
                     "target": image[own, :, :, j : j + 1],
                     "weight": available[own, i] * available[own, j],
                 }
+                | ({} if lesion is None else {"lesion": lesion[own]})
             )
         return [{"pairs": pairs}]
 
@@ -247,7 +249,7 @@ class Pix2Pix(Translator):
             x, y, weight = pair["source"], pair["target"], pair["weight"]
             image = network(x, training=True)
             scores = judge(beside(image, x), training=True)
-            translation.append(weighted_mean(absolute_error(image, y), weight))
+            translation.append(weighted_mean(self.translation_error(image, y, pair), weight))
             adversarial.append(weighted_mean(binary_cross_entropy(scores, 1.0), weight))
             generated.append(image)
         total = self.config.translation_weight * sum(translation) + sum(adversarial)
@@ -375,7 +377,7 @@ class TCMGAN(Translator):
         """One pass: each subject's slice in the source and in one of the other modalities.
 
         Returns:
-            [{"source", "target", "mask": (B, H, W, 1); "code": (B, M - 1), the target's; "weight": (B,), 1 or, where
+            [{"source", "target", "lesion": (B, H, W, 1); "code": (B, M - 1), the target's; "weight": (B,), 1 or, where
             one of the two is not available, 0; "interpolation": (B, 1, 1, 1) in [0, 1)}]
         """
         c = self.config
@@ -391,8 +393,8 @@ class TCMGAN(Translator):
             "weight": available[:, source] * ops.sum(available * code, axis=1),
             "interpolation": drawn["interpolation"],
         }
-        if c.segmentation_weight:
-            chosen["mask"] = self.tumour(batch)
+        if c.segmentation_weight or c.lesion_weight:
+            chosen["lesion"] = self.lesion(batch)
         return [chosen]
 
     def draw(self, batch: dict) -> dict:
@@ -406,23 +408,6 @@ class TCMGAN(Translator):
             "interpolation": keras.random.uniform((size, 1, 1, 1), seed=seed),
         }
         return {**drawn, **batch}
-
-    def tumour(self, batch: dict):
-        """The whole tumour (B, H, W, 1) of 0 and 1, from the batch's masks."""
-        if "mask" not in batch:
-            raise ValueError(
-                "Expected batches with a mask, for the tumour that TC-MGAN keeps consistent; received "
-                f"{', '.join(sorted(batch))}. Take a data set with masks, or leave the segmentor out by "
-                "segmentation_weight=0."
-            )
-        mask, (height, width, _) = batch["mask"], self.config.image_shape
-        mask = mask[..., None] if len(mask.shape) == 3 else mask
-        if len(mask.shape) != 4 or tuple(mask.shape[1:]) != (height, width, 1):
-            raise ValueError(
-                f"Expected masks of shape (B, {height}, {width}) or (B, {height}, {width}, 1), received "
-                f"{tuple(batch['mask'].shape)}."
-            )
-        return ops.cast(mask > 0, "float32")
 
     def discriminator_loss(self, batch: dict, carried: dict):
         """Scores real slices above generated ones, with a gradient of norm 1 between them, and names the modality."""
@@ -456,7 +441,7 @@ class TCMGAN(Translator):
         generated = self.generator({"image": x, "code": code}, training=True)
         scores, modality = self.discriminator(beside(generated, x), training=True)
         height, width, _ = c.image_shape
-        error = height * width * absolute_error(generated, y)
+        error = height * width * self.translation_error(generated, y, batch)
         terms = {
             "translation": weighted_mean(error, weight),
             "g_adversarial": weighted_mean(-summed(scores), weight),
@@ -471,7 +456,7 @@ class TCMGAN(Translator):
             losses = []
             for image in (scaled, y):  # each with batch statistics of its own
                 tumour = self.segmentor({"image": image, "code": code}, training=True)
-                losses.append(weighted_mean(dice_loss(tumour, batch["mask"]), weight))
+                losses.append(weighted_mean(dice_loss(tumour, batch["lesion"]), weight))
             terms["tumour_consistency"] = losses[0]
             terms["segmentor"] = on_generated * losses[0] + on_real * losses[1]
             total += terms["segmentor"]
@@ -592,6 +577,7 @@ def generator(config: TranslatorConfig, channels: int, code_dim: int = 0, name: 
     settings = {
         "filters": config.filters,
         "num_levels": num_halvings(height, width, at_most=7),
+        "level_0": config.level_0,
         "initializer": INITIALIZERS[config.initializer],
     }
     image = keras.Input((height, width, channels), name="image")
@@ -636,6 +622,13 @@ METHODS = (
         for source in ("T1", "T1ce", "T2", "FLAIR")
     ),
     Method("no_disentanglement", "Unified without disentanglement", Unified, {"disentanglement_weight": 0.0}),
+    Method(
+        "no_adversarial",
+        "Unified without adversarial terms",
+        Unified,
+        {"adversarial_weight": 0.0, "modality_weight": 0.0},
+    ),
+    Method("no_cycle", "Unified without cycle term", Unified, {"cycle_weight": 0.0}),
     Method(
         "no_adversarial_cycle",
         "Unified without adversarial and cycle terms",

@@ -4,6 +4,9 @@ Source: Isola et al., Image-to-Image Translation with Conditional Adversarial Ne
 https://arxiv.org/abs/1611.07004: convolutions of 4 x 4 and stride 2 with leaky ReLU down, transposed ones with ReLU up,
 each stage of the decoder with the encoder's features of the same size beside its own. The first stage, the innermost
 and the last are not normalised: a map of one pixel has no statistics, and image intensities are to stay.
+
+Its finest features see the image at half its resolution. With `level_0`, which pix2pix does not have, two convolutions
+of 3 x 3 see it at full resolution, and two more make the image from what they found, in encoder and decoder both.
 """
 
 from collections.abc import Callable
@@ -29,13 +32,14 @@ def unet_encoder(
     *,
     filters: int = 64,
     num_levels: int = 7,
+    level_0: bool = False,
     normalization: Callable = instance_norm,
     initializer: Callable = small_normal,
     name: str = "encoder",
 ) -> keras.Model:
     """Image (B, H, W, C) -> {"level_1": features, ...}.
 
-    Level k is (B, H / 2^k, W / 2^k, filters * min(2^(k - 1), 8)).
+    Level k is (B, H / 2^k, W / 2^k, filters * min(2^(k - 1), 8)), and with `level_0` "level_0" is (B, H, W, filters).
 
     Raises:
         ValueError: if H or W cannot be halved `num_levels` times.
@@ -43,6 +47,10 @@ def unet_encoder(
     _check_levels(image_shape, num_levels)
     image = keras.Input(image_shape, name="image")
     h, features = image, {}
+    if level_0:
+        for _ in range(2):
+            h = keras.layers.LeakyReLU(SLOPE)(_conv(filters, initializer)(h))
+        h, features["level_0"] = image, h
     for level, width in enumerate(stage_filters(filters, num_levels), start=1):
         h = keras.layers.Conv2D(width, 4, 2, "same", kernel_initializer=initializer())(h)
         h = normalization()(h) if 1 < level < num_levels else h
@@ -59,6 +67,7 @@ def unet_decoder(
     num_levels: int = 7,
     upsampling: str = "transposed",
     merge: bool = False,
+    level_0: bool = False,
     normalization: Callable = instance_norm,
     initializer: Callable = small_normal,
     name: str = "decoder",
@@ -71,7 +80,8 @@ def unet_decoder(
     what a constant plane adds to a linear layer is taken out again by the instance normalisation after it, but for the
     border, and the finest skip reaches the image through one linear layer, which no code can turn around. With `merge`
     a convolution of 3 x 3 with ReLU first merges each level's features with its skip and the code, and what the
-    innermost features and the code say together sets the gain and shift of its channels.
+    innermost features and the code say together sets the gain and shift of its channels. With `level_0` there is such a
+    merger at full resolution, with or without the other ones, and then a convolution to the image.
 
     Raises:
         ValueError: if H or W cannot be halved `num_levels` times, or on an unknown `upsampling`.
@@ -81,6 +91,7 @@ def unet_decoder(
     height, width, channels = image_shape
     widths = stage_filters(filters, num_levels)
     shapes = {f"level_{level}": (height >> level, width >> level, depth) for level, depth in enumerate(widths, start=1)}
+    shapes |= {"level_0": (height, width, filters)} if level_0 else {}
     inputs, code = decoder_inputs(shapes, code_dim)
     innermost = inputs[f"level_{num_levels}"]
     told = _what_is_told(innermost, code, 4 * filters) if merge else None
@@ -91,11 +102,20 @@ def unet_decoder(
         skip = with_code(inputs[f"level_{level}"], code)
         h = keras.layers.Concatenate()([normalization()(h), skip])
         if merge:
-            h = keras.layers.Conv2D(width, 3, padding="same", kernel_initializer=initializer())(h)
-            h = modulated(h, told)
-    h = upsampled(keras.layers.ReLU()(h), channels, upsampling, initializer)
+            h = modulated(_conv(width, initializer)(h), told)
+    if level_0:
+        h = upsampled(keras.layers.ReLU()(h), filters, upsampling, initializer)
+        h = keras.layers.Concatenate()([h, with_code(inputs["level_0"], code)])
+        h = _conv(filters, initializer)(h)
+        h = _conv(channels, initializer)(keras.layers.ReLU()(modulated(h, told) if merge else h))
+    else:
+        h = upsampled(keras.layers.ReLU()(h), channels, upsampling, initializer)
     image = keras.layers.Activation("tanh", dtype="float32")(h)
     return keras.Model(inputs, image, name=name)
+
+
+def _conv(filters, initializer):
+    return keras.layers.Conv2D(filters, 3, padding="same", kernel_initializer=initializer())
 
 
 def _what_is_told(innermost, code, num_units):

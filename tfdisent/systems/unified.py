@@ -45,13 +45,14 @@ ones); `merge` gives the U-Net's decoder a convolution per level in which featur
 hardly inverts contrast (see `unet_decoder`); `upsampling="nearest"` takes the place of the backbone's transposed
 convolutions, which leave checkerboards; `disentanglement_delay` starts Eq. 5 only when Dec shows lesions, since it
 compares x with what Dec makes of it, and so asks Enc to ignore what that lacks; `clip_norm` bounds gradients, and
-`learning_rate_decay` lets the rates fall.
+`learning_rate_decay` lets the rates fall; `level_0` adds features at full resolution, which are anatomy as those of
+the other levels are, inside Eq. 5; `lesion_weight` lets lesions count more in the translation term.
 """
 
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -110,19 +111,32 @@ class BackboneConfig(ModalityConfig):
         filters: channels of the encoder's first stage; doubled at each coarser one, up to eight times.
         discriminator_filters: channels of the discriminator's first stage; doubled at each coarser one.
         merge: a convolution merges the features, the skip and the code of each level of the U-Net's decoder.
+        level_0: the U-Net sees and makes images at full resolution too, by two convolutions each, see `unet_encoder`.
         upsampling: "transposed" convolutions, or "nearest" upsampling and convolution.
         initializer: of encoder and decoder, "normal" for N(0, 0.02), or "he_normal".
         translation_weight: of the distance between generated and real slices.
+        lesion_weight: added to the weight 1 of a pixel in that distance where the batch's mask shows a lesion.
     """
 
     filters: int = 64
     discriminator_filters: int = 64
     merge: bool = False
+    level_0: bool = False
     upsampling: str = "transposed"
     initializer: str = "normal"
     translation_weight: float = 1.0
+    lesion_weight: float = 0.0
 
     CHOICES: ClassVar = ModalityConfig.CHOICES | {"upsampling": UPSAMPLING, "initializer": INITIALIZERS}
+
+    def check_manifest(self, manifest: Any) -> None:
+        """Raises ValueError if there are too few modalities, or no masks of the lesions that are to count more."""
+        super().check_manifest(manifest)
+        if self.lesion_weight and not manifest.mask_labels:
+            raise ValueError(
+                f"Expected data with masks of lesions, received {manifest.dataset}, which has none; train with "
+                "lesion_weight=0."
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,6 +194,11 @@ class UnifiedConfig(BackboneConfig):
     FRACTIONS: ClassVar = (*BackboneConfig.FRACTIONS, "disentanglement_delay", "learning_rate_decay")
     CHOICES: ClassVar = BackboneConfig.CHOICES | {"adversarial_loss": ADVERSARIAL_LOSSES}
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.level_0 and not self.skips:
+            raise ValueError("Expected skips=True with level_0=True: a network without skips has one level alone.")
+
     @property
     def is_adversarial(self) -> bool:
         """Whether encoder and decoder learn anything from the discriminator."""
@@ -213,6 +232,31 @@ class TranslationSystem(SliceSystem):
                 f"{', '.join(map(repr, given))}; see `translate`."
             )
         return self.translate(inputs["image"], *(self._modality(inputs[name]) for name in names[1:]))
+
+    def lesion(self, batch: dict):
+        """Where the batch's masks show anything but background, (B, H, W, 1) of 0 and 1."""
+        height, width, _ = self.config.image_shape
+        if "mask" not in batch:
+            raise ValueError(
+                f"Expected batches with a mask, since lesions have a weight of their own, received "
+                f"{', '.join(sorted(batch))}. Take a data set with masks, or set lesion_weight=0, and of TC-MGAN "
+                "segmentation_weight=0."
+            )
+        mask = batch["mask"]
+        mask = mask[..., None] if len(mask.shape) == 3 else mask
+        if len(mask.shape) != 4 or tuple(mask.shape[1:]) != (height, width, 1):
+            raise ValueError(
+                f"Expected masks of shape (B, {height}, {width}) or (B, {height}, {width}, 1), received "
+                f"{tuple(batch['mask'].shape)}."
+            )
+        return ops.cast(mask > 0, "float32")
+
+    def translation_error(self, generated, target, batch: dict):
+        """abs(generated - target), mean over pixels (B,); those of the batch's "lesion" count 1 + `lesion_weight`."""
+        if not self.config.lesion_weight:
+            return absolute_error(generated, target)
+        weight = 1.0 + self.config.lesion_weight * batch["lesion"]
+        return absolute_error(weight * generated, weight * target)
 
     def _modality(self, values):
         """Indices or codes as `translate` takes them; where a function is traced, indices have no value, so codes."""
@@ -266,8 +310,8 @@ class Unified(TranslationSystem):
         """One pass: each subject's slice in its source and in its target modality.
 
         Returns:
-            [{"source", "target": (B, H, W, 1); "source_code", "target_code": (B, M), one-hot; "weight": (B,)}]; the
-            weight is 1, or 0 for a subject without any modality.
+            [{"source", "target": (B, H, W, 1); "source_code", "target_code": (B, M), one-hot; "weight": (B,)}], and
+            "lesion" (B, H, W, 1) where it counts more; the weight is 1, or 0 for a subject without any modality.
         """
         image = batch["image"]
         self.check_batch(image)
@@ -278,6 +322,8 @@ class Unified(TranslationSystem):
             chosen[name] = ops.take_along_axis(image, index[:, None, None, None], axis=-1)
             chosen[f"{name}_code"] = ops.one_hot(index, self.config.num_modalities, dtype="float32")
             chosen["weight"] *= ops.sum(drawn["available"] * chosen[f"{name}_code"], axis=1)
+        if self.config.lesion_weight:
+            chosen["lesion"] = self.lesion(batch)
         return [chosen]
 
     def draw(self, batch: dict) -> dict:
@@ -301,7 +347,7 @@ class Unified(TranslationSystem):
         x, y, weight = batch["source"], batch["target"], batch["weight"]
         features = self.encoder(x, training=True)
         generated = self.decoder({**features, "code": batch["target_code"]}, training=True)
-        terms = {"translation": weighted_mean(absolute_error(generated, y), weight)}
+        terms = {"translation": weighted_mean(self.translation_error(generated, y, batch), weight)}
         total = c.translation_weight * terms["translation"]
 
         if c.cycle_weight:
@@ -375,8 +421,8 @@ class Unified(TranslationSystem):
             image: (B, H, W, 1) in [-1, 1].
 
         Returns:
-            {"level_1": (B, H / 2, W / 2, filters), ...}, from the finest to the bottleneck; without skips it is
-            {"level_1": (B, H / 4, W / 4, 4 * filters)}.
+            {"level_1": (B, H / 2, W / 2, filters), ...}, from the finest to the bottleneck, with "level_0" (B, H, W,
+            filters) where the config has it; without skips it is {"level_1": (B, H / 4, W / 4, 4 * filters)}.
         """
         return self.encoder(self.checked_slices(image), training=False)
 
@@ -440,6 +486,7 @@ def encoder(config: UnifiedConfig) -> keras.Model:
         config.image_shape,
         filters=config.filters,
         num_levels=_num_levels(config),
+        level_0=config.level_0,
         initializer=initializer,
     )
 
@@ -454,7 +501,8 @@ def decoder(config: UnifiedConfig) -> keras.Model:
     }
     if not config.skips:
         return residual_decoder(config.image_shape, **settings)
-    return unet_decoder(config.image_shape, num_levels=_num_levels(config), merge=config.merge, **settings)
+    settings |= {"num_levels": _num_levels(config), "merge": config.merge, "level_0": config.level_0}
+    return unet_decoder(config.image_shape, **settings)
 
 
 def discriminator(config: UnifiedConfig) -> keras.Model:

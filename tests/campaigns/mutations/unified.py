@@ -45,13 +45,19 @@ def slices(name, old, new, test=ERRORS):
 TRANSLATION = [
     unified(
         "translation compared with the source",
-        "weighted_mean(absolute_error(generated, y), weight)",
-        "weighted_mean(absolute_error(generated, x), weight)",
+        "self.translation_error(generated, y, batch)",
+        "self.translation_error(generated, x, batch)",
     ),
     unified(
         "translation of who has nothing counts",
-        "weighted_mean(absolute_error(generated, y), weight)",
-        "ops.mean(absolute_error(generated, y))",
+        "weighted_mean(self.translation_error(generated, y, batch), weight)",
+        "ops.mean(self.translation_error(generated, y, batch))",
+    ),
+    unified(
+        "lesions count as the rest does",
+        "weight = 1.0 + self.config.lesion_weight * batch",
+        "weight = 1.0 + 0.0 * batch",
+        CHOICES,
     ),
     unified(
         "translation without its weight",
@@ -330,8 +336,8 @@ PIX2PIX = [
     ),
     baselines(
         "Pix2Pix's translation compared with the source",
-        "translation.append(weighted_mean(absolute_error(image, y), weight))",
-        "translation.append(weighted_mean(absolute_error(image, x), weight))",
+        "translation.append(weighted_mean(self.translation_error(image, y, pair), weight))",
+        "translation.append(weighted_mean(self.translation_error(image, x, pair), weight))",
     ),
     baselines(
         "Pix2Pix's translation without its weight",
@@ -397,8 +403,8 @@ TCMGAN = [
     ),
     baselines(
         "TC-MGAN's translation is a mean over pixels",
-        "error = height * width * absolute_error(generated, y)",
-        "error = absolute_error(generated, y)",
+        "error = height * width * self.translation_error(generated, y, batch)",
+        "error = self.translation_error(generated, y, batch)",
     ),
     baselines(
         "the penalty between images exchanged",
