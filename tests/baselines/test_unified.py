@@ -513,8 +513,8 @@ def test_lesions_weigh_more_in_what_every_baseline_is_trained_for(monkeypatch):
     for name in ("pix2pix", "tcmgan"):
         model = made(name)
         with_config(model, monkeypatch, lesion_weight=3.0)
-        batch = {"lesion": tensors({"lesion": np.eye(32, dtype="float32")[None, ..., None]})["lesion"]}
-        error = array(model.translation_error(np.ones((1, 32, 32, 1)), np.zeros((1, 32, 32, 1)), batch))
+        batch = tensors({"lesion": np.eye(32, dtype="float32")[None, ..., None]})
+        error = array(model.translation_error(ops.ones((1, 32, 32, 1)), ops.zeros((1, 32, 32, 1)), batch))
         assert error == pytest.approx(1 + 3 / 32)
 
 
@@ -733,7 +733,7 @@ def test_fields_that_all_share_mean_the_same_and_have_the_same_type():
 def test_models_have_names_titles_and_configs_that_exist():
     sources = ("T1", "T1ce", "T2", "FLAIR")
     by_source = [f"tcmgan_{source}" for source in sources]
-    ablations = ["no_disentanglement", "no_adversarial_cycle", "translation_only"]
+    ablations = ["no_disentanglement", "no_adversarial", "no_cycle", "no_adversarial_cycle", "translation_only"]
     assert [known.name for known in METHODS] == ["unified", "pix2pix", "tcmgan", *by_source, *ablations]
     assert len({known.title for known in METHODS}) == len(METHODS)
     for known in METHODS:
@@ -747,6 +747,8 @@ def test_models_have_names_titles_and_configs_that_exist():
     "name, left_out",
     [
         ("no_disentanglement", {"disentanglement"}),
+        ("no_adversarial", {"g_adversarial", "g_modality"}),
+        ("no_cycle", {"cycle"}),
         ("no_adversarial_cycle", {"g_adversarial", "g_modality", "cycle"}),
         ("translation_only", {"g_adversarial", "g_modality", "cycle", "disentanglement"}),
     ],

@@ -35,7 +35,7 @@ MODELS = {
     "terms: selfReg, MIReg, featureCycle, or two of them, as in selfReg+MIReg.",
     "unified": "unified; or what it is compared with: pix2pix, a network for each pair of modalities; tcmgan_T2 (or "
     "another source), from one to all others; or unified with fewer terms: no_disentanglement, "
-    "no_adversarial_cycle, translation_only.",
+    "no_adversarial, no_cycle, no_adversarial_cycle, translation_only.",
     "margin": "margin; or what it is compared with: conv_sim, encoders for each modality; conv_adv, a discriminator in "
     "place of the similarity loss; conv_na, neither.",
 }

@@ -54,13 +54,27 @@ METRICS = {
     "psnr_brain": ("PSNR inside the brain", "higher"),
     "ssim": ("SSIM", "higher"),
     "ssim_brain": ("SSIM inside the brain", "higher"),
-    "ssim_brain_affine": ("SSIM inside the brain of the best affine map", ""),
+    **{
+        f"{name}_{kind}": (f"{label}, of {what}", "")
+        for kind, what in (("affine", "the best affine map"), ("lookup", "a lookup table"))
+        for name, label in (
+            ("ssim_brain", "SSIM inside the brain"),
+            ("psnr_brain", "PSNR inside the brain"),
+            ("absolute_error_sum", "Sum of absolute errors"),
+            ("mean_absolute_error_lesion", "Mean absolute error inside lesions"),
+            ("mean_absolute_error_elsewhere", "Mean absolute error in the rest of the brain"),
+            ("mean_absolute_error_opposite", "Mean absolute error opposite of lesions"),
+            ("dice", "Dice with slices"),
+        )
+    },
     "mean_absolute_error": ("Mean absolute error", "lower"),
     "mean_absolute_error_brain": ("Mean absolute error inside the brain", "lower"),
     "mean_absolute_error_lesion": ("Mean absolute error inside lesions", "lower"),
     "mean_absolute_error_elsewhere": ("Mean absolute error in the rest of the brain", "lower"),
+    "mean_absolute_error_opposite": ("Mean absolute error in healthy tissue opposite of lesions", "lower"),
     "absolute_error_sum": ("Sum of absolute errors (L1)", "lower"),
     "anatomy_distance_ratio": ("Distance of anatomy codes: two modalities over two subjects", "lower"),
+    "modality_from_anatomy": ("Modality read from the anatomy codes", "lower"),
     "dice": ("Dice", "higher"),
     "dice_real": ("Dice from real slices alone", ""),
     "dice_alone": ("Dice from one real slice alone", ""),
