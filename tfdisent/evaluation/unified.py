@@ -40,9 +40,8 @@ from tfdisent.evaluation.slices import (
     unit,
 )
 from tfdisent.examples import HELD_BYTES, Examples, together
-from tfdisent.losses import absolute_error
 from tfdisent.report import Figure, figures
-from tfdisent.systems.unified import Unified
+from tfdisent.systems.unified import Unified, anatomy_distance
 
 SEGMENTOR_SIZE = {"filters": 16}  # a quarter of the paper's, for two CPU cores
 SEGMENTOR_FIT = {"epochs": 30, "batch_size": 16}
@@ -216,10 +215,10 @@ def anatomy_metrics(model, test: Examples, rows: np.ndarray, seed: int) -> dict:
         elsewhere = [model.encode(other[..., k : k + 1]) for k in range(len(names))]
         found = {}
         for level in sorted(anatomy[0]):
-            codes, others = ([one[level] for one in several] for several in (anatomy, elsewhere))
-            found[level, ""] = sum(map(absolute_error, codes, others)) / len(names)
+            codes, others = ([{level: one[level]} for one in several] for several in (anatomy, elsewhere))
+            found[level, ""] = sum(map(anatomy_distance, codes, others)) / len(names)
             for i, j in itertools.combinations(range(len(names)), 2):
-                found[level, f"{names[i]} and {names[j]}"] = absolute_error(codes[i], codes[j])
+                found[level, f"{names[i]} and {names[j]}"] = anatomy_distance(codes[i], codes[j])
         return found
 
     parts = [

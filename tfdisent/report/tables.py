@@ -74,7 +74,6 @@ METRICS = {
     "mean_absolute_error_opposite": ("Mean absolute error in healthy tissue opposite of lesions", "lower"),
     "absolute_error_sum": ("Sum of absolute errors (L1)", "lower"),
     "anatomy_distance_ratio": ("Distance of anatomy codes: two modalities over two subjects", "lower"),
-    "modality_from_anatomy": ("Modality read from the anatomy codes", "lower"),
     "dice": ("Dice", "higher"),
     "dice_real": ("Dice from real slices alone", ""),
     "dice_alone": ("Dice from one real slice alone", ""),
