@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from tests.checks import check_layer, gradients, run_compiled, to_numpy
-from tfdisent.layers import GroupwiseBatchNormalization, InstanceNormalization, SpectralNormalization
+from tfdisent.layers import GroupwiseBatchNormalization, InstanceNormalization, SpatialModulation, SpectralNormalization
 
 
 def normal(*shape, seed=0):
@@ -336,3 +336,12 @@ def test_a_batch_in_which_nothing_counts_moves_no_average_and_is_finite():
 def test_what_a_groupwise_batch_normalization_cannot_be_is_refused(settings):
     with pytest.raises(ValueError, match="momentum"):
         GroupwiseBatchNormalization(**settings)
+
+
+def test_spatial_modulation_serves_several_features_with_one_map_in_turn():
+    features = np.arange(24, dtype="float32").reshape(4, 1, 2, 3)
+    gain, shift = np.ones((2, 1, 2, 3), "float32"), np.zeros((2, 1, 2, 3), "float32")
+    gain[1], shift[1] = -1.0, 7.0
+    found = to_numpy(SpatialModulation()([features, gain, shift]))
+    np.testing.assert_array_equal(found[:2], 2 * features[:2])
+    np.testing.assert_array_equal(found[2:], 7.0)

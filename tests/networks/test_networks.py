@@ -373,3 +373,13 @@ def test_spade_of_features_is_their_normalised_value_times_one_plus_a_gain_plus_
     x = images(2, 4, 4, 3)
     expected = 2 * (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True) + 1e-5) + 0.5
     np.testing.assert_allclose(array(model([x, images(2, 4, 4, 2)])), expected, atol=1e-4)
+
+
+def test_a_spade_decoder_draws_each_anatomy_in_the_look_of_several_codes_as_if_they_were_alone():
+    settings = {"anatomy_channels": 4, "code_dim": 5, "filters": 8, "hidden_filters": 2, "modulate": True}
+    decoder = spade_decoder((16, 16, 1), **settings)
+    given, random = spade_inputs(decoder), np.random.default_rng(1)
+    codes = random.normal(size=(2, 3, 5)).astype("float32")
+    at_once = array(decoder({**given, "code": codes.reshape(6, 5)})).reshape(2, 3, 16, 16, 1)
+    for k in range(3):
+        np.testing.assert_allclose(at_once[:, k], array(decoder({**given, "code": codes[:, k]})), atol=1e-5)

@@ -7,6 +7,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from keras import ops
 
 from tests.systems.golden import (
     Small,
@@ -41,13 +42,24 @@ CONFIG = MarginConfig(
     clip_norm=None,
     average_momentum=0.15,
 )
+
+
+class SmallDecoder(Small):
+    """Takes several codes for each anatomy in turn, as the decoder does."""
+
+    def call(self, inputs, training=False):
+        anatomy, code = inputs["anatomy"], inputs["code"]
+        anatomy = ops.repeat(anatomy, code.shape[0] // anatomy.shape[0], axis=0)
+        return super().call({"anatomy": anatomy, "code": code}, training=training)
+
+
 FEATURES = {"level_1": (4, 4, 2), "level_2": (2, 2, 3)}
 WIDTH = SIZE * SIZE
 FACTORIES = {
     "anatomy_encoder": lambda c, name: Small(name, WIDTH + M + 1, FEATURES),
     "anatomy_decoder": lambda c: Small("anatomy_decoder", 4 * 4 * 2 + 2 * 2 * 3 + M + 1, (SIZE, SIZE, 4), True),
     "modality_encoder": lambda c, name: Small(name, WIDTH + M, (c.code_dim,)),
-    "decoder": lambda c: Small("decoder", 4 * WIDTH + c.code_dim, (SIZE, SIZE, 1), "image"),
+    "decoder": lambda c: SmallDecoder("decoder", 4 * WIDTH + c.code_dim, (SIZE, SIZE, 1), "image"),
 }
 
 

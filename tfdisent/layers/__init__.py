@@ -4,6 +4,7 @@ from tfdisent.layers.convolution import CondConv2D, UpsampleConv2D
 from tfdisent.layers.normalization import (
     GroupwiseBatchNormalization,
     InstanceNormalization,
+    SpatialModulation,
     SpectralNormalization,
 )
 from tfdisent.layers.stochastic import (
@@ -18,6 +19,7 @@ __all__ = [
     "GradientReversal",
     "GroupwiseBatchNormalization",
     "InstanceNormalization",
+    "SpatialModulation",
     "SpectralNormalization",
     "StraightThroughRounding",
     "UpsampleConv2D",

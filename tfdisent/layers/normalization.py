@@ -136,6 +136,31 @@ class GroupwiseBatchNormalization(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="tfdisent")
+class SpatialModulation(keras.layers.Layer):
+    """Multiplies features by 1 + a gain and adds a shift, both of their own at each position.
+
+    The second half of spatially adaptive normalisation (Park et al., SPADE, Eq. 1, CVPR 2019,
+    https://arxiv.org/abs/1903.07291). Of one map several features may be modulated, K for each in turn, so that the
+    maps, which cost most of SPADE, are made once and not K times.
+
+    Call arguments:
+        inputs: [features (N * K, H, W, C), gain (N, H, W, C), shift (N, H, W, C)].
+
+    Returns:
+        (N * K, H, W, C).
+    """
+
+    def call(self, inputs):
+        features, gain, shift = inputs
+        shape = ops.shape(features)
+        apart = ops.reshape(features, (ops.shape(gain)[0], -1, *shape[1:]))
+        return ops.reshape(apart * (1.0 + gain[:, None]) + shift[:, None], shape)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+
+@keras.saving.register_keras_serializable(package="tfdisent")
 class SpectralNormalization(keras.layers.Wrapper):
     """Divides a layer's kernel by its largest singular value.
 

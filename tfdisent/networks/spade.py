@@ -9,13 +9,14 @@ map by a dense layer. Residual blocks, with the anatomy in their normalisations,
 
 A map keeps four pixels a side at least, or the instance norm would leave little of the code: small images have fewer
 blocks, those of the end. Different from the code, the anatomy is brought to a map's size by means of its pixels, and
-not by nearest neighbours, so that soft anatomy counts whole.
+not by nearest neighbours, so that soft anatomy counts whole. And an anatomy can be drawn in several looks at once, by
+which all that is made of it alone, most of the work, is done once.
 """
 
 import keras
 from keras import ops
 
-from tfdisent.layers import InstanceNormalization
+from tfdisent.layers import InstanceNormalization, SpatialModulation
 from tfdisent.networks.blocks import decoder_inputs, modulated, num_halvings
 
 DIVISORS = (1, 1, 1, 2, 4, 8)  # of the first block's channels, one for each block
@@ -32,6 +33,8 @@ def spade_decoder(
     name: str = "decoder",
 ) -> keras.Model:
     """{"anatomy": (B, H, W, anatomy_channels), "code": (B, code_dim)} -> image (B, H, W, channels) in [-1, 1].
+
+    A call may give K codes for each anatomy in turn, (B * K, code_dim), which makes (B * K, H, W, channels).
 
     Args:
         image_shape: (H, W, channels).
@@ -63,13 +66,13 @@ def spade_decoder(
 
 
 def spade(features, anatomy, hidden_filters: int):
-    """Features (B, H, W, C), normalised, then times 1 + a map and plus a map, both made of the anatomy (B, H, W, S)."""
+    """Features (B * K, H, W, C), normalised, then times 1 + a map and plus a map, both made of the anatomy (B, H, W, S)."""
     channels = features.shape[-1]
     normalized = InstanceNormalization(epsilon=1e-5, center=False, scale=False)(features)
     hidden = keras.layers.Conv2D(hidden_filters, 3, padding="same", activation="relu")(anatomy)
     both = keras.layers.Conv2D(2 * channels, 3, padding="same")(hidden)  # gain and shift
     gain, shift = ops.split(both, 2, axis=-1)
-    return normalized * (1.0 + gain) + shift
+    return SpatialModulation()([normalized, gain, shift])
 
 
 def _residual_block(features, anatomy, filters: int, hidden_filters: int):

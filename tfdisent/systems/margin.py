@@ -281,7 +281,7 @@ class Margin(SliceSystem):
         anatomy = [self.anatomy(images[i], i, available[:, i], training=True) for i in every]
         code = [self.code(images[i], i, training=True) for i in every]
         self.typical_codes(ops.stack(code, axis=1), available, training=True)
-        drawn = self.drawings(anatomy, code, pairs, training=True)
+        drawn = self.drawings(anatomy, code, training=True)
 
         def mean(values, of, weight=1.0):
             """Of values (B,) of each pair, over those of which both slices are there."""
@@ -313,16 +313,14 @@ class Margin(SliceSystem):
             total += c.weight_decay * terms["weight_decay"]
         return total, terms, {f"anatomy_{i}": anatomy[i] for i in every}
 
-    def drawings(self, anatomy: list, code: list, pairs: list, training: bool) -> dict:
-        """{(i, j): x~_ij (B, H, W, 1 + 2 * neighbours)}, in one call of the decoder, whose examples are apart."""
-        made = self.decoder(
-            {
-                "anatomy": ops.concatenate([anatomy[i] for i, _ in pairs]),
-                "code": ops.concatenate([code[j] for _, j in pairs]),
-            },
-            training=training,
-        )
-        return dict(zip(pairs, ops.split(made, len(pairs)), strict=True))
+    def drawings(self, anatomy: list, code: list, training: bool) -> dict:
+        """{(i, j): x~_ij (B, H, W, 1 + 2 * neighbours)}, in one call of the decoder, which sees each anatomy once."""
+        number = len(anatomy)
+        looks = ops.tile(ops.stack(code, axis=1), (number, 1, 1))  # (i and b, j, D)
+        given = {"anatomy": ops.concatenate(anatomy), "code": ops.reshape(looks, (-1, self.config.code_dim))}
+        made = self.decoder(given, training=training)
+        made = ops.reshape(made, (number, -1, number, *made.shape[1:]))  # (i, b, j, ...)
+        return {(i, j): made[i, :, j] for i in range(number) for j in range(number)}
 
     def latent_distances(self, drawn: dict, code: list, pairs: list) -> dict:
         """{(i, j): sum over the code of abs(z~_ij - z_j), (B,)} (Eq. 1)."""
@@ -452,7 +450,7 @@ class Margin(SliceSystem):
         images, available = self._checked_images(image, available)
         found, every = self.encode_all(image, available), range(len(images))
         anatomy, code = ([found[name][:, k] for k in every] for name in ("anatomy", "code"))
-        drawn = self.drawings(anatomy, code, [(i, j) for i in every for j in every], training=False)
+        drawn = self.drawings(anatomy, code, training=False)
         rows = [ops.stack([drawn[i, j] for j in every], axis=1) for i in every]
         there = available[:, :, None] * available[:, None, :]
         return ops.where(there[..., None, None, None] > 0, ops.stack(rows, axis=1), BACKGROUND)
