@@ -66,7 +66,7 @@ def spade_decoder(
 
 
 def spade(features, anatomy, hidden_filters: int):
-    """Features (B * K, H, W, C), normalised, then times 1 + a map and plus a map, both made of the anatomy (B, H, W, S)."""
+    """Features (B * K, H, W, C), normalised, then times 1 + a map and plus a map, made of the anatomy (B, H, W, S)."""
     channels = features.shape[-1]
     normalized = InstanceNormalization(epsilon=1e-5, center=False, scale=False)(features)
     hidden = keras.layers.Conv2D(hidden_filters, 3, padding="same", activation="relu")(anatomy)
