@@ -96,6 +96,24 @@ def test_the_papers_figures_are_drawn(evaluated):
     assert all(figure.image.dtype == np.uint8 and figure.image.ndim == 3 for figure in figures)
 
 
+def test_crops_of_the_reference_are_those_of_the_augmentation(monkeypatch):
+    from tfdisent.data import augment
+
+    images, corner = arrays(3, 0)["image"], np.array([0.03, 0.11])
+
+    class Drawn:
+        def uniform(self, low, high, size):
+            assert (low, high, size) == (0, 1 / 8, 2)
+            return corner
+
+    monkeypatch.setattr(drai.np.random, "default_rng", lambda seed: Drawn())
+    boxes = np.tile([*corner, *(corner + 7 / 8)], (3, 1)).astype("float32")
+    expected = augment.apply_crop(images, boxes).numpy()
+    found = drai._cropped({"image": images, "key": np.arange(3)})
+    np.testing.assert_allclose(found["image"], expected, atol=1e-5)
+    assert found["image"].dtype == images.dtype
+
+
 def test_every_image_has_a_partner_other_than_itself(model):
     test = arrays(7, 2)
     hybrids = drai.make_hybrids(model, Examples.of(test), np.random.default_rng(0))
@@ -140,6 +158,7 @@ def test_a_model_of_style_alone_has_no_entry_for_what_content_would_need_and_say
     assert evaluated[0].keys() - metrics.keys() == {
         "cross_image_feature_consistency",
         "cross_image_feature_consistency_relative",
+        "cross_image_feature_consistency_standardised",
         "hybrid_position_r2_content",
         "class_from_content",
         "factors_from_content",
@@ -232,7 +251,7 @@ def test_every_metric_has_a_name_in_print(evaluated):
 
 
 def test_streamed_values_are_those_that_whole_arrays_gave(judges, monkeypatch):
-    """Of an untrained model, as measured when evaluation held whole splits in memory; in batches of 7 images."""
+    """Of an untrained model, as measured on whole splits in memory; here in batches of 7 images."""
     monkeypatch.setattr(examples, "LARGEST_BATCH", 7)
     keras.utils.set_random_seed(0)
     metrics, *_ = evaluate(DRAI(config()), judges)

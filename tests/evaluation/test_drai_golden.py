@@ -16,7 +16,7 @@ from tfdisent.examples import Examples
 
 FACTORS = ("size", "position_x", "position_y", "hue")
 CONTENT, STYLE = 4, 3  # class of three and size; position and hue
-CONFIG = SimpleNamespace(content_dim=CONTENT, style_dim=STYLE)
+CONFIG = SimpleNamespace(content_dim=CONTENT, style_dim=STYLE, augmentation="none")
 
 
 class Manifest:
@@ -82,7 +82,7 @@ class Ideal(Averaging):
 class CodesSwapped(Ideal):
     """Calls content style, and style content, and decodes them accordingly."""
 
-    config = SimpleNamespace(content_dim=STYLE, style_dim=CONTENT)
+    config = SimpleNamespace(content_dim=STYLE, style_dim=CONTENT, augmentation="none")
 
     def encode(self, image):
         codes = super().encode(image)
@@ -124,6 +124,8 @@ def what_is_known(monkeypatch):
     monkeypatch.setattr(drai, "fit_position_regressor", lambda *arguments, **settings: KnowsThePosition())
     monkeypatch.setattr(drai, "draw_figures", lambda *arguments: [])
     monkeypatch.setattr(measure, "frechet_distance", lambda *features: 1.0)
+    monkeypatch.setattr(measure, "maximum_mean_discrepancy", lambda *features: 1.0)
+    monkeypatch.setattr(measure, "density_and_coverage", lambda *features: (1.0, 1.0))
     monkeypatch.setattr(measure, "kernel_distance", lambda *features: (1.0, 0.0))
     monkeypatch.setattr(measure, "inception_score", lambda logits: 1.0)
 
@@ -145,8 +147,9 @@ def test_a_model_without_fault_gets_the_best_of_every_figure(tmp_path):
         "class_from_content",
     ):
         assert value[name] == pytest.approx(1), name
-    for name in ("reconstruction_mean_absolute_error", "cross_image_feature_consistency"):
-        assert value[name] == pytest.approx(0, abs=1e-6), name
+    for name in ("", "_standardised"):
+        assert value[f"cross_image_feature_consistency{name}"] == pytest.approx(0, abs=1e-5), name
+    assert value["reconstruction_mean_absolute_error"] == pytest.approx(0, abs=1e-6)
     assert value["hybrid_position_r2_content"] < 0.1  # of 200 independent pairs
     assert value["class_from_style"] < 0.6  # 1 / 3 by chance
     for code, known in (("content", {"size"}), ("style", {"position_x", "position_y", "hue"})):
@@ -182,6 +185,9 @@ def test_hybrids_that_do_not_come_back_have_the_distance_of_their_codes(tmp_path
     style = np.abs(seen(TEST["image"])[1]).mean()
     assert value["cross_image_feature_consistency"] == pytest.approx(2 * style, rel=1e-4)  # of I_a and I_b
     assert value["reconstruction_mean_absolute_error"] == pytest.approx(style * STYLE / 64, rel=1e-4)
+    codes = seen(TEST["image"])[1]
+    in_deviations = np.abs(codes / codes.std(axis=0)).mean()
+    assert value["cross_image_feature_consistency_standardised"] == pytest.approx(2 * in_deviations, rel=1e-4)
     assert value["hybrid_class_accuracy"] == 1
 
 
@@ -206,3 +212,67 @@ def test_pictures_of_training_show_the_averaged_weights(monkeypatch):
     np.testing.assert_array_equal(real, shown["image"])
     np.testing.assert_array_equal(reconstructed, shown["image"])
     np.testing.assert_array_equal(seen(generated)[0][:, :3], shown["condition"])
+
+
+def test_real_images_in_the_place_of_generated_ones_have_their_classes_and_are_on_one_side_only():
+    labels = np.repeat([0, 1, 2], [50, 30, 5])
+    wanted = np.repeat([0, 1, 2], [20, 20, 10])
+    rows = drai.stand_ins(labels, wanted)
+    assert np.bincount(labels[rows]).tolist() == [20, 20, 5]  # of the last there are no more
+    assert len(np.unique(rows)) == len(rows)
+    half = drai.stand_ins(labels, wanted, half=True)
+    assert np.bincount(labels[half]).tolist() == [20, 15, 3]
+
+
+def test_each_distance_has_its_floor_of_real_images_that_are_not_in_the_reference(tmp_path, monkeypatch):
+    compared = []
+
+    def distance(real, other):
+        compared.append((real, other))
+        return 1.0
+
+    monkeypatch.setattr(measure, "frechet_distance", distance)
+    value, entries = evaluated(Ideal(), tmp_path)
+    for name in ("frechet_distance", "kernel_distance", "maximum_mean_discrepancy", "density", "coverage"):
+        assert value[f"{name}_floor"] == 1, name
+        assert "what a perfect generator would have" in entries[f"{name}_floor"]["protocol"]
+    assert "by chance" not in entries["kernel_distance"]["protocol"]
+    floor = next((real, other) for real, other in compared if len(other) == entries["frechet_distance_floor"]["n"])
+    rows = {tuple(row) for row in floor[0].tolist()}
+    assert not any(tuple(row) in rows for row in floor[1].tolist())
+
+
+@pytest.mark.parametrize("planted", [0.0, 0.5])
+def test_planted_copies_are_found_in_pixels_and_in_features_turned_ones_too(planted):
+    class Sums:
+        """A classifier whose features are the image on a coarser grid."""
+
+        description = "sums"
+
+        def features(self, images):
+            images = images_of(images)
+            return images.reshape(len(images), 4, 4, 4, 4).mean(axis=(2, 4)).reshape(len(images), -1)
+
+    def images(count, seed):
+        return np.random.default_rng(seed).uniform(-1, 1, (count, 16, 16, 1)).astype("float32")
+
+    train, test, generated = images(150, 0), images(100, 1), images(100, 2)
+    copied = int(100 * planted)
+    generated[:copied] = np.rot90(train[:copied], 1, axes=(1, 2))
+    found, figure = drai.memorisation_check(
+        generated, Examples.of({"image": train}), Examples.of({"image": test}), Sums()
+    )
+    for ending in ("", "_features"):
+        share = found[f"memorisation_share_closer{ending}"]["value"]
+        assert share == pytest.approx(planted + 0.01, abs=0.03), ending
+    assert "turned or mirrored" in figure.caption
+
+
+def test_a_model_of_crops_is_compared_with_crops():
+    test = Examples.of({"image": np.random.default_rng(0).uniform(-1, 1, (4, 16, 16, 1)).astype("float32")})
+    for augmentation, is_cropped in (("none", False), ("flip", False), ("flip,crop", True)):
+        shown, how = drai.as_trained(test, test, augmentation)
+        images = images_of(shown["test"].select())
+        assert np.array_equal(images, images_of(test.select())) != is_cropped
+        assert ("cropped" in how) == is_cropped
+        np.testing.assert_array_equal(images, images_of(shown["test"].select()))  # the same each time

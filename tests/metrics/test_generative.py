@@ -86,7 +86,7 @@ def _kernel_distance_by_loops(a, b):
 def test_kernel_distance_is_the_unbiased_estimate():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(7, 3)), rng.normal(size=(5, 3)) + 1
-    mean, std = metrics.kernel_distance(a, b)
+    mean, std = metrics.kernel_distance(a, b, max_block_size=7)
     assert mean == pytest.approx(_kernel_distance_by_loops(a, b), rel=1e-10)
     assert np.isnan(std)  # one block
 
@@ -141,3 +141,136 @@ def test_conditional_generation_accuracy_counts_hits():
 def test_conditional_generation_accuracy_refuses_labels_that_do_not_fit(labels, message):
     with pytest.raises(ValueError, match=message):
         metrics.conditional_generation_accuracy(np.eye(3), labels)
+
+
+# --- floors, and what measures do and do not depend on ---
+
+
+def test_frechet_distance_is_in_squared_units_of_the_features_however_small_they_are():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(200, 8)), rng.normal(size=(200, 8)) * 1.3 + 0.2
+    b[:, 7] = a[:, 7] = rng.normal(size=200) * 1e-3  # an entry of small variance is not lost either
+    expected = metrics.frechet_distance(a, b)
+    for scale in (1e-6, 1e-3, 1e4):
+        assert metrics.frechet_distance(scale * a, scale * b) / scale**2 == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+@pytest.mark.filterwarnings("ignore:.*covariance is singular")
+def test_frechet_distance_of_fewer_images_than_features_is_that_of_the_nuclear_norm(scale):
+    """With A and B the centred features, each over the root of n - 1, the trace of the root is the sum of |A B'|."""
+    rng = np.random.default_rng(0)
+    a, b = scale * rng.normal(size=(20, 40)), scale * (rng.normal(size=(15, 40)) * 1.5 + 0.1)
+    centred = [(x - x.mean(axis=0)) / np.sqrt(len(x) - 1) for x in (a, b)]
+    expected = np.sum((a.mean(axis=0) - b.mean(axis=0)) ** 2) + sum(np.sum(x**2) for x in centred)
+    expected -= 2 * np.linalg.norm(centred[0] @ centred[1].T, "nuc")
+    assert metrics.frechet_distance(a, b) == pytest.approx(expected, rel=1e-4)
+
+
+def test_kernel_distance_has_fifty_blocks_or_more_and_its_error_is_that_of_their_mean():
+    """Over many pairs of sets of one distribution the estimates spread as their standard errors say."""
+    rng = np.random.default_rng(0)
+    found = np.array([metrics.kernel_distance(rng.normal(size=(250, 4)), rng.normal(size=(250, 4))) for _ in range(12)])
+    assert found[:, 0].std() == pytest.approx(found[:, 1].mean(), rel=0.6)
+    assert abs(found[:, 0].mean()) < 4 * found[:, 1].mean() / np.sqrt(12)
+
+
+def test_kernel_distance_of_few_images_has_as_many_blocks_as_have_pairs():
+    rng = np.random.default_rng(0)
+    mean, error = metrics.kernel_distance(rng.normal(size=(30, 3)), rng.normal(size=(8, 3)))
+    assert np.isfinite([mean, error]).all()
+
+
+def test_kernel_distance_of_sets_with_equal_shares_of_classes_is_below_0_and_its_floor_is_too():
+    """Classes far apart: the within-set terms see unlike pairs more often than independent draws would."""
+    rng = np.random.default_rng(0)
+
+    def images():
+        return np.repeat(np.eye(3) * 6, 40, axis=0) + rng.normal(size=(120, 3)) * 0.1
+
+    found = [metrics.kernel_distance(images(), images(), max_block_size=120)[0] for _ in range(20)]
+    assert np.mean(found) < -5 and np.std(found) < 1
+
+
+def test_maximum_mean_discrepancy_is_that_of_the_formula_whatever_the_features_unit():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(40, 3)), rng.normal(size=(30, 3)) + 0.5
+    apart = [np.sum((a[i] - a[j]) ** 2) for i in range(40) for j in range(i)]
+
+    def kernel(x, y):
+        return np.exp(-np.sum((x - y) ** 2) / (2 * np.median(apart)))
+
+    within = [np.mean([kernel(x, y) for i, x in enumerate(s) for j, y in enumerate(s) if i != j]) for s in (a, b)]
+    expected = sum(within) - 2 * np.mean([kernel(x, y) for x in a for y in b])
+    assert metrics.maximum_mean_discrepancy(a, b) == pytest.approx(expected, rel=1e-9)
+    assert metrics.maximum_mean_discrepancy(1e-3 * a, 1e-3 * b) == pytest.approx(expected, rel=1e-6)
+
+
+def test_maximum_mean_discrepancy_of_one_distribution_lies_around_0_and_of_two_far_ones_is_large():
+    rng = np.random.default_rng(0)
+    same = [metrics.maximum_mean_discrepancy(rng.normal(size=(100, 4)), rng.normal(size=(100, 4))) for _ in range(20)]
+    assert abs(np.mean(same)) < 0.005
+    assert metrics.maximum_mean_discrepancy(rng.normal(size=(50, 4)), rng.normal(size=(50, 4)) + 100) > 1
+    with pytest.raises(ValueError, match="features_a to differ"):
+        metrics.maximum_mean_discrepancy(np.ones((5, 2)), rng.normal(size=(5, 2)))
+
+
+def test_density_and_coverage_are_those_of_counting_balls():
+    rng = np.random.default_rng(0)
+    real, generated = rng.normal(size=(30, 2)), rng.normal(size=(20, 2)) * 0.7
+    between = np.linalg.norm(real[:, None] - real, axis=-1)
+    radius = np.sort(between, axis=1)[:, 5]
+    inside = np.linalg.norm(real[:, None] - generated, axis=-1) <= radius[:, None]
+    density, coverage = metrics.density_and_coverage(real, generated)
+    assert density == pytest.approx(inside.sum() / (5 * 20))
+    assert coverage == pytest.approx(inside.any(axis=1).mean())
+
+
+def test_density_and_coverage_of_one_distribution_are_1_and_tell_fidelity_from_variety():
+    rng = np.random.default_rng(0)
+    real = np.concatenate([rng.normal(size=(500, 2)), rng.normal(size=(500, 2)) + 20])
+    density, coverage = metrics.density_and_coverage(real, real[rng.permutation(1000)] + 1e-9)
+    assert 1 < density < 1.2 and coverage == 1  # each image lies in its own ball too
+    fresh = np.concatenate([rng.normal(size=(500, 2)), rng.normal(size=(500, 2)) + 20])
+    density, coverage = metrics.density_and_coverage(real, fresh)
+    assert density == pytest.approx(1, abs=0.1) and coverage == pytest.approx(0.97, abs=0.02)
+    density, coverage = metrics.density_and_coverage(real, rng.normal(size=(1000, 2)))  # one kind is missing
+    assert density == pytest.approx(1, abs=0.1) and coverage == pytest.approx(0.5, abs=0.03)
+    assert metrics.density_and_coverage(real, real + 1000) == (0, 0)
+    with pytest.raises(ValueError, match="neighbours from 1 to 4.*received 5"):
+        metrics.density_and_coverage(real[:5], fresh)
+
+
+ORDERED = {
+    "frechet_distance": metrics.frechet_distance,
+    "maximum_mean_discrepancy": metrics.maximum_mean_discrepancy,
+    "density_and_coverage": metrics.density_and_coverage,
+    "inception_score": lambda a, b: metrics.inception_score(b),
+}
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_the_order_of_images_does_not_matter(name):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(60, 4)), rng.normal(size=(50, 4))
+    shuffled = ORDERED[name](rng.permutation(a), rng.permutation(b))
+    np.testing.assert_allclose(shuffled, ORDERED[name](a, b), rtol=1e-8)
+
+
+def test_a_set_that_holds_each_image_twice_has_the_same_scores_where_they_are_means_over_images():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(60, 4)), rng.normal(size=(50, 4))
+    twice = np.concatenate([b, b])
+    assert metrics.inception_score(twice) == pytest.approx(metrics.inception_score(b), rel=1e-12)
+    np.testing.assert_allclose(metrics.density_and_coverage(a, twice), metrics.density_and_coverage(a, b), rtol=1e-12)
+    # A covariance of n - 1: nearly.
+    assert metrics.frechet_distance(a, twice) == pytest.approx(metrics.frechet_distance(a, b), rel=0.1)
+
+
+def test_a_number_added_to_all_of_an_images_logits_changes_nothing():
+    logits = np.random.default_rng(0).normal(size=(30, 3))
+    moved = logits + np.arange(30)[:, None]
+    assert metrics.inception_score(moved) == pytest.approx(metrics.inception_score(logits), rel=1e-9)
+    labels = np.arange(30) % 3
+    ours, theirs = (metrics.conditional_generation_accuracy(one, labels) for one in (moved, logits))
+    assert ours == theirs

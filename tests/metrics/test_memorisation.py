@@ -130,6 +130,53 @@ def test_held_out_images_that_were_trained_on_leave_the_ratio_undefined():
     assert np.isnan(metrics.memorisation(_images(5, 1), train, train).ratio)
 
 
+def test_symmetries_are_all_eight_of_a_square_and_the_four_of_a_rectangle():
+    images = _images(3, 0)
+    versions = metrics.symmetries(images)
+    expected = [np.rot90(one, k, axes=(1, 2)) for one in (images, images[:, :, ::-1]) for k in range(4)]
+    assert len(versions) == 8
+    for one in expected:
+        assert sum(np.array_equal(one, version) for version in versions) == 1
+    np.testing.assert_array_equal(versions[0], images)
+    flat = metrics.symmetries(images[:, :4])
+    assert len(flat) == 4 and {version.shape for version in flat} == {(3, 4, 6, 3)}
+
+
+@pytest.mark.parametrize("planted", [0.0, 0.05, 0.5])
+@pytest.mark.parametrize("turn", [lambda x: x, lambda x: np.rot90(x, 1, axes=(1, 2)), lambda x: x[:, :, ::-1]])
+def test_a_planted_share_of_copies_is_found_turned_ones_too(planted, turn):
+    train, generated, held_out = (_images(1000, seed, latent=12) for seed in range(3))
+    count = int(1000 * planted)
+    generated[:count] = turn(train[:count])
+    given = [metrics.symmetries(images) for images in (generated, held_out)]
+    result = metrics.memorisation(*given, train, top=max(count, 1))
+    assert result.share_closer == pytest.approx(planted + (1 - planted) * 0.01, abs=0.01)
+    if planted:
+        assert {tuple(pair) for pair in result.copies} == {(k, k) for k in range(count)}
+        nearest = np.stack([given[0][way][k] for way, (k, _) in zip(result.turned, result.copies, strict=True)])
+        np.testing.assert_array_equal(nearest, train[result.copies[:, 1]])
+
+
+def test_turned_copies_are_not_seen_by_who_compares_images_as_they_are():
+    train, held_out = _images(300, 0, latent=12), _images(300, 1, latent=12)
+    assert metrics.memorisation(np.rot90(train, 1, axes=(1, 2)), held_out, train).ratio > 0.9
+
+
+def test_a_ratio_does_not_depend_on_the_unit_of_the_images_nor_on_doubles():
+    generated, held_out, train = _images(50, 0), _images(60, 1), _images(90, 2)
+    expected = metrics.memorisation(generated, held_out, train)
+    scaled = metrics.memorisation(1e-3 * generated, 1e-3 * held_out, 1e-3 * train)
+    twice = metrics.memorisation(np.concatenate([generated] * 2), held_out, np.concatenate([train] * 2))
+    for found in (scaled, twice):
+        assert found.ratio == pytest.approx(expected.ratio, rel=1e-5)
+        assert found.share_closer == expected.share_closer
+
+
+def test_versions_must_be_as_many_of_both():
+    with pytest.raises(ValueError, match="as many versions, received 8 and 1"):
+        metrics.memorisation(metrics.symmetries(_images(5, 1)), _images(5, 2), _images(5, 3))
+
+
 @pytest.mark.parametrize("arguments", [{"percentile": 0}, {"percentile": 100}, {"top": 0}])
 def test_memorisation_refuses_numbers_out_of_range(arguments):
     with pytest.raises(ValueError, match=r"percentile to lie in \(0, 100\) and top to be 1 or more"):

@@ -66,11 +66,28 @@ def test_rows_are_called_by_the_titles_of_their_methods():
         "DAI",
         "DRAI",
     ]
-    results = {row: {metric: [k]} for k, row in enumerate(table.rows) for metric in table.metrics}
+    results = {row: {metric: [k, k + 0.1]} for k, row in enumerate(table.rows) for metric in table.metrics}
     said = tables.order(table, results, *table.metrics, named)
     assert said == "CIFC, best first: DCINFOGAN, DCAVAE, DAI, DRAI; in the paper DRAI, DAI, DCINFOGAN, DCAVAE."
     assert tables.renamed({"DAI": "DAI", "D-cVAE": "D-cAVAE"}) == ["In the paper, D-cAVAE is called D-cVAE."]
     assert tables.renamed({"DAI": "DAI"}) == []
+
+
+def test_one_run_of_a_method_ranks_nothing():
+    table = DRAI.tables[3][0]
+    (metric,) = table.metrics
+    results = {row: {metric: [k]} for k, row in enumerate(table.rows)}
+    assert tables.order(table, results, metric).startswith("CIFC: not ranked, as one run of a method says nothing")
+
+
+def test_methods_within_the_spread_of_their_runs_are_not_told_apart():
+    table = DRAI.tables[3][0]
+    (metric,) = table.metrics
+    runs = {"DRAI": [1.0, 1.4], "DAI": [1.1, 1.2], "D-cInfoGAN": [5.0, 5.1], "D-cVAE": [9.0, 9.1]}
+    results = {row: {metric: values} for row, values in runs.items() if row in table.rows}
+    said = tables.order(table, results, metric)
+    assert said.startswith("CIFC, best first: DRAI ~ DAI, D-cInfoGAN")
+    assert "within the spread over runs" in said and "as in the paper" in said
 
 
 ORGANS = {
@@ -122,7 +139,7 @@ def test_parts_stand_beside_the_papers_under_their_metric():
 
 
 def test_a_table_may_compare_parts_over_folds():
-    results = {"Ours": {"dice": [0.8, 0.8], "dice/liver": [0.7, 0.9]}, "U-Net": {"dice/liver": [0.95]}}
+    results = {"Ours": {"dice": [0.8, 0.8], "dice/liver": [0.7, 0.9]}, "U-Net": {"dice/liver": [0.95, 0.97]}}
     lines = tables.comparison(ORGAN_TABLE, results, runs="folds")
     assert lines[0][3:] == ["Dice, liver ↑ here", "paper", "Dice, kidney ↑ here", "paper", "folds"]
     assert lines[1] == ["Ours", "0.8", "0.81", "0.80 ± 0.14", "0.91 ± 0.02", "–", "0.7", "2"]

@@ -2,6 +2,8 @@
 
 Generation: Fréchet distance (FID), kernel distance (KID) and Inception score (IS) on features of a classifier trained
 on the data set, and conditional generation accuracy (CGAcc), the share of images that it finds to be of their class.
+Beside them maximum mean discrepancy, density and coverage; `tfdisent.metrics.generative` says what each is for. Beside
+each distance its floor, that of real training images in the place of generated ones.
 Disentanglement: cross-image feature consistency (CIFC, Eq. 19). On a phantom also, with judges trained on its real
 images: whether a hybrid has the class of its content image, whether its lesion is where the style image has it, and
 which factor can be read linearly from which code. Everything is measured with the averaged weights, on the test split.
@@ -15,6 +17,7 @@ import itertools
 import os
 import pathlib
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 
 import keras
@@ -26,12 +29,13 @@ from tfdisent.evaluation import retrieval
 from tfdisent.evaluation.arrays import in_batches
 from tfdisent.evaluation.entries import Results, entry, value_of
 from tfdisent.evaluation.protocol import Evaluation
-from tfdisent.examples import LARGEST_BATCH, Examples, together
+from tfdisent.examples import LARGEST_BATCH, Examples, evenly, together
 from tfdisent.report import Figure, figures
 from tfdisent.systems.drai import ContentStyleModel
 
 POSITION = ("position_x", "position_y")  # of a phantom's lesion
 MEMORISATION_SAMPLES = 1000  # generated, and as many test images, that are compared with all training images
+CROP = 7 / 8  # of the sides, of the augmentation `crop`
 MOST_REAL = 10_000  # real images of a split whose features stand for it
 NO_CONTENT = (
     "This model infers no content: its hybrids and reconstructions take the condition in its place. CIFC, what can be "
@@ -148,7 +152,7 @@ def evaluate(
         if classifier is not None:
             generated = ["frechet_distance", "conditional_generation_accuracy"]
             results.measure(generated, generation_metrics, model, classifier, train, test, rows, rng, absent)
-        closest = results.attempt(["memorisation_ratio"], _memorisation_of, model, train, test, rows, same)
+        closest = results.attempt(["memorisation_ratio"], _memorisation_of, model, classifier, train, test, rows, same)
         results.metrics |= closest[0] if closest else {}
         hybrids = results.attempt(["hybrids"], make_hybrids, model, test, rng)
         if hybrids is not None:
@@ -191,18 +195,35 @@ def generation_metrics(model, classifier, train, test, rows, rng, absent=()) -> 
         fake_features.append(classifier.features(images))
         logits.append(classifier.logits(images))
     fake_features, logits = np.concatenate(fake_features), np.concatenate(logits)
-    parts, source = [test], "test split"
+    shown, how = as_trained(train, test, model.config.augmentation)
+    rows_of = [(shown["test"], test.spread(MOST_REAL))]
+    source, from_train = "test split", np.array([], int)
     if len(test) < 2 * classifier.features_dim:
-        parts, source = [train, test], "train and test split"
-    real_features = np.concatenate([classifier.features(part.select(part.spread(MOST_REAL))) for part in parts])
+        source, from_train = "train and test split", train.spread(MOST_REAL)
+        rows_of = [(shown["train"], from_train), *rows_of]
+    real_features = np.concatenate([classifier.features(part.select(chosen)) for part, chosen in rows_of])
+    # Real images in the place of generated ones, and none of them on both sides.
+    others = stand_ins(train["label"], test["label"][rows], half=len(from_train) > 0)
+    other_features = classifier.features(shown["train"].select(others))
+    is_left = np.ones(len(real_features), bool)
+    is_left[: len(from_train)] = ~np.isin(from_train, others)
 
     keras.utils.set_random_seed(0)
     untrained = generated_batches(type(model)(model.config), conditions, rng)
     untrained = np.concatenate([classifier.features(images) for images in untrained])
 
     extractor, count = classifier.description, len(rows)
-    against = f"{count} generated, conditions of the test split, against {len(real_features)} real ({source})"
+    against = f"{count} generated, conditions of the test split, against {len(real_features)} real ({source}{how})"
+    floor = (
+        f"{len(others)} real training images, of the classes of the generated ones, against {is_left.sum()} other real "
+        f"images ({source}{how}): what a perfect generator would have"
+    )
     kid, kid_std = measure.kernel_distance(real_features, fake_features)
+    kid_floor, kid_floor_std = measure.kernel_distance(real_features[is_left], other_features)
+    density, coverage = measure.density_and_coverage(real_features, fake_features)
+    density_floor, coverage_floor = measure.density_and_coverage(real_features[is_left], other_features)
+    mmd = measure.maximum_mean_discrepancy(real_features, fake_features)
+    mmd_floor = measure.maximum_mean_discrepancy(real_features[is_left], other_features)
     accuracy = measure.conditional_generation_accuracy(logits, test["label"][rows])
     judged = f"judge's accuracy on real test images {classifier.accuracy(test.select(), test['label']):.3f}"
     return {
@@ -213,9 +234,19 @@ def generation_metrics(model, classifier, train, test, rows, rng, absent=()) -> 
             extractor,
             against + ", weights untrained",
         ),
+        "frechet_distance_floor": _frechet(real_features[is_left], other_features, extractor, floor),
         "kernel_distance": entry(
-            kid, count, against + "; unbiased, so it may be below 0 by chance", extractor, kid_std
+            kid, count, f"{against}; its error is the standard error over blocks; {KID_BELOW_0}", extractor, kid_std
         ),
+        "kernel_distance_floor": entry(kid_floor, len(others), floor, extractor, kid_floor_std),
+        "maximum_mean_discrepancy": entry(
+            mmd, count, f"{against}; Gaussian kernel of the median distance of real images", extractor
+        ),
+        "maximum_mean_discrepancy_floor": entry(mmd_floor, len(others), floor, extractor),
+        "density": entry(density, count, f"{against}; balls to the fifth neighbour", extractor),
+        "density_floor": entry(density_floor, len(others), floor, extractor),
+        "coverage": entry(coverage, count, f"{against}; balls to the fifth neighbour", extractor),
+        "coverage_floor": entry(coverage_floor, len(others), floor, extractor),
         "inception_score": entry(measure.inception_score(logits), len(logits), against, extractor),
         "conditional_generation_accuracy": entry(
             accuracy,
@@ -228,43 +259,113 @@ def generation_metrics(model, classifier, train, test, rows, rng, absent=()) -> 
     }
 
 
-def _memorisation_of(model, train, test, rows, rng) -> tuple[dict, Figure]:
+KID_BELOW_0 = (
+    "generated and real images have the same shares of classes, which makes it lower than that of independent draws, "
+    "so that it may be below 0: its floor is what to compare it with"
+)
+
+
+def stand_ins(labels: np.ndarray, wanted: np.ndarray, half: bool = False) -> np.ndarray:
+    """Numbers of images, spread evenly, as many of each class as `wanted` has, or as there are.
+
+    Args:
+        labels: (N,), the class of each image.
+        wanted: (G,), classes.
+        half: to leave every other image of a class alone.
+    """
+    kinds, counts = np.unique(wanted, return_counts=True)
+    there = [np.flatnonzero(labels == kind) for kind in kinds]
+    there = [rows[::2] if half else rows for rows in there]
+    return np.sort(np.concatenate([evenly(rows, count) for rows, count in zip(there, counts, strict=True)]))
+
+
+def as_trained(train: Examples, test: Examples, augmentation: str) -> tuple[dict[str, Examples], str]:
+    """The splits as a generator was shown them, and how in words: cropped if it was trained on crops, and not else.
+
+    Images that a model of crops generates are crops: whole ones are no reference for them.
+    """
+    if "crop" not in augmentation.split(","):
+        return {"train": train, "test": test}, ""
+    return {"train": train.mapped(_cropped), "test": test.mapped(_cropped)}, ", cropped as in training"
+
+
+def _cropped(batch: dict) -> dict:
+    """7/8 of each image's sides at a place that its key decides, resized as `tfdisent.data.augment.crop` does."""
+    _, height, width, _ = batch["image"].shape
+    images = []
+    for key, image in zip(batch["key"].tolist(), batch["image"], strict=True):
+        corner = np.random.default_rng(zlib.crc32(str(key).encode())).uniform(0, 1 - CROP, 2)
+        along = [
+            np.maximum(0, 1 - np.abs((start + CROP * np.linspace(0, 1, size))[:, None] * (size - 1) - np.arange(size)))
+            for start, size in zip(corner, (height, width), strict=True)
+        ]
+        images.append(np.einsum("ih,jw,hwc->ijc", *along, image, optimize=True))
+    return {**batch, "image": np.stack(images).astype(batch["image"].dtype)}
+
+
+def _memorisation_of(model, classifier, train, test, rows, rng) -> tuple[dict, Figure]:
     """The check of the first images that have the conditions of the test images `rows`, as many as may be held."""
     count = min(len(rows), MEMORISATION_SAMPLES, test.holdable(("image",)))
     batches = generated_batches(model, test["condition"][rows], rng)
     images = np.concatenate(list(itertools.islice(batches, -(-count // LARGEST_BATCH))))[:count]
-    return memorisation_check(images, train, test)
+    return memorisation_check(images, train, test, classifier)
 
 
-def memorisation_check(generated: np.ndarray, train: Examples, test: Examples) -> tuple[dict, Figure]:
-    """Whether generated images are nearer to training images than real test images are; and a figure of the nearest."""
+def memorisation_check(generated: np.ndarray, train: Examples, test: Examples, classifier=None) -> tuple[dict, Figure]:
+    """Whether generated images are nearer to training images than real test images are; and a figure of the nearest.
+
+    All are compared as they are, mirrored and turned: in pixels, and in the classifier's features where there is one.
+    """
     shown, count = 8, len(generated)
     held_out = test.sample(min(MEMORISATION_SAMPLES, test.holdable(("image",))))["image"]
-    found = measure.memorisation(generated, held_out, lambda: (batch["image"] for batch in train.batches()), top=shown)
-    protocol = (
-        f"root mean squared difference of pixels to the nearest of {len(train)} training images (as they are, not "
-        f"rotated), of {count} generated and of {len(held_out)} test images"
+    versions, held_versions = measure.symmetries(generated), measure.symmetries(held_out)
+    found = measure.memorisation(
+        versions, held_versions, lambda: (batch["image"] for batch in train.batches()), top=shown
     )
-    results = {
-        "memorisation_ratio": entry(
-            found.ratio, count, f"{protocol}: median of generated images divided by median of test images"
+    results = _memorisation_entries("", "pixels", "none", found, count, len(held_out), len(train), len(versions))
+    if classifier is not None:
+        features = [[classifier.features(np.ascontiguousarray(one)) for one in of] for of in (versions, held_versions)]
+        of_features = measure.memorisation(*features, classifier.features(train.select()))
+        results |= _memorisation_entries(
+            "_features",
+            "the classifier's features",
+            classifier.description,
+            of_features,
+            count,
+            len(held_out),
+            len(train),
+            len(versions),
+        )
+    made, original = found.copies.T
+    originals = train.take(original, ("image",))["image"]
+    nearest = np.stack([versions[turn][k] for turn, k in zip(found.turned, made, strict=True)])
+    picture = figures.pairs_grid(nearest, originals, [f"{found.distances[k]:.3f}" for k in made])
+    caption = (
+        "The generated images that are nearest to a training image: generated at the left, turned or mirrored where "
+        "that brings it nearer, training image at the right, their distance above. The median distance of a real test "
+        "image to its nearest training image is "
+        f"{np.median(found.held_out_distances):.3f}. Two equal pictures would mean that the model has copied."
+    )
+    return results, Figure("Memorisation", caption, picture)
+
+
+def _memorisation_entries(ending, of, extractor, found, count, held_out, train, versions) -> dict[str, dict]:
+    protocol = (
+        f"root mean squared difference of {of} to the nearest of {train} training images, the smallest of {versions} "
+        f"ways to turn and mirror an image, of {count} generated and of {held_out} test images"
+    )
+    return {
+        f"memorisation_ratio{ending}": entry(
+            found.ratio, count, f"{protocol}: median of generated images divided by median of test images", extractor
         ),
-        "memorisation_share_closer": entry(
+        f"memorisation_share_closer{ending}": entry(
             found.share_closer,
             count,
             f"{protocol}: share of generated images nearer than the nearest {found.expected_share:.2g} of test images, "
             f"so {found.expected_share:.2g} by chance",
+            extractor,
         ),
     }
-    made, original = found.copies.T
-    originals = train.take(original, ("image",))["image"]
-    picture = figures.pairs_grid(generated[made], originals, [f"{found.distances[k]:.3f}" for k in made])
-    caption = (
-        "The generated images that are nearest to a training image: generated at the left, training image at the "
-        "right, their distance above. The median distance of a real test image to its nearest training image is "
-        f"{np.median(found.held_out_distances):.3f}. Two equal pictures would mean that the model has copied."
-    )
-    return results, Figure("Memorisation", caption, picture)
 
 
 def generate(model: ContentStyleModel, conditions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -319,23 +420,30 @@ def consistency_metrics(model: ContentStyleModel, hybrids: dict) -> dict:
     bb = in_batches(again, ba["content"], ab["style"])
     a, partner = hybrids["codes"], hybrids["partner"]
     b = {name: value[partner] for name, value in a.items()}
-    result = measure.cross_image_feature_consistency(
-        content_a=a["content"],
-        content_aa=aa["content"],
-        style_a=a["style"],
-        style_aa=aa["style"],
-        content_b=b["content"],
-        content_bb=bb["content"],
-        style_b=b["style"],
-        style_bb=bb["style"],
-    )
-    pairs = f"{len(partner)} pairs of test images, mean absolute error per code, four codes summed"
+
+    def consistency(deviation):
+        """Of codes divided by a deviation of each entry."""
+        given = {"a": a, "aa": aa, "b": b, "bb": bb}
+        return measure.cross_image_feature_consistency(
+            **{f"{code}_{name}": codes[code] / deviation[code] for name, codes in given.items() for code in deviation}
+        )
+
+    result = consistency({code: 1.0 for code in a})
+    deviations = {code: values.std(axis=0) for code, values in a.items()}
+    # An entry that is the same for all images has no scale, and nothing to be consistent in.
+    standardised = consistency({code: np.where(found > 1e-6, found, np.inf) for code, found in deviations.items()})
+    pairs = f"{len(partner)} pairs of test images, mean absolute error per code (posterior means), four codes summed"
     return {
         "cross_image_feature_consistency": entry(result["value"], len(partner), pairs),
         "cross_image_feature_consistency_relative": entry(
             result["relative"],
             len(partner),
             pairs + ", divided by the same sum between the codes of the pair itself",
+        ),
+        "cross_image_feature_consistency_standardised": entry(
+            standardised["value"],
+            len(partner),
+            pairs + ", each entry divided by its standard deviation over the test split, so that scale does not count",
         ),
     }
 

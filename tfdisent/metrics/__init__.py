@@ -14,12 +14,14 @@ from tfdisent.metrics.disentanglement import (
 )
 from tfdisent.metrics.generative import (
     conditional_generation_accuracy,
+    density_and_coverage,
     frechet_distance,
     inception_score,
     kernel_distance,
+    maximum_mean_discrepancy,
 )
 from tfdisent.metrics.image import mean_absolute_error, psnr, ssim
-from tfdisent.metrics.memorisation import Memorisation, memorisation, nearest_distances
+from tfdisent.metrics.memorisation import Memorisation, memorisation, nearest_distances, symmetries
 from tfdisent.metrics.retrieval import Nearest, disagreement_divergence, label_overlap, nearest
 from tfdisent.metrics.segmentation import dice, iou
 from tfdisent.metrics.truth import (
@@ -41,6 +43,7 @@ __all__ = [
     "conditional_generation_accuracy",
     "cross_image_feature_consistency",
     "dci",
+    "density_and_coverage",
     "dice",
     "disagreement_divergence",
     "distance_correlation",
@@ -49,6 +52,7 @@ __all__ = [
     "iou",
     "kernel_distance",
     "label_overlap",
+    "maximum_mean_discrepancy",
     "linear_probe_accuracy",
     "linear_probe_r2",
     "mean_absolute_error",
@@ -60,4 +64,5 @@ __all__ = [
     "separated_attribute_predictability",
     "squared_correlation",
     "ssim",
+    "symmetries",
 ]

@@ -1,10 +1,11 @@
 """Whether a generator copies its training images.
 
 Distances are root mean squared differences: of pixels, in the images' units, or of features where pixels are not enough
-(a shifted copy is far away in pixels).
+(a shifted copy is far away in pixels). A turned or mirrored copy is far away in both, so that images are to be given in
+all symmetries that training may have turned them by (`symmetries`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ class Memorisation(NamedTuple):
     expected_share: the share that new images of the same distribution have by chance.
     threshold: the 1st percentile of the held-out images' distances.
     copies: (top, 2) integers, pairs of a generated image and its nearest training image, the closest pair first.
+    turned: (top,) integers, in which of its versions each of these generated images is so near; 0 where there is one.
     distances: (G,), the distance of each generated image to its nearest training image.
     held_out_distances: (M,), the distance of each held-out image to its nearest training image.
     """
@@ -29,13 +31,23 @@ class Memorisation(NamedTuple):
     expected_share: float
     threshold: float
     copies: np.ndarray
+    turned: np.ndarray
     distances: np.ndarray
     held_out_distances: np.ndarray
 
 
+def symmetries(images: np.ndarray) -> list[np.ndarray]:
+    """Images (N, H, W, ...) as they are, mirrored and turned: 8 versions of square ones, 4 of others.
+
+    They are those of `tfdisent.data.augment.symmetry`, or `flip`.
+    """
+    turns = (images, np.swapaxes(images, 1, 2)) if images.shape[1] == images.shape[2] else (images,)
+    return [turned[:, ::up_down, ::across] for turned in turns for up_down in (1, -1) for across in (1, -1)]
+
+
 def memorisation(
-    generated: np.ndarray,
-    held_out: np.ndarray,
+    generated: np.ndarray | Sequence[np.ndarray],
+    held_out: np.ndarray | Sequence[np.ndarray],
     train: np.ndarray | Callable[[], Iterable[np.ndarray]],
     *,
     percentile: float = 1.0,
@@ -56,8 +68,9 @@ def memorisation(
     Blur or noise in generated images changes the ratio without more or less copying: look at the pairs in `copies`.
 
     Args:
-        generated: (G, ...), images or features, of the shape and range of the others.
-        held_out: (M, ...).
+        generated: (G, ...), images or features, of the shape and range of the others; or several versions of them,
+            each such an array, as `symmetries` gives them: a distance is that of the nearest version.
+        held_out: (M, ...), in as many versions.
         train: (N, ...), or a function that gives them in blocks, as of `nearest_distances`.
         percentile: the percentile of the held-out distances that is the threshold, in (0, 100).
         top: number of pairs to return in `copies`, at most G.
@@ -69,8 +82,13 @@ def memorisation(
         raise ValueError(
             f"Expected percentile to lie in (0, 100) and top to be 1 or more, received {percentile} and {top}."
         )
-    distances, nearest = nearest_distances(generated, train)
-    held_out_distances, _ = nearest_distances(held_out, train)
+    generated, held_out = ([one] if isinstance(one, np.ndarray) else list(one) for one in (generated, held_out))
+    if len(generated) != len(held_out):
+        raise ValueError(
+            f"Expected generated and held_out in as many versions, received {len(generated)} and {len(held_out)}."
+        )
+    distances, nearest, turned = _nearest_version(generated, train)
+    held_out_distances, _, _ = _nearest_version(held_out, train)
     # Position p (M + 1) among the ordered distances: a new one falls below it with probability p.
     threshold = np.percentile(held_out_distances, percentile, method="weibull")
     usual = np.median(held_out_distances)
@@ -81,9 +99,19 @@ def memorisation(
         expected_share=max(percentile / 100, 1 / (len(held_out_distances) + 1)),
         threshold=float(threshold),
         copies=np.stack([closest, nearest[closest]], axis=1),
+        turned=turned[closest],
         distances=distances,
         held_out_distances=held_out_distances,
     )
+
+
+def _nearest_version(versions: Sequence[np.ndarray], train) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distance (G,) of the nearest version of each image, the training image it is near to, and which version it is."""
+    found = [nearest_distances(version, train) for version in versions]
+    distances, nearest = (np.stack(parts) for parts in zip(*found, strict=True))
+    which = distances.argmin(axis=0)
+    rows = np.arange(len(which))
+    return distances[which, rows], nearest[which, rows], which
 
 
 def nearest_distances(

@@ -15,16 +15,27 @@ from tfdisent.papers import Paper, Table, Value
 METRICS = {
     "frechet_distance": ("Fréchet distance (FID)", "lower"),
     "frechet_distance_untrained": ("Fréchet distance of the untrained model", ""),
+    "frechet_distance_floor": ("Fréchet distance of real images, its floor", ""),
     "kernel_distance": ("Kernel distance (KID)", "lower"),
+    "kernel_distance_floor": ("Kernel distance of real images, its floor", ""),
+    "maximum_mean_discrepancy": ("Maximum mean discrepancy (MMD)", "lower"),
+    "maximum_mean_discrepancy_floor": ("Maximum mean discrepancy of real images, its floor", ""),
+    "density": ("Density: how deep images lie among real ones", "higher"),
+    "density_floor": ("Density of real images", ""),
+    "coverage": ("Coverage: share of real images with a generated one near", "higher"),
+    "coverage_floor": ("Coverage by real images", ""),
     "inception_score": ("Inception score (IS)", "higher"),
     "conditional_generation_accuracy": ("Conditional generation accuracy (CGAcc)", "higher"),
     "memorisation_ratio": ("Memorisation: distance to training images over that of test images", ""),
     "memorisation_share_closer": ("Memorisation: share of images very near to a training image", "lower"),
+    "memorisation_ratio_features": ("Memorisation: the same of features", ""),
+    "memorisation_share_closer_features": ("Memorisation: share of images whose features are very near", "lower"),
     "cross_image_feature_consistency": ("Cross-image feature consistency (CIFC)", "lower"),
     "cross_image_feature_consistency_relative": (
         "Cross-image feature consistency over the distance between codes",
         "lower",
     ),
+    "cross_image_feature_consistency_standardised": ("Cross-image feature consistency of standardised codes", "lower"),
     "hybrid_class_accuracy": ("Hybrids with the class of their content image", "higher"),
     "hybrid_class_accuracy_other_class": (
         "Hybrids with the class of their content image, of images of two classes",
@@ -375,19 +386,38 @@ def order(
     metric: str,
     titles: Mapping[str, str] = types.MappingProxyType({}),
 ) -> str:
-    """Returns a sentence with the order of the rows, best first, here and in the paper, of rows that both have."""
+    """Returns a sentence with the order of the rows, best first, here and in the paper, of rows that both have.
+
+    Rows whose means lie within the spread over runs are not told apart, and one run ranks nothing.
+    """
     ours = {
-        row: float(np.mean(values[metric]))
+        row: np.asarray(values[metric], float)
         for row, values in results.items()
         if metric in table.rows.get(row, ()) and np.isfinite(values.get(metric, np.nan)).all()
     }
     sign = -1 if METRICS[_entry_name(metric)][1] == "higher" else 1
-    here, paper = (
-        [titles.get(row, row) for row in sorted(ours, key=lambda row: sign * score(row))]
-        for score in (ours.__getitem__, lambda row: table.rows[row][metric].value)
-    )
-    same = "as in the paper" if here == paper else f"in the paper {', '.join(paper)}"
-    return f"{_short_name(metric)}, best first: {', '.join(here)}; {same}."
+    paper = sorted(ours, key=lambda row: sign * table.rows[row][metric].value)
+    names = {row: titles.get(row, row) for row in ours}
+    in_paper = ", ".join(names[row] for row in paper)
+    if any(len(values) < 2 for values in ours.values()):
+        why = "as one run of a method says nothing of its spread"
+        return f"{_short_name(metric)}: not ranked, {why}; in the paper {in_paper}."
+    groups: list[list[str]] = []
+    for row in sorted(ours, key=lambda row: sign * ours[row].mean()):
+        if groups and _alike(ours[groups[-1][-1]], ours[row]):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    groups = [sorted(group, key=paper.index) for group in groups]
+    said = ", ".join(" ~ ".join(names[row] for row in group) for group in groups)
+    said += " (~: within the spread over runs)" if "~" in said else ""
+    same = "as in the paper" if sum(groups, []) == paper else f"in the paper {in_paper}"
+    return f"{_short_name(metric)}, best first: {said}; {same}."
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether the means of two methods' runs differ by no more than the runs of the two spread together."""
+    return abs(one.mean() - other.mean()) <= math.hypot(one.std(ddof=1), other.std(ddof=1))
 
 
 def spread(values: Sequence[float]) -> str:

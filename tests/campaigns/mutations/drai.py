@@ -546,8 +546,8 @@ MEASURES = [
     ),
     evaluation(
         "CIFC compares the style of I_a with itself",
-        'style_aa=aa["style"]',
-        'style_aa=a["style"]',
+        '"aa": aa, "b": b',
+        '"aa": a, "b": b',
         FORGETS,
     ),
     evaluation(
@@ -565,6 +565,24 @@ MEASURES = [
         "reconstruction error of hybrids",
         'content, style = hybrids["reconstructed"]',
         'content, style = hybrids["ab"]',
+    ),
+    evaluation(
+        "copies are looked for as they are alone",
+        "versions, held_versions = measure.symmetries(generated), measure.symmetries(held_out)",
+        "versions, held_versions = [generated], [held_out]",
+        f"{GOLDEN_EVALUATION}::test_planted_copies_are_found_in_pixels_and_in_features_turned_ones_too",
+    ),
+    evaluation(
+        "the images of the floor are in its reference too",
+        "is_left[: len(from_train)] = ~np.isin(from_train, others)",
+        "is_left[:] = True",
+        f"{GOLDEN_EVALUATION}::test_each_distance_has_its_floor_of_real_images_that_are_not_in_the_reference",
+    ),
+    evaluation(
+        "whole images are the reference of a model of crops",
+        '{"train": train.mapped(_cropped), "test": test.mapped(_cropped)}',
+        '{"train": train, "test": test}',
+        f"{GOLDEN_EVALUATION}::test_a_model_of_crops_is_compared_with_crops",
     ),
     (
         "CIFC without the second image's codes",
