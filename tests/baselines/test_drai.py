@@ -209,9 +209,18 @@ def test_each_weight_multiplies_its_own_terms(untrained, name):
 
 
 @pytest.mark.parametrize("name", ["cinfogan", "dcinfogan"])
-@pytest.mark.parametrize("error, variance", [(0.0, 1.0), (2.0, 1.0), (2.0, 4.0)])
-def test_a_code_costs_what_its_error_is_in_deviations_and_the_log_of_the_variance(name, error, variance, monkeypatch):
-    model = made(name)
+@pytest.mark.parametrize(
+    "likelihood, error, variance, expected",
+    [
+        ("l1", 0.0, 1.0, 0.0),
+        ("l1", 2.0, 4.0, 2.0),
+        ("gaussian", 0.0, 1.0, 0.0),
+        ("gaussian", 2.0, 1.0, 2.0),
+        ("gaussian", 2.0, 4.0, 0.5 + np.log(4.0) / 2),
+    ],
+)
+def test_a_code_costs_its_error_or_how_unlikely_it_is(name, likelihood, error, variance, expected, monkeypatch):
+    model = made(name, code_likelihood=likelihood)
     batch = drawn(model)
     content, log_variance = batch["condition"], np.float32(np.log(variance))
     if name in DUAL:
@@ -220,7 +229,6 @@ def test_a_code_costs_what_its_error_is_in_deviations_and_the_log_of_the_varianc
     monkeypatch.setattr(model, "style_encoder", Judge(lambda x: (batch["style"] + error, log_variance)))
     _, terms, _ = model.generator_loss(batch, {})
     codes = {key: float(array(value)) for key, value in terms.items() if key.endswith("_code")}
-    expected = (error**2 / variance + np.log(variance)) / 2
     assert codes == pytest.approx(dict.fromkeys(codes, expected), abs=2e-3) and codes
 
 

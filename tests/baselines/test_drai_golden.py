@@ -31,14 +31,14 @@ def small_networks(monkeypatch):
 
 
 def cinfogan_generators(net, batch, made, config):
-    """Fig. 5, Eq. 17: x~ = G_x(z, t) fools D_x and D_xt, and z is read from it under noise, Q being a Gaussian."""
+    """Fig. 5, Eq. 17: x~ = G_x(z, t) fools D_x and D_xt, and z is read from it under noise."""
     t, z = batch["condition"], batch["style"]
     x_tilde = net.generator(z, t)
     seen = x_tilde + config.reading_noise * batch["reading_noise"]
     terms = {
         "g_image": says_real(net.image_discriminator(x_tilde)),
         "g_condition": says_real(condition_score(net, x_tilde, t)),
-        "style_code": unlikely(z, net.style_encoder(seen)),
+        "style_code": unlikely(z, net.style_encoder(seen), config),
     }
     total = terms["g_image"] + terms["g_condition"] + config.code_cycle_weight * terms["style_code"]
     return Stated(total, terms, dict.fromkeys(("generator", "style_encoder"), total), {"x_tilde": x_tilde})
@@ -54,8 +54,8 @@ def dcinfogan_generators(net, batch, made, config):
     terms = {
         "g_image": says_real(net.image_discriminator(x_tilde)),
         "g_condition": says_real(condition_score(net, x_tilde, t)),
-        "style_code": unlikely(z, net.style_encoder(seen)),
-        "content_code": unlikely(c, net.content_encoder(seen)),
+        "style_code": unlikely(z, net.style_encoder(seen), config),
+        "content_code": unlikely(c, net.content_encoder(seen), config),
         "kl_condition": divergence(t_mean, t_log),
     }
     total = terms["g_image"] + terms["g_condition"] + config.kl_weight * terms["kl_condition"]
@@ -166,15 +166,20 @@ def turns(name):
 # --- what must equal ours ---
 
 
+LIKELIHOOD = pytest.mark.parametrize("likelihood", ["l1", "gaussian"])
+
+
 @METHOD
-def test_totals_and_terms_are_those_of_the_plain_statement(name):
-    check_values(made(name), turns(name), examples())
+@LIKELIHOOD
+def test_totals_and_terms_are_those_of_the_plain_statement(name, likelihood):
+    check_values(made(name, code_likelihood=likelihood), turns(name), examples())
 
 
 @pytest.mark.backend("torch")
 @METHOD
-def test_each_networks_gradient_is_that_of_what_the_paper_has_it_minimise(name):
-    check_gradients(made(name), turns(name), examples())
+@LIKELIHOOD
+def test_each_networks_gradient_is_that_of_what_the_paper_has_it_minimise(name, likelihood):
+    check_gradients(made(name, code_likelihood=likelihood), turns(name), examples())
 
 
 @pytest.mark.backend("torch")

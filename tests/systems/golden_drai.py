@@ -112,9 +112,11 @@ def divergence(mean, log_variance):
     return (mean**2 / 2 + xp.exp(log_variance) / 2 - log_variance / 2 - 0.5).mean()
 
 
-def unlikely(code, posterior):
-    """-log N(code; mean, variance) per dimension without its constant, InfoGAN's Q; no variance is below 0.001."""
+def unlikely(code, posterior, config):
+    """-log Q: l1 of the mean, or of InfoGAN's Gaussian per dimension without its constant, no variance below 0.001."""
     mean, log_variance = posterior
+    if config.code_likelihood == "l1":
+        return abs(code - mean).mean()
     variance = xp.exp(log_variance) + 0.001
     return (xp.log(variance) / 2 + (code - mean) ** 2 / variance / 2).mean()
 

@@ -117,6 +117,8 @@ class DRAIConfig(TrainingConfig):
             is the baseline DAI.
         reading_noise: standard deviation of the noise under which cInfoGAN and D-cInfoGAN read the codes of generated
             images, in [-1, 1]; their encoders see no real ones. DRAI's see both, and no noise.
+        code_likelihood: -log Q of these two: the "l1" distance of the encoder's mean, or that of a "gaussian" with its
+            variance too.
         style_margin: bound of the style term of Eq. 15, or None for the paper's unbounded one.
         train_twice: train on each batch and then on its transformed version.
         balance_classes: show images of rare classes several times in an epoch, as Sec. III-A balances HAM10000.
@@ -142,6 +144,7 @@ class DRAIConfig(TrainingConfig):
     self_supervision_weight: float = 1.0
     code_cycle_weight: float = 1.0
     reading_noise: float = 0.1
+    code_likelihood: str = "l1"
     style_margin: float | None = None
     train_twice: bool = True
     learning_rate: float = 1e-5
@@ -151,7 +154,7 @@ class DRAIConfig(TrainingConfig):
 
     PRESETS: ClassVar = presets(QUICK, small={"image_size": 64, "generator_filters": 12, "steps": 3200})
     FRACTIONS: ClassVar = (*TrainingConfig.FRACTIONS, "dropout")
-    CHOICES: ClassVar = {"initializer": INITIALIZERS}
+    CHOICES: ClassVar = {"initializer": INITIALIZERS, "code_likelihood": ("l1", "gaussian")}
 
     def __post_init__(self):
         super().__post_init__()
