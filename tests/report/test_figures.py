@@ -205,6 +205,65 @@ def test_columns_grid_has_a_row_for_each_image_and_a_heading_over_each_group():
         figures.columns_grid({"query": first, "found": others[:1]})
 
 
+def test_columns_grid_names_rows_and_marks_both_ends_of_each_image():
+    images = np.stack([np.full((64, 64, 1), -1.0)] * 2)
+    plain = figures.columns_grid({"a": images, "b": images}, upscale=1)
+    named = figures.columns_grid({"a": images, "b": images}, names=["real", "from T1"], upscale=1)
+    assert named.shape[0] == plain.shape[0] and named.shape[1] > plain.shape[1] + 20
+    marked = figures.columns_grid({"a": images, "b": images}, ends=("R", "L"), upscale=1)
+    changed = (marked != plain).any(axis=-1)
+    for top in (0, 1):
+        for column in (0, 1):
+            rows, columns = _black_of(plain, top, column)
+            cell = changed[rows, columns]
+            assert cell[:20, :20].any() and cell[:20, -20:].any()
+            assert not cell[24:].any() and not cell[:, 24:-24].any()
+    assert not changed[(plain == 255).all(axis=-1)].any()  # nothing is written outside of the images
+    with pytest.raises(ValueError, match="a name for each of 2 rows, received \\['one'\\]"):
+        figures.columns_grid({"a": images}, names=["one"])
+
+
+def _black_of(grid, row, column):
+    """Where the black image of 64 x 64 in this row and column lies."""
+    black = (grid == 0).all(axis=-1)
+    tops = np.flatnonzero(np.diff((black.sum(axis=1) > 64).astype(int), prepend=0) == 1)
+    lefts = np.flatnonzero(np.diff((black.sum(axis=0) > 64).astype(int), prepend=0) == 1)
+    return slice(tops[row], tops[row] + 64), slice(lefts[column], lefts[column] + 64)
+
+
+def test_what_is_missing_is_not_black_nor_of_one_shade():
+    picture = figures.missing(32, 48)
+    assert picture.shape == (32, 48, 1)
+    assert picture.min() > -0.5 and len(np.unique(picture)) == 2
+
+
+def test_errors_have_colours_whose_scale_stands_beside_them():
+    error = np.array([0.0, 0.25, 0.5, 0.9]).reshape(1, 4, 1)
+    colours = figures.error_colours(error, 0.5)
+    lightness = colours.astype(float).mean(axis=-1)[0]
+    assert colours.dtype == np.uint8 and colours.shape == (1, 4, 3)
+    assert lightness[0] < 5 and lightness[0] < lightness[1] < lightness[2] == lightness[3]
+    picture = np.full((200, 100, 3), 7, np.uint8)
+    whole = figures.with_colour_bar(picture, "share", 0.5)
+    np.testing.assert_array_equal(whole[:, :100], picture)
+    bar = whole[:, 100:].reshape(-1, 3)
+    for value in (0.0, 0.25, 0.5):
+        nearest = np.abs(bar.astype(int) - figures.error_colours(np.full((1, 1), value), 0.5)[0]).sum(axis=1).min()
+        assert nearest <= 9, value
+
+
+def test_pairs_may_say_which_of_them_is_which():
+    left, right = np.split(_distinct(2, 3, size=64), 2)
+    plain = figures.pairs_grid(left[0], right[0], ["0.1"] * 3, columns=3)
+    named = figures.pairs_grid(left[0], right[0], ["0.1"] * 3, names=("generated", "training"), columns=3)
+    above = (named != 255).any(axis=-1)
+    for one, other in zip(left[0], right[0], strict=True):
+        for image in (one, other):
+            top, start, _, end = _where(named, image[0, 0])
+            assert above[:top, start:end].sum() > 20
+    assert len(named) > len(plain)
+
+
 def test_tsne_figure_is_the_same_each_time_and_separates_far_groups():
     labels = np.repeat([0, 1], 12)
     codes = np.random.default_rng(0).normal(size=(24, 5)) + 100 * labels[:, None]

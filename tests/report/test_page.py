@@ -12,6 +12,7 @@ from PIL import Image
 
 from tfdisent.papers import paper_of
 from tfdisent.report import Figure, paper_column, write_report
+from tfdisent.report.comparison import write_comparison
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (6, 9, 3), dtype=np.uint8)
 
@@ -90,6 +91,41 @@ def test_pictures_are_inside_and_unchanged(tmp_path):
         assert (np.asarray(Image.open(io.BytesIO(data))) == PIXELS).all()
         assert (image["width"], image["height"]) == ("9", "6")
     assert (first["alt"], second["alt"]) == ("words", "Two")
+
+
+def test_a_picture_without_words_of_its_own_is_described_by_its_name_and_caption(tmp_path):
+    (image,) = _write(tmp_path, figures=[Figure("One", "What is seen.", PIXELS)]).all("img")
+    assert image["alt"] == "One: What is seen."
+
+
+def test_every_page_says_that_it_is_not_for_diagnosis(tmp_path):
+    pages = [_write(tmp_path), _Page(write_comparison(tmp_path / "c.html", title="C", summary="", sections=[]))]
+    for page in pages:
+        assert "nothing on this page is for diagnosis or treatment" in page.text
+
+
+def test_metrics_are_in_groups_under_headings(tmp_path):
+    names = ("hybrid_class_accuracy", "frechet_distance", "label_overlap", "memorisation_ratio", "of_somebody")
+    page = _write(tmp_path, metrics={name: {"value": 60.0, "n": 3} for name in names})
+    places = [
+        page.text.index(text)
+        for text in ("Generated images", "Fréchet distance", "Copies of", "Hybrids and", "Retrieval", "Label overlap")
+    ]
+    assert places == sorted(places)
+    assert page.text.index("Other") > places[-1] and "60 %" in page.text
+    assert len(page.all("tbody")) == 5
+    alone = _write(tmp_path, metrics={"psnr": {"value": 24.0}})
+    assert "24 dB" in alone.text and "Likeness to the truth" not in alone.text
+
+
+@pytest.mark.parametrize(
+    "last, said", [("0.003,0.99,0.01", True), ("0.4,0.99,0.01", False), ("0.003,0.004,0.01", False)]
+)
+def test_the_page_says_that_a_discriminator_has_won(tmp_path, last, said):
+    (tmp_path / "metrics.csv").write_text(f"step,d_cycle,g_cycle,d_modality\n1,0.5,0.3,0.5\n2,{last}\n")
+    page = _write(tmp_path, curves=tmp_path / "metrics.csv")
+    assert ("A discriminator has won" in page.text) == said
+    assert ("at the end d_cycle is 0.003 and g_cycle 0.99" in page.text) == said
 
 
 def test_text_is_escaped(tmp_path):

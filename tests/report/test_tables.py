@@ -73,6 +73,17 @@ def test_rows_are_called_by_the_titles_of_their_methods():
     assert tables.renamed({"DAI": "DAI"}) == []
 
 
+def test_the_best_is_marked_where_it_is_better_by_more_than_the_spread():
+    table = DRAI.tables[3][0]
+    (metric,) = table.metrics
+    runs = {"DRAI": [1.0, 1.1], "DAI": [2.0, 2.1]}
+    lines = {line[0]: line[1] for line in tables.comparison(table, {row: {metric: v} for row, v in runs.items()})}
+    assert lines["DRAI"] == "1.050 ± 0.071 (best)" and lines["DAI"] == "2.050 ± 0.071"
+    for close in ([1.0, 1.3], [1.2]):
+        results = {row: {metric: v} for row, v in (runs | {"DAI": close}).items()}
+        assert "best" not in str(tables.comparison(table, results)), close
+
+
 def test_one_run_of_a_method_ranks_nothing():
     table = DRAI.tables[3][0]
     (metric,) = table.metrics
@@ -176,18 +187,31 @@ def test_values_that_are_none_say_why(entry, text):
     assert (row.value, row.computed) == (text, False)
 
 
-def test_metric_table_stands_beside_the_paper_and_ends_with_what_is_missing():
+def test_metric_table_stands_beside_the_paper_and_each_group_ends_with_what_is_missing():
     ours = {
         "inception_score": {"value": 2.5, "std": None, "n": 10, "extractor": "e", "protocol": "p"},
         "hybrid_accuracy": {"value": 0.5, "std": None, "n": 4, "extractor": "", "protocol": ""},
     }
     rows = tables.metric_table(ours, tables.paper_column(DRAI, "ham10000", "drai"))
-    assert [row.name for row in rows[:2]] == list(ours)
-    assert rows[0].label == "Inception score (IS) ↑"
-    assert (rows[0].value, rows[0].paper, rows[0].source) == ("2.5", "1.300 ± 0.01", "Table II")
-    assert (rows[1].label, rows[1].paper) == ("Hybrid accuracy", "")
-    assert [row.computed for row in rows] == [True, True, False, False, False]
-    assert rows[-1].value == "not computed: this run did not measure it"
+    inception, distance, accuracy, hybrid, *others = rows
+    assert inception.label == "Inception score (IS) ↑"
+    assert (inception.value, inception.paper, inception.source) == ("2.5", "1.300 ± 0.01", "Table II")
+    assert (distance.name, distance.value) == ("frechet_distance", "not computed: this run did not measure it")
+    assert inception.group == distance.group == accuracy.group == "Generated images"
+    assert (hybrid.label, hybrid.paper, hybrid.group) == ("Hybrid accuracy", "", "Hybrids and reconstructions")
+    assert [row.computed for row in rows] == [True, False, False, True, *(False for _ in others)]
+
+
+def test_opponents_and_floors_stand_beside_what_they_are_held_against():
+    names = ("ssim_brain", "psnr_brain", "ssim_brain_affine", "psnr_brain_lookup", "ssim_brain_lookup")
+    rows = tables.metric_table({name: {"value": 1.0, "extractor": "none"} for name in names})
+    assert [row.name for row in rows] == [names[k] for k in (0, 2, 4, 1, 3)]
+    assert {row.extractor for row in rows} == {""}
+
+
+def test_every_metric_that_is_known_belongs_to_a_group():
+    rows = tables.metric_table({name: {"value": 1.0} for name in tables.METRICS})
+    assert [row.name for row in rows if row.group == "Other"] == []
 
 
 def test_markdown_escapes_and_text_aligns():

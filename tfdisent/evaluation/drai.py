@@ -37,6 +37,16 @@ POSITION = ("position_x", "position_y")  # of a phantom's lesion
 MEMORISATION_SAMPLES = 1000  # generated, and as many test images, that are compared with all training images
 CROP = 7 / 8  # of the sides, of the augmentation `crop`
 MOST_REAL = 10_000  # real images of a split whose features stand for it
+# The classes that data sets abbreviate.
+SPELLED_OUT = {
+    "akiec": "actinic keratosis",
+    "bcc": "basal cell carcinoma",
+    "bkl": "benign keratosis",
+    "df": "dermatofibroma",
+    "mel": "melanoma",
+    "nv": "naevus",
+    "vasc": "vascular lesion",
+}
 NO_CONTENT = (
     "This model infers no content: its hybrids and reconstructions take the condition in its place. CIFC, what can be "
     "read from content, hybrids of two images, interpolation and maps of the codes are not defined and are left out."
@@ -339,14 +349,17 @@ def memorisation_check(generated: np.ndarray, train: Examples, test: Examples, c
     made, original = found.copies.T
     originals = train.take(original, ("image",))["image"]
     nearest = np.stack([versions[turn][k] for turn, k in zip(found.turned, made, strict=True)])
-    picture = figures.pairs_grid(nearest, originals, [f"{found.distances[k]:.3f}" for k in made])
+    picture = figures.pairs_grid(
+        nearest, originals, [f"{found.distances[k]:.3f}" for k in made], names=("generated", "training")
+    )
     caption = (
         "The generated images that are nearest to a training image: generated at the left, turned or mirrored where "
         "that brings it nearer, training image at the right, their distance above. The median distance of a real test "
         "image to its nearest training image is "
         f"{np.median(found.held_out_distances):.3f}. Two equal pictures would mean that the model has copied."
     )
-    return results, Figure("Memorisation", caption, picture)
+    alt = f"{len(made)} pairs of a generated image and the training image that is nearest to it."
+    return results, Figure("Memorisation", caption, picture, alt=alt)
 
 
 def _memorisation_entries(ending, of, extractor, found, count, held_out, train, versions) -> dict[str, dict]:
@@ -614,6 +627,7 @@ def draw_figures(model, test, codes, label_names, rng) -> list[Figure]:
     labels, label_names = _labels(test), label_names or ["all"]
     present = np.unique(labels)
     classes = [rng.permutation(np.flatnonzero(labels == k)) for k in present]
+    label_names = [SPELLED_OUT.get(name, name) for name in label_names]
     row_names = [label_names[k] for k in present]
     conditions = np.stack([test["condition"][rows[0]] for rows in classes])
     per_class = 9
@@ -636,6 +650,7 @@ def draw_figures(model, test, codes, label_names, rng) -> list[Figure]:
             "checkerboard patterns.",
             figures.condition_grid(samples, row_names, images([rows[0] for rows in classes])),
             "paper Fig. 10, 11",
+            f"A row for each of {', '.join(row_names)}: a real image and {per_class} generated ones.",
         )
     ]
 
@@ -649,6 +664,8 @@ def draw_figures(model, test, codes, label_names, rng) -> list[Figure]:
                 "and surroundings should follow the column.",
                 figures.hybrid_grid(images(contents), images(styles), grid),
                 "paper Fig. 12, 13",
+                f"A table of {len(contents)} x {len(styles)} generated images between {len(contents)} real ones at the "
+                f"left, which give the content, and {len(styles)} at the top, which give the style.",
             )
         )
     content = keras.ops.convert_to_numpy(model.content_of(conditions))

@@ -98,7 +98,7 @@ def evaluate_run(
             log("training segmentors on real images")
             results.measure(["dice"], segmentation_metrics, translated, maps, train, names, seed)
         log("drawing figures")
-        results.draw("Every modality from every other", draw_figures, translated, names)
+        results.draw("Every modality from every other", draw_figures, translated, names, ends_of(manifest))
     return results.metrics, results.figures
 
 
@@ -497,7 +497,17 @@ class Overlaps:
         return (2 * both + 1) / (predicted + truth + 1)
 
 
-def draw_figures(translated: Translations, names: tuple[str, ...]) -> list[Figure]:
+LARGEST_ERROR = 0.5  # of the intensity range, the end of the error maps' colours
+
+
+def ends_of(manifest) -> tuple[str, str]:
+    """What lies at the left and the right of a slice, for figures: the patient's R and L where that is certain."""
+    options = getattr(manifest, "options", {})
+    canonical = options.get("orientation", "canonical") == "canonical"
+    return ("R", "L") if canonical and "sagittal" not in options.get("planes", ()) else ("", "")
+
+
+def draw_figures(translated: Translations, names: tuple[str, ...], ends: tuple[str, str] = ("", "")) -> list[Figure]:
     """The paper's Fig. 2, every modality from every other, for the slice with the most of lesion or brain; Fig. 3."""
     model, test = translated.model, translated.test
     size = np.concatenate(
@@ -512,21 +522,24 @@ def draw_figures(translated: Translations, names: tuple[str, ...]) -> list[Figur
     shown = test.take(translated.rows[[row]])
     made = translations(model, shown)
     sources = np.moveaxis(shown["image"][0], -1, 0)[..., None]
-    blank = np.full_like(sources[0], -1)
+    blank, absent = np.ones_like(sources[0]), figures.missing(*sources.shape[1:3])
+    sources = np.where(there[row][:, None, None, None], sources, absent)
     groups = {"given": np.stack([blank, *sources])}
     for j, name in enumerate(names):
         is_made = [(i, j) in made and there[row, i] for i in range(len(names))]
-        column = [made[i, j][0][..., None] if is_made[i] else blank for i in range(len(names))]
+        column = [made[i, j][0][..., None] if is_made[i] else absent for i in range(len(names))]
         groups[name] = np.stack([sources[j], *column])
+    marked = " R and L are the patient's right and left." if any(ends) else ""
     result = [
         Figure(
             "Every modality from every other",
             "Left column: the real slice that the model was given. The rest of the row: the other contrasts that it "
             "synthesised from that slice. Top row: the real contrasts. Each synthesised slice should look like the top "
-            "of its column, lesions included."
-            + ("" if there[row].all() else " Black: contrasts that this slice does not have."),
-            figures.columns_grid(groups),
+            f"of its column, lesions included. Striped: what this slice or the model does not have.{marked}",
+            figures.columns_grid(groups, names=["real", *(f"from {name}" for name in names)], ends=ends),
             "paper Fig. 2",
+            f"A table of slices of one brain. Top row: real {', '.join(names)}. Below, one row for each of them: the "
+            "real slice, then each contrast that the model made from it.",
         )
     ]
     # From the first source to the last target, of slices with all modalities; else any pair that a slice has both of.
@@ -544,21 +557,25 @@ def draw_figures(translated: Translations, names: tuple[str, ...]) -> list[Figur
         shown["image"][..., target, None],
         in_batches(lambda x: translate(model, x, source, target), shown["image"][..., source : source + 1]),
     )
-    error = np.clip(np.abs(truth - ours), 0, 1) * 2 - 1
+    error = np.abs(truth - ours) / 2
+    picture = figures.columns_grid(
+        {
+            f"real {names[source]}": shown["image"][..., source, None],
+            f"made {names[target]}": ours,
+            f"real {names[target]}": truth,
+            "error": figures.error_colours(error, LARGEST_ERROR),
+        },
+        ends=ends,
+    )
     result.append(
         Figure(
             "Truth and error",
-            f"{names[source]} translated to {names[target]}, beside the real slice. Error map: black is no error, "
-            "white an error of half the intensity range or more.",
-            figures.columns_grid(
-                {
-                    names[source]: shown["image"][..., source, None],
-                    "translated": ours,
-                    "truth": truth,
-                    "error": error,
-                }
-            ),
+            f"{names[source]} translated to {names[target]}, beside the real slice, of {len(rows)} slices. Error map: "
+            f"absolute difference as a share of the intensity range; black is none.{marked}",
+            figures.with_colour_bar(picture, "share", LARGEST_ERROR),
             "paper Fig. 3",
+            f"{len(rows)} rows of four slices: real {names[source]}, the {names[target]} made from it, the real "
+            f"{names[target]}, and where the two differ; the largest difference is {error.max():.2f} of the range.",
         )
     )
     return result

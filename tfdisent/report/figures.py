@@ -26,6 +26,7 @@ CONTENT = "#1f5fa8"  # the colour of whatever comes from the content code, in ev
 STYLE = "#b3500b"  # the colour of whatever comes from the style code
 INK = "#333333"
 FAINT = "#8a8a8a"
+ERRORS = "inferno"  # Matplotlib's map, whose lightness rises evenly, for colour-blind readers and print in grey
 BROKEN_PIXEL = (255, 0, 255)  # NaN or infinite: magenta, so that it cannot pass for an image
 # Okabe and Ito's palette, which colour-blind readers can tell apart; the markers are for print in grey.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
@@ -222,6 +223,7 @@ def pairs_grid(
     right: np.ndarray,
     captions: Sequence[str] | None = None,
     *,
+    names: tuple[str, str] = ("", ""),
     columns: int = 4,
     pad: int = 2,
     upscale: int | None = None,
@@ -232,6 +234,8 @@ def pairs_grid(
         left: (N, H, W, C).
         right: (N, H, W, C), `right[n]` is drawn to the right of `left[n]`.
         captions: N short texts, such as distances, written above the pairs; lines break at 18 letters.
+        names: what the left and the right image of each pair are, written above them, in the place of captions, which
+            then stand below them.
         columns: number of pairs side by side.
     """
     left = _rgb(left, 4, "left")
@@ -244,7 +248,7 @@ def pairs_grid(
             {(0, 0): one, (0, 1): other},
             pad=pad,
             upscale=upscale,
-            headings=[_Words(0, 1, textwrap.fill(text, 18))] if text else [],
+            headings=_pair_headings(names, textwrap.fill(text, 18)),
         )
         for one, other, text in zip(left, right, captions, strict=True)
     ]
@@ -254,12 +258,31 @@ def pairs_grid(
     return image_grid(np.stack(blocks), columns, pad=4 * pad, upscale=1)
 
 
-def columns_grid(groups: Mapping[str, np.ndarray], *, pad: int = 2, upscale: int | None = None) -> np.ndarray:
+def _pair_headings(names: tuple[str, str], caption: str) -> list[_Words]:
+    if not any(names):
+        return [_Words(0, 1, caption)] if caption else []
+    return [_Words(0, 0, "\n".join(filter(None, (names[0], caption)))), _Words(1, 1, names[1] + "\n" * bool(caption))]
+
+
+def columns_grid(
+    groups: Mapping[str, np.ndarray],
+    *,
+    names: Sequence[str] = (),
+    ends: tuple[str, str] = ("", ""),
+    pad: int = 2,
+    upscale: int | None = None,
+) -> np.ndarray:
     """Returns rows of images under headings: a source in the first group, then what was found or made for it.
 
     Args:
         groups: {heading: (N, H, W, C) or (N, K, H, W, C)}, one row for each of N, K columns under the heading.
+        names: of the N rows, written at the left.
+        ends: what is at the left and at the right of an image, as ("R", "L") of a patient, written into each corner.
     """
+    if names and len(names) != len(next(iter(groups.values()))):
+        raise ValueError(
+            f"Expected a name for each of {len(next(iter(groups.values())))} rows, received {list(names)}."
+        )
     groups = {
         name: _rgb(images[:, None] if np.ndim(images) == 4 else images, 5, name) for name, images in groups.items()
     }
@@ -271,7 +294,44 @@ def columns_grid(groups: Mapping[str, np.ndarray], *, pad: int = 2, upscale: int
             cells |= {(row, column + k): image for row, image in enumerate(images[:, k])}
         headings.append(_Words(column, column + images.shape[1] - 1, name))
         column += images.shape[1]
-    return _sheet(cells, pad=pad, upscale=upscale, headings=headings, apart=(0, 1))
+    sides = [_Words(row, row, str(name)) for row, name in enumerate(names)]
+    return _sheet(cells, pad=pad, upscale=upscale, headings=headings, sides=sides, apart=(0, 1), ends=ends)
+
+
+def missing(height: int, width: int) -> np.ndarray:
+    """Returns a picture (H, W, 1) in [-1, 1] for an image that does not exist: stripes, which no black image has."""
+    rows, columns = np.indices((height, width))
+    period = max(4, min(height, width) // 8)
+    return np.where((rows + columns) % period < max(1, period // 4), 0.2, 0.75)[..., None]
+
+
+def error_colours(error: np.ndarray, largest: float) -> np.ndarray:
+    """Returns errors (..., H, W, 1) as colours, uint8 (..., H, W, 3), from black for 0 to pale yellow for `largest`."""
+    shares = np.clip(np.asarray(error, float)[..., 0] / largest, 0, 1)
+    return np.rint(255 * matplotlib.colormaps[ERRORS](shares)[..., :3]).astype(np.uint8)
+
+
+def with_colour_bar(picture: np.ndarray, label: str, largest: float) -> np.ndarray:
+    """Returns a picture with the scale of `error_colours` at its right, and what it measures beside it."""
+    height = len(picture)
+    font = _font(max(11, min(22, height // 24)))
+    bar, margin = max(12, font.size), round(0.8 * font.size)
+    ticks = {share: f"{share * largest:.2g}" for share in (0.0, 0.5, 1.0)}
+    inner = height - 4 * font.size  # the label and half of a number above and below
+    top = height - inner - font.size
+    words = [f"\u2265 {ticks[1.0]}", label]
+    room = bar + 2 * margin + round(max(font.getlength(word) for word in words))
+    sheet = Image.new("RGB", (picture.shape[1] + room, height), "white")
+    sheet.paste(Image.fromarray(picture), (0, 0))
+    left = picture.shape[1] + margin
+    scale = error_colours(np.linspace(largest, 0, inner).reshape(-1, 1, 1), largest).repeat(bar, axis=1)
+    sheet.paste(Image.fromarray(scale), (left, top))
+    draw = ImageDraw.Draw(sheet)
+    draw.text((left, top - font.size), label, INK, font, anchor="ls")
+    for share, text in ticks.items():
+        text = f"\u2265 {text}" if share == 1 else text
+        draw.text((left + bar + margin / 3, top + (1 - share) * inner), text, INK, font, anchor="lm")
+    return np.asarray(sheet).copy()
 
 
 def tsne_figure(
@@ -573,10 +633,12 @@ def _sheet(
     headings: Sequence[_Words] = (),
     sides: Sequence[_Words] = (),
     apart: tuple[int, int] = (0, 0),
+    ends: tuple[str, str] = ("", ""),
 ) -> np.ndarray:
     """Lays out images of one size by (row, column), with texts above the columns and beside the rows.
 
-    `apart` says whether there is a gap after the first row and after the first column, which hold the sources.
+    `apart` says whether there is a gap after the first row and after the first column, which hold the sources. `ends`
+    are letters for the upper corners of each image.
     """
     height, width = next(iter(cells.values())).shape[:2]
     upscale = upscale or max(1, round(128 / max(height, width)))
@@ -601,6 +663,10 @@ def _sheet(
         sheet.paste(Image.fromarray(enlarged), (x[k], y[r]))
 
     draw = ImageDraw.Draw(sheet)
+    small = _font(max(9, round(0.1 * max(height, width))))
+    for r, k in (place for place, image in cells.items() if any(ends) and image.min() < 255):  # none on a blank
+        for letter, across, anchor in zip(ends, (x[k] + 3, x[k] + width - 3), ("lt", "rt"), strict=True):
+            draw.text((across, y[r] + 3), letter, "#ffd75e", small, anchor=anchor, stroke_width=1, stroke_fill="black")
     for word in headings:
         centre = (x[word.first] + x[word.last] + width) / 2
         draw.text((centre, top - margin / 2), word.text, word.colour, font, anchor="md")

@@ -3,6 +3,7 @@
 import base64
 import functools
 import io
+import itertools
 import os
 import pathlib
 import re
@@ -17,6 +18,8 @@ from tfdisent import files, privacy
 from tfdisent.report import figures as pictures
 from tfdisent.report import tables
 
+WON = 0.02  # a discriminator's loss below which it tells everything apart
+
 
 class Figure(NamedTuple):
     """A picture for a report.
@@ -26,7 +29,7 @@ class Figure(NamedTuple):
         caption: what to look for.
         image: (H, W, 3) uint8, or the bytes of a PNG file.
         source: the figure of a paper that it corresponds to, e.g. "paper Fig. 12/13".
-        alt: a description for readers who cannot see it; by default the name.
+        alt: a description for readers who cannot see it; by default the name and the caption.
     """
 
     name: str
@@ -82,11 +85,12 @@ def write_report(
     if not run_dir.is_dir():
         raise FileNotFoundError(f"Expected the folder of a run, received {run_dir}, which is no folder.")
     private = functools.partial(privacy.without_paths, inside=run_dir)
+    summary = f"{summary}\n\n{who_has_won(curves)}"
     rows = [_without_paths(row, private) for row in tables.metric_table(metrics, paper)]
     page = template("report.html.jinja").render(
         title=private(title),
         summary=[private(part) for part in re.split(r"\n\s*\n", summary.strip()) if part],
-        rows=rows,
+        groups=[(group, list(members)) for group, members in itertools.groupby(rows, lambda row: row.group)],
         paper=paper,
         sections=_sections(figures, private),
         curves=_curves(curves, private),
@@ -132,7 +136,7 @@ def picture(figure: Figure, private) -> dict:
     return {
         "source": private(figure.source),
         "caption": private(figure.caption),
-        "alt": private(figure.alt or figure.name),
+        "alt": private(figure.alt or ": ".join(filter(None, (figure.name, figure.caption)))),
         "width": width,
         "height": height,
         "data": base64.b64encode(png).decode("ascii"),
@@ -165,6 +169,29 @@ def _curves(path, private) -> dict | None:
         pictures.loss_curves(path),
     )
     return picture(figure, private)
+
+
+def who_has_won(curves: str | os.PathLike | None) -> str:
+    """A sentence on the discriminators that tell everything apart at the end of training; "" where there are none.
+
+    Of a term d_x near 0 whose counterpart g_x is not: the generator learns nothing from it any more.
+    """
+    if curves is None or not pathlib.Path(curves).exists():
+        return ""
+    _, terms = pictures.read_curves(curves)
+    last = {}
+    for name, values in terms.items():
+        finite = values[np.isfinite(values)]
+        if len(finite):
+            last[name] = float(finite[-max(1, len(finite) // 20) :].mean())
+    won = [
+        f"{name} is {value:.2g} and g_{name[2:]} {last[f'g_{name[2:]}']:.2g}"
+        for name, value in last.items()
+        if name.startswith("d_") and 0 <= value < WON and last.get(f"g_{name[2:]}", 0) > 10 * WON
+    ]
+    if not won:
+        return ""
+    return f"A discriminator has won, so that its term no longer teaches the generator: at the end {'; '.join(won)}."
 
 
 def flat(settings: Mapping[str, Any], private, prefix: str = "") -> list[tuple[str, str]]:

@@ -101,6 +101,22 @@ METRICS = {
     "psnr_brain_lookup_table": ("PSNR inside the brain of a lookup table", ""),
     "ssim_brain_lookup_table": ("SSIM inside the brain of a lookup table", ""),
 }
+BEST = "(best)"
+# What values are given in, where that is not their own name.
+UNITS = {"psnr": "dB", "label_overlap": "%"}
+# Heading of a group of metrics in a report: how their names begin.
+GROUPS = {
+    "Generated images": ("frechet", "kernel", "maximum_mean", "density", "coverage", "inception", "conditional"),
+    "Copies of training images": ("memorisation",),
+    "Hybrids and reconstructions": ("hybrid", "reconstruction", "cross_image"),
+    "Likeness to the truth": ("psnr", "ssim", "mean_absolute", "absolute"),
+    "Segmentation": ("dice", "iou"),
+    "Codes": (
+        *("anatomy", "modality", "subject", "margins", "class_from", "factors_from"),
+        *("block", "mutual", "separated", "dci", "distance_correlation"),
+    ),
+    "Retrieval": ("disagreement", "label_overlap"),
+}
 ARROWS = {"lower": "↓", "higher": "↑", "": ""}
 
 
@@ -144,6 +160,7 @@ class Row(NamedTuple):
     protocol: str
     paper_protocol: str
     parts: tuple[Part, ...] = ()
+    group: str = "Other"
 
 
 def paper_column(paper: Paper, dataset: str, method: str, title: str = "") -> Column | None:
@@ -262,12 +279,20 @@ def metric_table(metrics: Mapping[str, Mapping], paper: Column | None = None) ->
     """Returns the metrics of a run (the content of metrics.json) beside the paper's.
 
     A value that is missing, NaN or infinite becomes "not computed: " and the reason, which is the entry's `reason`
-    where it has one. Metrics that only the paper has come last. The parts of an entry are listed with it.
+    where it has one. The parts of an entry are listed with it. Rows come in the order of `GROUPS`, and within a group
+    in that of `metrics`, opponents and floors beside what they are held against; the paper's alone come last.
     """
     paper = paper or Column("", {}, {})
     missing = {"reason": "this run did not measure it"}
     entries = {**metrics, **{name: missing for name in map(_entry_name, paper.values) if name not in metrics}}
-    return [_row(name, entry, paper) for name, entry in entries.items()]
+    rows = [_row(name, entry, paper) for name, entry in entries.items()]
+    groups, bases = [*GROUPS, "Other"], [_base(row.name) for row in rows]
+    return sorted(rows, key=lambda row: (groups.index(row.group), bases.index(_base(row.name))))
+
+
+def _base(name: str) -> str:
+    """The metric that an opponent's or a floor's stands beside."""
+    return re.sub(r"_(affine|lookup|affine_map|lookup_table|floor|untrained)$", "", name)
 
 
 def _row(name: str, entry: Mapping, paper: Column) -> Row:
@@ -275,15 +300,20 @@ def _row(name: str, entry: Mapping, paper: Column) -> Row:
     return Row(
         name=name,
         label=" ".join(filter(None, _label(name))),
-        value=value,
+        value=value + _unit(name) * computed,
         computed=computed,
         **_printed(paper, name),
         n="" if entry.get("n") is None else str(entry["n"]),
-        extractor=str(entry.get("extractor") or ""),
+        extractor=str(entry.get("extractor") or "").replace("none", ""),
         protocol=str(entry.get("protocol") or ""),
         paper_protocol=paper.protocols.get(name, ""),
         parts=_parts(name, entry, paper),
+        group=next((group for group, starts in GROUPS.items() if name.startswith(starts)), "Other"),
     )
+
+
+def _unit(name: str) -> str:
+    return next((f" {unit}" for start, unit in UNITS.items() if name.startswith(start)), "")
 
 
 def _parts(name: str, entry: Mapping, paper: Column) -> tuple[Part, ...]:
@@ -292,7 +322,7 @@ def _parts(name: str, entry: Mapping, paper: Column) -> tuple[Part, ...]:
     listed = []
     for part in dict.fromkeys([*measured, *in_paper]):
         value, computed = _value({"value": measured[part]} if part in measured else {"reason": "not measured here"})
-        listed.append(Part(part, value, computed, **_printed(paper, f"{name}/{part}")))
+        listed.append(Part(part, value + _unit(name) * computed, computed, **_printed(paper, f"{name}/{part}")))
     return tuple(listed)
 
 
@@ -360,7 +390,8 @@ def comparison(
     Args:
         table: of the paper.
         results: {row: {metric: values, one for each run}}; a row or metric that is not there, or has no finite value,
-            shows a dash. Several values are shown as mean and standard deviation (of a sample, n - 1).
+            shows a dash. Several values are shown as mean and standard deviation (of a sample, n - 1); `BEST` marks
+            the row that is better than all others by more than their spread.
         also: {metric: heading}, columns of ours that the paper does not have.
         titles: {row: what it is called here}, see `row_titles`; default: as printed.
         runs: what the runs of a row differ in, the heading of their number: "seeds", "folds".
@@ -369,12 +400,14 @@ def comparison(
     for metric in table.metrics:
         head += [f"{short_label(metric)} here", "paper"]
     lines = [[*head, *also.values(), runs]]
+    best = {metric: _best(results, metric) for metric in table.metrics}
     for row, printed in table.rows.items():
         ours = results.get(row, {})
         line = [titles.get(row, row)]
         for metric in table.metrics:
             paper = printed.get(metric)
-            line += [spread(ours.get(metric, ())), paper.printed if paper else "–"]
+            mark = f" {BEST}" if row == best[metric] else ""
+            line += [spread(ours.get(metric, ())) + mark, paper.printed if paper else "–"]
         line += [spread(ours.get(metric, ())) for metric in also]
         lines.append([*line, str(max(map(len, ours.values()), default=0))])
     return lines
@@ -413,6 +446,16 @@ def order(
     said += " (~: within the spread over runs)" if "~" in said else ""
     same = "as in the paper" if sum(groups, []) == paper else f"in the paper {in_paper}"
     return f"{_short_name(metric)}, best first: {said}; {same}."
+
+
+def _best(results: Mapping[str, Mapping[str, Sequence[float]]], metric: str) -> str | None:
+    """The row that is better than all others by more than their spread over runs; None if there is none."""
+    better = METRICS.get(_entry_name(metric), ("", ""))[1]
+    found = {row: np.asarray(values[metric], float) for row, values in results.items() if len(values.get(metric, ()))}
+    if not better or len(found) < 2 or any(len(runs) < 2 or not np.isfinite(runs).all() for runs in found.values()):
+        return None
+    first, *others = sorted(found, key=lambda row: found[row].mean() * (-1 if better == "higher" else 1))
+    return None if any(_alike(found[first], found[other]) for other in others) else first
 
 
 def _alike(one: np.ndarray, other: np.ndarray) -> bool:
