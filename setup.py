@@ -64,13 +64,17 @@ setup(
         "jax": ["jax>=0.7"],
         "torch": ["torch>=2.11"],
         "beam": ["apache-beam>=2.77"],
+        "onnx": ["onnx>=1.16", "tf2onnx>=1.17"],
         "test": [
+            "onnx>=1.16",
+            "onnxruntime>=1.19",
             "openvino>=2025.0",
             "pytest>=8.0",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.5",
             "setuptools>=77",
             "tensorflow-datasets>=4.9.9",
+            "tf2onnx>=1.17",
         ],
         "dev": ["ruff~=0.17.5"],  # another minor version may format otherwise
     },

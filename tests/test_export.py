@@ -14,9 +14,11 @@ import keras
 import numpy as np
 import pytest
 
+from tests.tiny import TWO_MODALITIES
 from tfdisent import export as exporting
 from tfdisent.export import export
 from tfdisent.systems.drai import DRAI, DRAIConfig
+from tfdisent.systems.unified import Unified, UnifiedConfig
 
 CONFIG = dict(
     image_size=16,
@@ -227,6 +229,67 @@ def compute(name, inputs):
     results, _ = read_elsewhere(tmp_path, compute)
     for count in (1, 5):
         assert_close(of_count(results, count), first(expected, count), 1e-4)
+
+
+onnx_is_there = all(map(importlib.util.find_spec, ("onnx", "onnxruntime", "tf2onnx")))
+
+
+@pytest.fixture(scope="module")
+def of_slices():
+    """A model whose input and output have one name, in all that its networks can have."""
+    config = UnifiedConfig(**TWO_MODALITIES, level_0=True, merge=True, upsampling="nearest", initializer="he_normal")
+    return Unified(config)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.skipif(not onnx_is_there, reason="onnx, onnxruntime or tf2onnx is not installed")
+@pytest.mark.parametrize("which", ["model", "of_slices"])
+def test_onnx_runtime_gets_the_numbers_of_the_keras_model_in_batches_of_any_size(which, tmp_path, request):
+    import onnxruntime
+
+    model = request.getfixturevalue(which)
+    folder = export(model, tmp_path / "m", card={}, formats=("savedmodel", "onnx"))
+    signatures = model.signatures()
+    assert {path.stem for path in (folder / "onnx").iterdir()} == set(signatures)
+    for name, (function, shapes) in signatures.items():
+        session = onnxruntime.InferenceSession(folder / "onnx" / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        assert {value.name for value in session.get_inputs()} == set(shapes)
+        names = [value.name for value in session.get_outputs()]
+        for count in (1, 3):
+            given = {key: RANDOM.uniform(-1, 1, (count, *shape[1:])).astype("float32") for key, shape in shapes.items()}
+            with model.averaged():
+                expected = {key: keras.ops.convert_to_numpy(value) for key, value in function(**given).items()}
+            found = dict(zip(names, session.run(None, given), strict=True))
+            assert found.keys() == {f"{key}_out" if key in shapes else key for key in expected}
+            for key, values in expected.items():
+                ours = found[f"{key}_out" if key in shapes else key]
+                np.testing.assert_allclose(ours, values, rtol=1e-4, atol=1e-4 * np.abs(values).max())
+    assert "Use with ONNX Runtime" in (folder / "README.md").read_text()
+
+
+def test_without_onnx_the_card_does_not_speak_of_it(exported):
+    assert "ONNX" not in (exported / "README.md").read_text()
+    assert not (exported / "onnx").exists()
+
+
+@pytest.mark.parametrize(
+    "formats, message", [(("savedmodel", "pb"), "among savedmodel, onnx; received pb"), (("onnx",), "savedmodel among")]
+)
+def test_formats_that_are_none_are_refused_before_anything_is_written(formats, message, model, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export(model, tmp_path / "m", card={}, formats=formats)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_onnx_takes_is_named_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="takes tf2onnx and onnx, which are not installed: pip install"):
+        exporting.check_formats(("savedmodel", "onnx"))
+
+
+def test_a_models_own_export_says_how_it_is_exported(model, tmp_path):
+    with pytest.raises(NotImplementedError, match=r"tfdisent.export.export\(model.*verbs of DRAI"):
+        model.export(tmp_path / "m", format="onnx")
 
 
 def test_it_holds_float32_and_ordinary_operations_and_no_discriminator(exported, model):

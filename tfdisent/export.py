@@ -4,6 +4,7 @@
         saved_model.pb  variables/  fingerprint.pb   signatures with named float32 tensors
         assets.extra/tf_serving_warmup_requests      what TF Serving runs before its first answer
         README.md  card.json                         the model card, for people and for programs
+        onnx/generate.onnx ...                       where it is asked for, each signature for ONNX Runtime
 
 The model is always written by TensorFlow, from a new float32 model that takes over the weights, so that the result does
 not depend on the backend nor on the precision of training. Under another backend a separate process writes it.
@@ -11,6 +12,7 @@ not depend on the backend nor on the precision of training. Under another backen
 
 import contextlib
 import datetime
+import importlib.util
 import json
 import os
 import pathlib
@@ -19,7 +21,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from tfdisent._version import __version__
 from tfdisent.privacy import publishable
@@ -29,6 +31,8 @@ from tfdisent.privacy import publishable
 WEIGHTS = "weights.npz"
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 WARMUP_BATCHES = (1, 8)
+FORMATS = ("savedmodel", "onnx")
+ONNX_OPSET = 17  # of 2022, which ONNX Runtime reads since 1.12
 CARD_TEXTS = ("title", "summary", "limits", "licence", "citation")
 CARD_TABLES = ("values", "data", "training", "metrics")
 # What tensors hold, by the names that all systems use; a card's "values" adds to them or replaces them.
@@ -44,7 +48,14 @@ VALUES = {
 }
 
 
-def export(model, directory: str | os.PathLike, *, card: dict, version: int | None = None) -> pathlib.Path:
+def export(
+    model,
+    directory: str | os.PathLike,
+    *,
+    card: dict,
+    version: int | None = None,
+    formats: Sequence[str] = ("savedmodel",),
+) -> pathlib.Path:
     """Writes `<directory>/<version>/`, whole or not at all.
 
     Averaged weights are written where the model keeps them (`model.averaged()`). The networks are built anew under the
@@ -61,12 +72,14 @@ def export(model, directory: str | os.PathLike, *, card: dict, version: int | No
             ({tensor: what it holds}), `data` and `training` (plain dicts, may be nested) and `metrics` ({name: {value,
             std, n, extractor, protocol}}, as in `metrics.json`). Absolute paths and lists of subjects are left out.
         version: of the export; by default one more than the highest there.
+        formats: of `FORMATS`; "savedmodel" is among them. "onnx" adds a file for each signature.
 
     Returns:
         The folder of the version.
 
     Raises:
-        ValueError: the card has an unknown key, or the version exists already.
+        ValueError: the card has an unknown key, the version exists already, or a format is unknown.
+        ImportError: a format takes packages that are not installed, naming them.
         OSError: it cannot be written; nothing is left behind.
     """
     import keras
@@ -80,6 +93,7 @@ def export(model, directory: str | os.PathLike, *, card: dict, version: int | No
         if not isinstance(value, known[key]):
             expected = "text" if known[key] is str else "a dict"
             raise ValueError(f"Expected card[{key!r}] to be {expected}, received {value!r}.")
+    check_formats(formats)
     version = _free_version(directory) if version is None else version
     target = directory / str(version)
     if version < 1 or target.exists():
@@ -89,6 +103,7 @@ def export(model, directory: str | os.PathLike, *, card: dict, version: int | No
         "name": directory.resolve().name,
         "version": version,
         "backend": keras.backend.backend(),
+        "formats": list(formats),
         "card": publishable(card),
     }
 
@@ -116,6 +131,20 @@ def export(model, directory: str | os.PathLike, *, card: dict, version: int | No
             with contextlib.suppress(OSError):
                 directory.rmdir()  # succeeds where it is still empty
     return target
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raises ValueError for formats that are none, and ImportError for one whose packages are not installed."""
+    if unknown := sorted(set(formats) - set(FORMATS)):
+        raise ValueError(f"Expected export formats among {', '.join(FORMATS)}; received {', '.join(unknown)}.")
+    if "savedmodel" not in formats:
+        raise ValueError(f"Expected savedmodel among the export formats, which holds the card; received {formats}.")
+    lacking = [name for name in ("tf2onnx", "onnx") if "onnx" in formats and not importlib.util.find_spec(name)]
+    if lacking:
+        raise ImportError(
+            f"The export format onnx takes {' and '.join(lacking)}, which are not installed: pip install "
+            "'tfdisent[onnx]', or 'tf2onnx>=1.17'."
+        )
 
 
 def _free_version(directory: pathlib.Path) -> int:
@@ -177,6 +206,8 @@ def _write(system: type, folder: pathlib.Path) -> None:
     try:
         archive.write_out(folder / "model", verbose=False)
         _write_warmup(folder / "model" / WARMUP, request["name"], signatures)
+        if "onnx" in request["formats"]:
+            _write_onnx(folder / "model" / "onnx", model, signatures)
     except tf.errors.OpError as error:  # TensorFlow's errors of the file system are not OSErrors
         raise OSError(error.message) from error
 
@@ -187,6 +218,7 @@ def _write(system: type, folder: pathlib.Path) -> None:
         "system": system.__module__.rpartition(".")[2],
         "signatures": signatures,
         **(model.volume_io() if hasattr(model, "volume_io") else {}),
+        "formats": request["formats"],
         "config": request["config"].get("config", request["config"]),
         "versions": {
             "tfdisent": __version__,
@@ -203,6 +235,43 @@ def _write(system: type, folder: pathlib.Path) -> None:
     text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
     (folder / "model" / "card.json").write_text(text, "utf-8")
     (folder / "model" / "README.md").write_text(_readme(card), "utf-8")
+
+
+# --- ONNX ---
+
+
+def _write_onnx(folder: pathlib.Path, model, described: dict) -> None:
+    """Writes `<signature>.onnx` for each signature; inputs and outputs are called as the card has `described` them.
+
+    All names in a graph differ: an output that is called as an input gets the ending `_out`.
+    """
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+
+    folder.mkdir()
+    for signature, (function, shapes) in model.signatures().items():
+        specs = [tf.TensorSpec(shape, tf.float32, name=f"given_{key}") for key, shape in shapes.items()]
+        outputs = list(described[signature]["outputs"])
+
+        def ordered(*values, function=function, keys=tuple(shapes), outputs=tuple(outputs)):
+            found = function(**dict(zip(keys, values, strict=True)))
+            return [found[key] for key in outputs]
+
+        traced = tf.function(ordered, input_signature=specs, autograph=False)
+        converted, _ = tf2onnx.convert.from_function(traced, input_signature=specs, opset=ONNX_OPSET)
+        graph = converted.graph
+        names = {value.name: value.name.removeprefix("given_") for value in graph.input}
+        names |= {
+            value.name: f"{key}_out" if key in shapes else key for value, key in zip(graph.output, outputs, strict=True)
+        }
+        for value in (*graph.input, *graph.output):
+            value.name = names[value.name]
+        for node in graph.node:
+            for ends in (node.input, node.output):
+                ends[:] = [names.get(name, name) for name in ends]
+        onnx.checker.check_model(converted)
+        (folder / f"{signature}.onnx").write_bytes(converted.SerializeToString())
 
 
 # --- warm-up requests ---
@@ -311,8 +380,9 @@ outputs = json.load(answer)["outputs"]
 ```""",
         "Use with OpenVINO": f"""
 `openvino.convert_model("{path}")` reads `{default}` and needs no TensorFlow. The
-other signatures are converted from `model`, loaded as above. Where the processor has bfloat16,
-OpenVINO computes in it unless it is told not to.
+other signatures are converted from `model`, loaded as above; `read_model` on the folder sees
+`{default}` alone too. Where the processor has bfloat16, OpenVINO computes in it unless it is told
+not to.
 
 ```py
 import openvino
@@ -320,11 +390,23 @@ import openvino
 {last} = openvino.convert_model(model.signatures["{last}"])
 {last} = openvino.compile_model({last}, "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
 ```""",
+        "Use with ONNX Runtime": f"""
+```py
+import onnxruntime
+
+{last} = onnxruntime.InferenceSession("{path}/onnx/{last}.onnx", providers=["CPUExecutionProvider"])
+names = [output.name for output in {last}.get_outputs()]
+```
+
+Each signature is a file of its own, with the tensors above; an output that is called as an input
+has the ending `_out`.""",
         "Config": f"```json\n{json.dumps(card['config'], indent=1)}\n```",
         "Versions": _table(("", ""), _flat(card["versions"])),
         "Licence": card.get("licence", "Not stated. The licence of the training data may apply to the weights."),
         "Citation": card.get("citation", "Not stated."),
     }
+    if "onnx" not in card.get("formats", ()):
+        del sections["Use with ONNX Runtime"]
     if "inputs" not in card:
         del sections["Use on volumes"]
     texts = [f"# {card['title']}", card["summary"]]

@@ -50,10 +50,26 @@ def test_fewer_images_are_a_part_of_more_and_test_images_stay(tmp_path, kind):
     assert many["train"].isdisjoint(many["test"])
 
 
-@pytest.mark.parametrize("options", [{"num_train": 0}, {"num_test": 0}, {"size": 8}, {"seed": -1}])
+@pytest.mark.parametrize("options", [{"num_train": 0}, {"num_test": 0}, {"num_val": -1}, {"size": 8}, {"seed": -1}])
 def test_options_out_of_range_are_errors(options):
     with pytest.raises(ValueError, match="skin_phantom: expected"):
         SkinPhantom(**options)
+
+
+def test_a_third_split_has_images_of_its_own_and_changes_no_other(tmp_path):
+    plain = SkinPhantom(6, 6, size=16).splits(None)
+    splits = SkinPhantom(6, 6, 3, size=16).splits(None)
+    assert "val" not in plain and list(splits) == ["train", "test", "val"]
+    assert {split: splits[split] for split in plain} == plain
+    assert len(splits["val"]) == 3
+    indices = {split: {unit.source[0] for unit in units} for split, units in splits.items()}
+    assert indices["val"].isdisjoint(indices["train"] | indices["test"])
+
+
+def test_subjects_to_choose_settings_on_are_paired_as_those_of_the_test():
+    (unit,) = BrainPhantom(num_train=1, num_test=1, num_val=1, size=32, paired="test").splits(None)["val"]
+    (tested,) = BrainPhantom(num_train=1, num_test=1, size=32, paired="test").splits(None)["test"]
+    assert unit.source[1:] == tested.source[1:]
 
 
 def test_raw_data_is_refused(tmp_path):
@@ -192,7 +208,7 @@ def test_retinas_have_fluid_by_its_fraction_and_layers(tmp_path):
 @pytest.mark.parametrize(
     "kind, options, message",
     [
-        (NodulePhantom, {"num_train": 0}, "nodule_phantom: expected 1 <= num_train"),
+        (NodulePhantom, {"num_train": 0}, "nodule_phantom: expected num_train and num_test from 1"),
         (NodulePhantom, {"window": (400, -1000)}, "window as two rising HU"),
         (NodulePhantom, {"window": ("low", "high")}, "window as two rising HU"),
         (BrainPhantom, {"contrasts": ("PD",)}, "contrasts of one or more of T1,T1ce"),

@@ -1,8 +1,10 @@
 """Measures a trained run again: tfdisent evaluate --run_dir=DIR [--dataset=NAME --num_samples=N --judge=KIND]
 
-The run's metrics.json and report.html are replaced; on another data set they are written to <run_dir>/on-<dataset>.
+The run's metrics.json and report.html are replaced; on another data set they are written to <run_dir>/on-<dataset>, on
+another split than the test's, as `--split=val`, to <run_dir>/on-<split>.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +22,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "dataset", None, "Another data set; `--dataset=help` lists them. Default: that of the run.", flag_values=values
     )
+    flags.DEFINE_string("split", "test", "What is measured on, as val, to choose settings by.", flag_values=values)
     training.define_data(values, None, " Default: that of the run.")
     training.define_measuring(values)
     training.define_judge_dir(values)
@@ -44,7 +47,10 @@ def execute(given: Any, others: Sequence[str]) -> None:
         judge_dir=given.judge_dir,
         num_samples=given.num_samples,
     )
-    experiment.require_all_measured(experiment.evaluate(run))
+    if given.split != "test":
+        run = dataclasses.replace(run, run_dir=run.run_dir / f"on-{given.split}")
+        run.run_dir.mkdir(exist_ok=True)
+    experiment.require_all_measured(experiment.evaluate(run, given.split))
 
 
 def run(argv: Sequence[str] | None = None, text: str = __doc__) -> None:

@@ -29,7 +29,7 @@ Options of the data sets, given as further flags:
                 --mask_labels=background,lesion --mask_codes=0,1
                 --test_fraction=0.2 --val_fraction=0 --seed=0
 
-Phantoms, made without --raw_dir; num_train and num_test are images of skin and nodule, else subjects:
+Phantoms, made without --raw_dir; num_train, num_test and num_val are images of skin and nodule, else subjects:
 
   skin_phantom     --size=64 --num_train=5000 --num_test=1000 --seed=0
   nodule_phantom   --size=64 --num_train=5000 --num_test=1000 --seed=0 --window=-1000,400

@@ -63,6 +63,9 @@ def define(system: str, values: flags.FlagValues) -> None:
     )
     flags.DEFINE_bool("export", True, "Export the trained model.", flag_values=values)
     flags.DEFINE_string(
+        "export_format", "savedmodel", "What is exported: savedmodel, or savedmodel,onnx.", flag_values=values
+    )
+    flags.DEFINE_string(
         "coordinator",
         None,
         "HOST:PORT of host 0 where several hosts train together (KERAS_BACKEND=jax), each by the same command.",
@@ -92,6 +95,7 @@ def execute(system: str, given: Any, others: Sequence[str]) -> None:
             export_dir=given.export_dir,
             extend=given.extend,
             export=given.export,
+            export_format=given.export_format,
             judge_dir=given.judge_dir,
             coordinator=given.coordinator,
             num_hosts=given.num_hosts,

@@ -31,31 +31,39 @@ from tfdisent.volumes import preprocess
 # Test images are those of the endless series from here on, so that they stay the same with any
 # num_train.
 _FIRST_TEST_IMAGE = 10_000_000
+_FIRST_VAL_IMAGE = 20_000_000
 _DRAW = 1000  # random stream of what a data set draws for a subject, none of the phantoms' own
 
 
 @dataclasses.dataclass(frozen=True)
 class _Phantom(Builder):
-    """Images (or subjects) 0 ... num_train - 1 of the series that `seed` names for training, later ones for testing."""
+    """Images (or subjects) 0 ... num_train - 1 of the series that `seed` names for training, later ones for testing.
+
+    With `num_val` there is a third split, "val", on which settings can be chosen without a look at the test split.
+    """
 
     labels: ClassVar[tuple[str, ...]] = ()
 
     num_train: int = 5000
     num_test: int = 1000
+    num_val: int = 0
     size: int = 64
     seed: int = 0
 
     def __post_init__(self):
-        if not (1 <= self.num_train <= _FIRST_TEST_IMAGE and self.num_test >= 1 and self.seed >= 0):
+        counts = (self.num_train, self.num_test, self.num_val)
+        if not (max(counts) <= _FIRST_TEST_IMAGE and min(counts[:2]) >= 1 and min(self.num_val, self.seed) >= 0):
             raise ValueError(
-                f"{self.name}: expected 1 <= num_train <= 10 million, num_test >= 1 and seed >= 0, received "
-                f"num_train={self.num_train}, num_test={self.num_test}, seed={self.seed}."
+                f"{self.name}: expected num_train and num_test from 1 and num_val and seed from 0, none of the numbers "
+                f"above 10 million, received num_train={self.num_train}, num_test={self.num_test}, "
+                f"num_val={self.num_val}, seed={self.seed}."
             )
         if not 16 <= self.size <= 1024:
             raise ValueError(f"{self.name}: expected 16 <= size <= 1024 pixels, received size={self.size}.")
 
     def splits(self, raw_dir: pathlib.Path | None) -> dict[str, list[Unit]]:
         counts = {"train": (0, self.num_train), "test": (_FIRST_TEST_IMAGE, self.num_test)}
+        counts |= {"val": (_FIRST_VAL_IMAGE, self.num_val)} if self.num_val else {}
         return {
             split: [self._unit(f"{split}-{index - first:06d}", split, index) for index in range(first, first + count)]
             for split, (first, count) in counts.items()
@@ -198,7 +206,7 @@ class _SubjectPhantom(_Phantom):
 
 def _paired_domains(domains: tuple[str, ...], paired: str, split: str, index: int) -> tuple[str, ...]:
     """All domains, or the one that falls to a subject."""
-    if paired == "all" or (paired == "test" and split == "test"):
+    if paired == "all" or (paired == "test" and split in ("test", "val")):
         return domains
     return (domains[index % len(domains)],)
 

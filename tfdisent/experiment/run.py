@@ -262,11 +262,16 @@ def fit(run: Run) -> None:
 
 
 @alone("evaluation")
-def evaluate(run: Run) -> dict[str, dict]:
+def evaluate(run: Run, split: str = "test") -> dict[str, dict]:
     """Measures the trained model, writes metrics.json, figures and report.html; returns the metrics.
 
     A part that fails is marked in them and named in the report: see `require_all_measured`.
+
+    Args:
+        run: trained; results are written to its folder.
+        split: what is measured on; "val", where the data have it, to choose settings by.
     """
+    run.manifest.split(split)  # a missing one is an error at once
     settings, manifest = run.settings, run.manifest
     say("3/5 evaluation")
     is_paper = settings.preset == "paper"
@@ -276,7 +281,7 @@ def evaluate(run: Run) -> dict[str, dict]:
             ["evaluation"],
             lambda: run.evaluation.evaluate_run(
                 run.model,
-                run.examples,
+                lambda name: run.examples(split if name == "test" else name),
                 manifest,
                 judge_directory=settings.judge_dir or run.run_dir / "judges",
                 judge_kind=settings.judge or ("inception" if is_paper else "convnet"),
@@ -292,7 +297,7 @@ def evaluate(run: Run) -> dict[str, dict]:
     headline = _headline(run, metrics)
     path = report.write_report(
         run.run_dir,
-        title=f"{run.title} on {manifest.dataset}",
+        title=f"{run.title} on {manifest.dataset}" + (f", split {split}" if split != "test" else ""),
         summary=f"{_summary(run)}\n\n{headline}",
         metrics=metrics,
         figures=figures,
@@ -348,7 +353,8 @@ def export(run: Run) -> pathlib.Path:
         "metrics": metrics,
     }
     with files.locked(settings.export_folder, "export", wait=True):
-        path = export_model(run.model, settings.export_folder, card=card)
+        formats = settings.export_format.split(",")
+        path = export_model(run.model, settings.export_folder, card=card, formats=formats)
     files.write_json(record, {"step": step, "path": str(path)})
     say(f"model: {path}")
     return path

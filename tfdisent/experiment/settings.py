@@ -10,6 +10,7 @@ from typing import Any
 
 from tfdisent import datasets
 from tfdisent.experiment import catalogue
+from tfdisent.export import check_formats
 from tfdisent.training.distribution import Hosts
 
 JUDGES = ("convnet", "inception")
@@ -42,6 +43,7 @@ class Settings:
         run_dir: folder of the run; None for runs/<model>-<dataset>-<preset>-seed<seed>.
         export_dir: folder of the exports; None for saved_models/<model>-<dataset>.
         export: whether `train` exports the model.
+        export_format: "savedmodel", or "savedmodel,onnx".
         devices: how many of each host, or "all".
         coordinator: "HOST:PORT" at which several hosts meet; None for one host.
         num_hosts: how many hosts train together.
@@ -71,6 +73,7 @@ class Settings:
     run_dir: str | None = None
     export_dir: str | None = None
     export: bool = True
+    export_format: str = "savedmodel"
     devices: str | int = "1"
     coordinator: str | None = None
     num_hosts: int = 1
@@ -108,6 +111,8 @@ class Settings:
                 raise ValueError(f"Expected --{name} of 1 or more, received {value}.")
         if self.num_samples is not None and self.num_samples < 2:
             raise ValueError(f"Expected --num_samples of 2 or more, received {self.num_samples}.")
+        if self.export:
+            check_formats(self.export_format.split(","))  # what cannot be written is an error before hours of work
         for name, choices in (("judge", JUDGES), ("mixed_precision", PRECISIONS)):
             value = getattr(self, name)
             if value is not None and value not in choices:

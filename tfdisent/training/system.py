@@ -158,6 +158,14 @@ class System(AdversarialModel):
         settings = dict(config)
         return cls(cls.config_class(**settings.pop("config")), **settings)
 
+    def export(self, *arguments, **settings):
+        """Is not how a system is exported: its verbs are signatures, and its averaged weights what is served."""
+        raise NotImplementedError(
+            f"Expected tfdisent.export.export(model, folder, card={{...}}), which writes the verbs of "
+            f"{type(self).__name__} as a SavedModel, and with formats=('savedmodel', 'onnx') as ONNX; Keras's own "
+            "export knows a model's call alone."
+        )
+
     def compile(self, optimizers=None, *, optimizer=None, **kwargs) -> None:
         """Configures training; by default with `default_optimizer` of each player. For the rest see the engine."""
         if optimizers is None and optimizer is None:
