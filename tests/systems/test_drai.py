@@ -8,12 +8,13 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+import scipy.stats
 from keras import ops
 
 from tests.checks import Judge, array, check_training_resumes, moved, tensors, trained_once, weights
 from tests.tiny import NARROWEST
 from tfdisent.systems import drai
-from tfdisent.systems.drai import DRAI, DRAIConfig, mismatched_conditions, transform
+from tfdisent.systems.drai import DRAI, DRAIConfig, mismatched_conditions, standard_normal, transform
 from tfdisent.training.adversarial import AdversarialModel
 
 TINY = DRAIConfig(**NARROWEST, channels=1, initializer="he_normal", learning_rate=1e-3, train_twice=False)
@@ -639,3 +640,53 @@ def test_channels_halve_and_the_map_doubles_up_to_the_image():
         layer.output.shape[1:] for layer in drai.generator(PAPER).layers if isinstance(layer, keras.layers.Multiply)
     ]
     assert maps == [(4, 4, 1024), (8, 8, 512), (16, 16, 256), (32, 32, 128), (64, 64, 64)]
+
+
+# --- rates, widths, truncation ---
+
+
+@pytest.mark.parametrize("step, share", [(0, 1.0), (50, 1.0), (75, 0.5), (100, 0.0)])
+def test_rates_are_apart_and_fall_in_the_last_part_of_the_training(step, share):
+    settings = {"discriminator_rate_factor": 0.4, "learning_rate_decay": 0.5, "steps": 100}
+    model = DRAI(dataclasses.replace(TINY, **settings))
+    rates = {player: float(array(model.learning_rate(player)(step))) for player in ("generators", "discriminators")}
+    assert rates["generators"] == pytest.approx(share * 1e-3, abs=1e-9)
+    assert rates["discriminators"] == pytest.approx(0.4 * share * 1e-3, abs=1e-9)
+    assert model.config.scheduled == ("learning rates",) and TINY.scheduled == ()
+    assert DRAI(TINY).learning_rate("discriminators") == TINY.learning_rate
+
+
+def test_no_stage_is_wider_than_the_cap_and_a_high_one_changes_nothing():
+    free, high, low = (DRAI(dataclasses.replace(TINY, image_size=32, max_filters=most)) for most in (None, 1000, 3))
+    assert [v.shape for v in high.weights] == [v.shape for v in free.weights]
+    assert low.count_params() < free.count_params()
+    kernels = [v.shape for v in low.weights if len(v.shape) == 4]
+    assert max(shape[-1] for shape in kernels) <= 6  # 3 channels and their gates
+    image = array(low.generate(np.eye(3, dtype="float32"), seed=0))
+    assert image.shape == (3, 32, 32, 1)
+
+
+def test_truncated_draws_are_the_normal_ones_within_the_bound():
+    seed = keras.random.SeedGenerator(0)
+    drawn = array(standard_normal((20_000,), seed, 1.5)).astype("float64")
+    expected = scipy.stats.truncnorm(-1.5, 1.5)
+    assert np.abs(drawn).max() <= 1.5 + 1e-4
+    assert drawn.std() == pytest.approx(expected.std(), rel=0.03)
+    assert scipy.stats.kstest(drawn, expected.cdf).pvalue > 1e-3
+    with pytest.raises(ValueError, match="truncation > 0 or None, received 0"):
+        standard_normal((2,), seed, 0)
+
+
+def test_truncation_reaches_the_images():
+    model, condition = DRAI(TINY), np.eye(3, dtype="float32")
+    near, all_of_it = (array(model.generate(condition, seed=1, truncation=t)) for t in (1e-3, None))
+    middle = array(model.decode(model.content_of(condition), np.zeros((3, TINY.style_dim), "float32")))
+    assert np.abs(near - middle).max() < 0.05 * np.abs(all_of_it - middle).max()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_filters": 0}, {"discriminator_rate_factor": 0.0}, {"learning_rate_decay": 1.0}]
+)
+def test_settings_of_rates_and_widths_out_of_range_are_errors(wrong):
+    with pytest.raises(ValueError, match=f"Expected {next(iter(wrong))}"):
+        dataclasses.replace(TINY, **wrong)

@@ -64,6 +64,7 @@ from tfdisent.systems.drai import (
     pair,
     real,
     sample,
+    standard_normal,
 )
 
 # --- one code ---
@@ -99,12 +100,15 @@ class StyleModel(ContentStyleModel):
         """The conditions (B, num_conditions) themselves; there is nothing to draw."""
         return self.checked("condition", condition)
 
-    def generate(self, condition, style=None, seed: int | None = None):
-        """Images (B, H, W, C) of conditions (B, num_conditions), with style (B, style_dim) given or from N(0, I)."""
+    def generate(self, condition, style=None, seed: int | None = None, truncation: float | None = None):
+        """Images (B, H, W, C) of conditions (B, num_conditions), with style (B, style_dim) given or from N(0, I).
+
+        `truncation` as in `ContentStyleModel.generate`.
+        """
         condition = self.checked("condition", condition)
         if style is None:
             shape = (ops.shape(condition)[0], self.config.style_dim)
-            style = keras.random.normal(shape, seed=keras.random.SeedGenerator(seed))
+            style = standard_normal(shape, keras.random.SeedGenerator(seed), truncation)
         return self.decode(condition, style)
 
     def hybrid(self, style_image, condition):

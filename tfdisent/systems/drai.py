@@ -49,7 +49,7 @@ from tfdisent.layers import GradientReversal, UpsampleConv2D
 from tfdisent.losses import absolute_error, gaussian_kl, least_squares
 from tfdisent.networks import INITIALIZERS
 from tfdisent.training.adversarial import Phase, num_replicas
-from tfdisent.training.system import System, TrainingConfig, presets
+from tfdisent.training.system import System, TrainingConfig, falling, presets
 
 SLOPE = 0.2  # of every leaky ReLU, as in StackGAN-v2 and DCGAN
 
@@ -106,6 +106,8 @@ class DRAIConfig(TrainingConfig):
         content_dim, style_dim: length of c and z.
         generator_filters: channels of the generator's last stage; doubled at each coarser one.
         encoder_filters, discriminator_filters: channels of the first stage; doubled at each coarser one.
+        max_filters: channels that no stage exceeds, or None; without it large images take hundreds of millions of
+            weights.
         condition_units: width of the condition's embedding in D_xt.
         code_units, joint_units: width of the joint discriminators' code path and of their joint layers.
         regressor_units: width of F_c and F_z.
@@ -119,6 +121,8 @@ class DRAIConfig(TrainingConfig):
             images, in [-1, 1]; their encoders see no real ones. DRAI's see both, and no noise.
         code_likelihood: -log Q of these two: the "l1" distance of the encoder's mean, or that of a "gaussian" with its
             variance too.
+        discriminator_rate_factor: the discriminators' learning rate over `learning_rate`.
+        learning_rate_decay: fraction of `steps`, the last ones, in which both rates fall to 0 on half a cosine.
         style_margin: bound of the style term of Eq. 15, or None for the paper's unbounded one.
         train_twice: train on each batch and then on its transformed version.
         balance_classes: show images of rare classes several times in an epoch, as Sec. III-A balances HAM10000.
@@ -132,6 +136,7 @@ class DRAIConfig(TrainingConfig):
     generator_filters: int = 64
     encoder_filters: int = 64
     discriminator_filters: int = 64
+    max_filters: int | None = None
     condition_units: int = 128
     code_units: int = 512
     joint_units: int = 1024
@@ -148,12 +153,14 @@ class DRAIConfig(TrainingConfig):
     style_margin: float | None = None
     train_twice: bool = True
     learning_rate: float = 1e-5
+    discriminator_rate_factor: float = 1.0
+    learning_rate_decay: float = 0.0
     augmentation: str = "flip,crop"
     balance_classes: bool = True
     steps: int = 100_000
 
     PRESETS: ClassVar = presets(QUICK, small={"image_size": 64, "generator_filters": 12, "steps": 3200})
-    FRACTIONS: ClassVar = (*TrainingConfig.FRACTIONS, "dropout")
+    FRACTIONS: ClassVar = (*TrainingConfig.FRACTIONS, "dropout", "learning_rate_decay")
     CHOICES: ClassVar = {"initializer": INITIALIZERS, "code_likelihood": ("l1", "gaussian")}
 
     def __post_init__(self):
@@ -161,6 +168,10 @@ class DRAIConfig(TrainingConfig):
         size = self.image_size
         if size < 16 or size & (size - 1):
             raise ValueError(f"Expected image_size to be a power of two from 16, received {size}.")
+        if self.max_filters is not None and not (isinstance(self.max_filters, int) and self.max_filters >= 1):
+            raise ValueError(f"Expected max_filters to be a whole number >= 1 or None, received {self.max_filters}.")
+        if not 0 < self.discriminator_rate_factor < math.inf:
+            raise ValueError(f"Expected discriminator_rate_factor > 0, received {self.discriminator_rate_factor}.")
         if not 0 <= self.reading_noise < math.inf:
             raise ValueError(f"Expected reading_noise to be finite, 0 or more, received {self.reading_noise}.")
 
@@ -186,6 +197,16 @@ class DRAIConfig(TrainingConfig):
     def num_stages(self) -> int:
         """Halvings from the image to 4 x 4."""
         return int(math.log2(self.image_size)) - 2
+
+    @property
+    def scheduled(self) -> tuple[str, ...]:
+        """The rates where they fall."""
+        return ("learning rates",) * bool(self.learning_rate_decay)
+
+    def width(self, filters: int, stage: int) -> int:
+        """Channels of a network with so many in its first stage, the finest, at another one."""
+        width = filters * 2**stage
+        return width if self.max_filters is None else min(width, self.max_filters)
 
 
 class ContentStyleModel(System):
@@ -221,6 +242,12 @@ class ContentStyleModel(System):
             Phase(self.generator_loss, self.networks(GENERATORS), "generators"),
             Phase(self.discriminator_loss, self.networks(DISCRIMINATORS), "discriminators"),
         ]
+
+    def learning_rate(self, player: str):
+        """The rate of generator and encoders, or of the discriminators: constant, or falling at the end of training."""
+        c = self.config
+        factor = c.discriminator_rate_factor if player == "discriminators" else 1.0
+        return falling(factor * c.learning_rate, c.learning_rate_decay, c.steps)
 
     def passes(self, batch: dict) -> list[dict]:
         """The batch with its random draws, and with `train_twice` its transformed version with draws of its own."""
@@ -300,7 +327,9 @@ class ContentStyleModel(System):
         """Images (B, H, W, C) in [-1, 1] from content (B, content_dim) and style (B, style_dim)."""
         return self.generator([ops.cast(style, "float32"), ops.cast(content, "float32")], training=False)
 
-    def generate(self, condition, style=None, content_noise=None, seed: int | None = None):
+    def generate(
+        self, condition, style=None, content_noise=None, seed: int | None = None, truncation: float | None = None
+    ):
         """Images that carry a condition.
 
         Args:
@@ -308,6 +337,8 @@ class ContentStyleModel(System):
             style: (B, style_dim); drawn from N(0, I) by default.
             content_noise: (B, content_dim), moves c within q(c|t); drawn from N(0, I) by default, zeros for its mean.
             seed: of the draws.
+            truncation: what is drawn stays within so many standard deviations, for more usual images in the place of
+                more various ones; None for all of the distribution.
 
         Returns:
             (B, H, W, C) in [-1, 1].
@@ -317,9 +348,9 @@ class ContentStyleModel(System):
         if style is None or content_noise is None:
             generator = keras.random.SeedGenerator(seed)  # not where both are given, as in an export
         if style is None:
-            style = keras.random.normal((size, self.config.style_dim), seed=generator)
+            style = standard_normal((size, self.config.style_dim), generator, truncation)
         if content_noise is None:
-            content_noise = keras.random.normal((size, self.config.content_dim), seed=generator)
+            content_noise = standard_normal((size, self.config.content_dim), generator, truncation)
         return self.decode(self.content_of(condition, content_noise), style)
 
     def hybrid(self, style_image, content_image=None, condition=None):
@@ -588,6 +619,16 @@ def fake(scores):
     return least_squares(scores, 0.0)
 
 
+def standard_normal(shape: tuple, seed, truncation: float | None = None):
+    """Draws from N(0, 1), or with `truncation` from what of it lies between -truncation and truncation."""
+    if truncation is None:
+        return keras.random.normal(shape, seed=seed)
+    if not truncation > 0:
+        raise ValueError(f"Expected truncation > 0 or None, received {truncation}.")
+    bound = math.erf(truncation / math.sqrt(2))
+    return math.sqrt(2) * ops.erfinv(keras.random.uniform(shape, -bound, bound, seed=seed))
+
+
 def sample(mean, log_variance, noise):
     """A sample of N(mean, exp(log_variance)) from one of N(0, I), all (B, D)."""
     return mean + ops.exp(0.5 * log_variance) * noise
@@ -617,13 +658,13 @@ def generator(config: DRAIConfig) -> keras.Model:
         keras.Input((config.style_dim,), name="style"),
         keras.Input((config.content_dim,), name="content"),
     )
-    filters = config.generator_filters * 2**config.num_stages
+    filters = config.width(config.generator_filters, config.num_stages)
     h = keras.layers.Concatenate()([z, c])
     h = _batch_norm()(_dense(config, 4 * 4 * 2 * filters, use_bias=False)(h))
     h = keras.layers.Reshape((4, 4, 2 * filters))(h)
     h = _glu(h)  # (B, 4, 4, filters)
-    for _ in range(config.num_stages):
-        filters //= 2
+    for stage in reversed(range(config.num_stages)):
+        filters = config.width(config.generator_filters, stage)
         h = UpsampleConv2D(2 * filters, use_bias=False, kernel_initializer=_initializer(config))(h)
         h = _glu(_batch_norm()(h))
     image = keras.layers.Conv2D(
@@ -648,11 +689,11 @@ def image_encoder(config: DRAIConfig, code_dim: int, name: str) -> keras.Model:
 def image_trunk(config: DRAIConfig, filters: int, channels: int, name: str) -> keras.Model:
     """Image (B, H, W, channels) -> features (B, 4, 4, filters * 2^(stages - 1)) by 4 x 4 convolutions of stride 2."""
     image = keras.Input((config.image_size, config.image_size, channels), name="image")
-    h = keras.layers.LeakyReLU(SLOPE)(_conv(config, filters, 4, strides=2)(image))
+    h = keras.layers.LeakyReLU(SLOPE)(_conv(config, config.width(filters, 0), 4, strides=2)(image))
     for stage in range(1, config.num_stages):
         h = _activation(
             config,
-            _conv(config, filters * 2**stage, 4, strides=2, use_bias=not config.batch_norm)(h),
+            _conv(config, config.width(filters, stage), 4, strides=2, use_bias=not config.batch_norm)(h),
         )
     return keras.Model(image, h, name=name)
 
@@ -673,7 +714,7 @@ def condition_discriminator(config: DRAIConfig) -> tuple[keras.Model, keras.Mode
 
 def condition_head(config: DRAIConfig, name: str) -> keras.Model:
     """Head of D_xt: [features (B, 4, 4, F), t (B, K)] -> score (B, 1); t is embedded and repeated over the map."""
-    width = config.discriminator_filters * 2 ** (config.num_stages - 1)
+    width = config.width(config.discriminator_filters, config.num_stages - 1)
     features = keras.Input((4, 4, width), name="features")
     t = keras.Input((config.num_conditions,), name="condition")
     embedded = keras.layers.LeakyReLU(SLOPE)(_dense(config, config.condition_units)(t))

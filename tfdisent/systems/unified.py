@@ -77,7 +77,7 @@ from tfdisent.networks import (
 )
 from tfdisent.systems.slices import ModalityConfig, SliceSystem, checked_code, is_code, modality_indices
 from tfdisent.training.adversarial import Phase, has_values
-from tfdisent.training.system import presets
+from tfdisent.training.system import falling, presets
 
 ADVERSARIAL_LOSSES = {"cross_entropy": binary_cross_entropy, "least_squares": least_squares}
 
@@ -301,10 +301,7 @@ class Unified(TranslationSystem):
         """The rate of encoder and decoder, or of the discriminator: constant, or falling at the end of training."""
         c = self.config
         rate = c.learning_rate if player == "generators" else c.discriminator_learning_rate
-        if not c.learning_rate_decay:
-            return rate
-        falling = max(1, round(c.learning_rate_decay * c.steps))
-        return keras.optimizers.schedules.CosineDecay(rate, falling, warmup_target=rate, warmup_steps=c.steps - falling)
+        return falling(rate, c.learning_rate_decay, c.steps)
 
     def passes(self, batch: dict) -> list[dict]:
         """One pass: each subject's slice in its source and in its target modality.

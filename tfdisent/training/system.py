@@ -123,6 +123,14 @@ class TrainingConfig:
         return {"image_size": self.image_size, "normalize": self.normalize}
 
 
+def falling(rate: float, share: float, steps: int):
+    """A rate that falls to 0 on half a cosine in the last `share` of all steps; with 0 the constant itself."""
+    if not share:
+        return rate
+    last = max(1, round(share * steps))
+    return keras.optimizers.schedules.CosineDecay(rate, last, warmup_target=rate, warmup_steps=steps - last)
+
+
 class System(AdversarialModel):
     """An `AdversarialModel` that is made from a config, which is all that is needed to make it again.
 

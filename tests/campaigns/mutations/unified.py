@@ -262,9 +262,10 @@ STEPS = [
         "c.learning_rate",
         STEP,
     ),
-    unified(
+    (
         "rates fall from the first step",
-        "warmup_steps=c.steps - falling",
+        "tfdisent/training/system.py",
+        "warmup_steps=steps - last",
         "warmup_steps=0",
         f"{SYSTEM}::test_rates_stay_and_then_fall_to_zero_over_the_last_steps",
     ),
