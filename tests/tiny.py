@@ -26,3 +26,10 @@ MARGIN = {
     "decoder_filters": 8,
     **dict.fromkeys(("filters", "modality_filters", "spade_filters"), 2),
 }
+# Harmonisation and its baselines on slices with three classes.
+HARMONIZE = {
+    "image_size": 32,
+    "labels": ("background", "tissue", "lesion"),
+    "embedding_dim": 5,
+    **dict.fromkeys(("filters", "segmentor_filters", "extractor_filters", "discriminator_filters"), 2),
+}

@@ -21,6 +21,7 @@ SYSTEMS = {
     "drai": ("tfdisent.systems.drai", "DRAI", "DRAIConfig"),
     "unified": ("tfdisent.systems.unified", "Unified", "UnifiedConfig"),
     "margin": ("tfdisent.systems.margin", "Margin", "MarginConfig"),
+    "harmonize": ("tfdisent.systems.harmonize", "Harmonize", "HarmonizeConfig"),
 }
 
 _MODULES = (
