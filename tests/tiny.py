@@ -31,5 +31,6 @@ HARMONIZE = {
     "image_size": 32,
     "labels": ("background", "tissue", "lesion"),
     "embedding_dim": 5,
+    "num_levels": 2,
     **dict.fromkeys(("filters", "segmentor_filters", "extractor_filters", "discriminator_filters"), 2),
 }

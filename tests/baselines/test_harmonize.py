@@ -29,6 +29,7 @@ def examples(seed=0, **more):
     return found | {f"{n}_mask": random.integers(0, K, (B, SIZE, SIZE)).astype("int32") for n in found} | more
 
 
+@pytest.mark.backend("torch")
 @pytest.mark.parametrize("name", [method.name for method in METHODS])
 def test_every_method_trains_and_harmonizes(name):
     model = made(name, **({"num_blocks": 2} if name == "cyclegan_resnet" else {}))
@@ -72,6 +73,7 @@ def test_a_slice_without_a_label_map_is_kept_whole():
     assert (drawn["source_kept"][1] == 0).any()
 
 
+@pytest.mark.backend("torch")
 def test_without_a_common_class_nothing_but_grey_is_left_and_the_loss_is_finite():
     batch = examples()
     batch["source_mask"][:], batch["target_mask"][:] = 0, 1
@@ -87,6 +89,7 @@ def test_classes_are_dropped_in_the_share_of_steps_that_the_config_says():
     assert 0.1 < np.mean(dropped) < 0.45
 
 
+@pytest.mark.backend("torch")
 def test_cyclegan_ignores_label_maps():
     one, other = examples(), examples()
     other["source_mask"][:] = 0

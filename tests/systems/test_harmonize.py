@@ -72,6 +72,7 @@ def test_the_segmentation_of_another_slice_makes_another_image():
     np.testing.assert_array_equal(one[1], other[1])  # the middle one keeps its own
 
 
+@pytest.mark.backend("torch")
 def test_a_slice_without_a_label_map_trains_the_images_alone():
     there = {"source_labelled": np.array([1, 0, 1], "float32"), "target_labelled": np.array([1, 1, 0], "float32")}
     batch, changed = examples(**there), examples(**there)
@@ -89,12 +90,14 @@ def test_without_any_label_map_the_segmentation_terms_are_nothing(model):
     assert terms["segmentation"] == terms["generated_segmentation"] == 0 < terms["cycle"]
 
 
+@pytest.mark.backend("torch")
 def test_a_class_that_a_domain_does_not_show_leaves_the_loss_finite(model):
     batch = examples()
     batch["target_mask"][:] = 0
     assert np.isfinite(losses(model, batch)[0])
 
 
+@pytest.mark.backend("torch")
 def test_class_weights_scale_the_loss_of_their_class():
     batch = examples()
     batch["source_mask"][:] = batch["target_mask"][:] = 1
@@ -127,6 +130,7 @@ def test_what_is_made_is_segmented_as_what_it_was_made_from():
 # --- training ---
 
 
+@pytest.mark.backend("torch")
 def test_a_step_moves_the_translator_and_the_discriminators():
     model = made()
     networks = [*model.translator, *model.discriminators.values()]
@@ -137,6 +141,7 @@ def test_a_step_moves_the_translator_and_the_discriminators():
     assert np.mean(found) > 0.85  # biases before a normalisation have no gradient
 
 
+@pytest.mark.backend("torch")
 def test_discriminators_see_the_images_that_the_generators_made_before_they_moved():
     model, batch = made(), tensors(examples())
     _, _, carried = model.generator_loss(batch, {})
