@@ -94,6 +94,8 @@ def task(work, stage, kind, folder):
 
 
 def left(stage, folder) -> dict[str, str]:
+    if stage == "export":
+        need(common.finished(lambda: runs.outputs(folder / "models"), folder / "log"), folder)
     patterns = ("**/*.tfrecord-*", "**/manifest.json") if stage == "preparation" else runs.LEFT[stage]
     return common.checksums(folder, patterns)
 

@@ -18,7 +18,8 @@ SMALL = {
 LEFT = {
     "training": ("run/checkpoints/step-*/*.npz", "run/metrics.csv", "run/splits/*"),
     "evaluation": ("run/metrics.json", "run/figures/*.png"),
-    "export": ("models/*/variables/*", "models/*/saved_model.pb"),
+    # Of an export what it computes: two of one model differ in the order of their variables and the names in the graph.
+    "export": ("models/*/card.json", "models/*/outputs.npz"),
 }
 # Data sets that need no files, by kind of image: 2-D, patches, volumes in several modalities.
 PHANTOMS = {
@@ -69,6 +70,21 @@ def stage(name: str, folder: pathlib.Path, data_dir: pathlib.Path):
         {"evaluation": experiment.evaluate, "export": experiment.export}[name](run)
 
     return work
+
+
+def outputs(models: pathlib.Path) -> None:
+    """Writes what each exported version computes from a fixed input, `outputs.npz` beside its graph."""
+    import numpy as np
+    import tensorflow as tf
+
+    for folder in models.glob("[0-9]*"):
+        function, random = tf.saved_model.load(str(folder)).signatures["serving_default"], np.random.default_rng(0)
+        given = {
+            name: random.uniform(-1, 1, [2 if side is None else side for side in spec.shape]).astype("float32")
+            for name, spec in function.structured_input_signature[1].items()
+        }
+        found = function(**{name: tf.constant(value) for name, value in given.items()})
+        np.savez(folder / "outputs.npz", **{name: value.numpy() for name, value in sorted(found.items())})
 
 
 def preparation(dataset: str, data_dir: pathlib.Path):
