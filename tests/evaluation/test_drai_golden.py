@@ -224,7 +224,10 @@ def test_real_images_in_the_place_of_generated_ones_have_their_classes_and_are_o
     assert np.bincount(labels[half]).tolist() == [20, 15, 3]
 
 
-def test_each_distance_has_its_floor_of_real_images_that_are_not_in_the_reference(tmp_path, monkeypatch):
+@pytest.mark.parametrize("features_dim", [4, 200])
+def test_each_distance_has_its_floor_of_real_images_that_are_not_in_the_reference(features_dim, tmp_path, monkeypatch):
+    """Also where test images are too few for the features, so that training images are in the reference too."""
+    monkeypatch.setattr(KnowsTheClass, "features_dim", features_dim)
     compared = []
 
     def distance(real, other):
