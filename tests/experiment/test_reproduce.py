@@ -66,8 +66,8 @@ def test_a_finished_table_is_written_without_training(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "16 runs, 16 of them done before" in said
     text = (tmp_path / "table-3.md").read_text()
-    assert "| DRAI | 0.30 ± 0.14 | 0.210 ± 0.01 | 0.30 ± 0.14 | 2 |" in text
-    assert "| DRAI | 0.30 ± 0.14 | 0.456 ± 0.06 | 0.30 ± 0.14 | 2 |" in text
+    assert "| DRAI | 0.30 ± 0.14 (best) | 0.210 ± 0.01 | 0.30 ± 0.14 | 2 |" in text
+    assert "| DRAI | 0.30 ± 0.14 (best) | 0.456 ± 0.06 | 0.30 ± 0.14 | 2 |" in text
     assert "CIFC, best first: DRAI, DAI, D-cInfoGAN, D-cAVAE; as in the paper." in text
     assert "0.30 ± 0.14" in said
     page = (tmp_path / "table-3.html").read_text()
