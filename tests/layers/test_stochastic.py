@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from tests.checks import check_layer, gradients, run_compiled, to_numpy
-from tfdisent.layers import GaussianSampling, GradientReversal, StraightThroughRounding
+from tfdisent.layers import GaussianSampling, GradientReversal, StraightThroughOneHot, StraightThroughRounding
 
 
 def normal(*shape, seed=0):
@@ -21,6 +21,7 @@ def test_stochastic_layers_pass_the_layer_checks():
     )
     check_layer(lambda: GradientReversal(0.3), (2, 4, 4, 3), (2, 4, 4, 3), num_trainable=0)
     check_layer(StraightThroughRounding, (2, 4, 4, 3), (2, 4, 4, 3), num_trainable=0)
+    check_layer(StraightThroughOneHot, (2, 4, 4, 3), (2, 4, 4, 3), num_trainable=0)
 
 
 def test_gaussian_samples_have_the_given_mean_and_variance():
@@ -96,3 +97,15 @@ def test_straight_through_rounding_rounds_exactly_and_passes_the_gradient():
     np.testing.assert_array_equal(to_numpy(layer(values)), np.round(values))
     (found,) = gradients(lambda: ops.sum(ops.multiply(layer(x.value), weights)), [x])
     np.testing.assert_array_equal(found, weights)
+
+
+def test_straight_through_one_hot_takes_the_largest_channel_and_passes_the_gradient():
+    values, weights = normal(50, 4), normal(50, 4, seed=1)
+    values[0] = 0.1  # rounding would leave no channel; of equal ones the first
+    x = keras.Variable(values)
+    layer = StraightThroughOneHot()
+    found = to_numpy(layer(values))
+    np.testing.assert_array_equal(found, np.eye(4)[values.argmax(-1)])
+    np.testing.assert_array_equal(found[0], [1, 0, 0, 0])
+    (gradient,) = gradients(lambda: ops.sum(ops.multiply(layer(x.value), weights)), [x])
+    np.testing.assert_array_equal(gradient, weights)

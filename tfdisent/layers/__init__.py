@@ -10,8 +10,10 @@ from tfdisent.layers.normalization import (
 from tfdisent.layers.stochastic import (
     GaussianSampling,
     GradientReversal,
+    StraightThroughOneHot,
     StraightThroughRounding,
 )
+from tfdisent.layers.transformer import ThinPlateTransformer
 
 __all__ = [
     "CondConv2D",
@@ -21,6 +23,8 @@ __all__ = [
     "InstanceNormalization",
     "SpatialModulation",
     "SpectralNormalization",
+    "StraightThroughOneHot",
     "StraightThroughRounding",
+    "ThinPlateTransformer",
     "UpsampleConv2D",
 ]

@@ -78,3 +78,19 @@ class StraightThroughRounding(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return input_shape
+
+
+@keras.saving.register_keras_serializable(package="tfdisent")
+class StraightThroughOneHot(keras.layers.Layer):
+    """One in the largest channel, the first of several, 0 in the others; passes the gradient through unchanged.
+
+    The straight-through estimator of Bengio et al. 2013, Sec. 4 (https://arxiv.org/abs/1308.3432), of the argmax over
+    the last axis. Unlike rounded probabilities, of which all may be 0, it always has a channel.
+    """
+
+    def call(self, inputs):
+        hard = ops.one_hot(ops.argmax(inputs, axis=-1), inputs.shape[-1], dtype=inputs.dtype)
+        return ops.stop_gradient(hard) + (inputs - ops.stop_gradient(inputs))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
