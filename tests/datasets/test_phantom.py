@@ -189,6 +189,18 @@ def test_misaligned_records_hold_both_modalities_and_the_way_between(tmp_path, k
         assert ((warped > 0) == (second > 0)).mean() > 0.98
 
 
+@pytest.mark.parametrize("options, low, high", [({}, 0.6, 0.8), ({"misalignment": 0.0}, 0.9, 0.99)])
+def test_copying_the_labels_of_one_modality_to_the_other_is_as_wrong_as_the_docstring_says(options, low, high):
+    builder = AbdomenPhantom(8, 1, size=32, slices_per_subject=4, **options)
+    found = []
+    for unit in builder.splits(None)["train"]:
+        masks = np.stack([example["mask"] for example in builder.examples(unit)])
+        for label in range(1, len(abdomen.MASK_LABELS)):
+            one, other = (masks[..., k] == label for k in range(2))
+            found.append(2 * (one & other).sum() / (one.sum() + other.sum()))
+    assert low < np.mean(found) < high
+
+
 def test_candidates_beyond_the_stack_repeat_the_last():
     builder = AbdomenPhantom(1, 1, size=32, slices_per_subject=2, candidates=4)
     example = records(builder)["train"][0]
@@ -222,6 +234,7 @@ def test_retinas_have_fluid_by_its_fraction_and_layers(tmp_path):
         (BrainPhantom, {"slices_per_subject": 0}, "slices_per_subject of 1 to 500"),
         (CardiacPhantom, {"scar": 2.0}, "scar of 0 to 1"),
         (CardiacPhantom, {"candidates": 0}, "candidates of 1 to 16"),
+        (AbdomenPhantom, {"misalignment": -1.0}, "misalignment of 0 to 100 mm"),
         (AbdomenPhantom, {"size": 8}, "abdomen_phantom: expected 16 <= size"),
         (RetinaPhantom, {"vendors": ("topcon",)}, "vendors of one or more of spectralis,cirrus"),
         (RetinaPhantom, {"fluids": ("CME",)}, "fluids of one or more of IRF,SRF,PED"),

@@ -8,11 +8,13 @@ SIZE = 128
 LIVER, RIGHT, LEFT, SPLEEN = 1, 2, 3, 4
 
 
-def render(index=0, level=0.6, t2_level=None, size=SIZE, **changes):
+def render(index=0, level=0.6, t2_level=None, size=SIZE, misalignment=0.0, **changes):
     factors = abdomen.draw_factors(seed=3, index=index)
     for name, value in changes.items():
         factors[abdomen.FACTORS.index(name)] = value
-    return abdomen.render(factors, level=level, t2_level=t2_level, size=size, seed=3, index=index)
+    return abdomen.render(
+        factors, level=level, t2_level=t2_level, misalignment=misalignment, size=size, seed=3, index=index
+    )
 
 
 def dice(one, two):
@@ -48,9 +50,10 @@ def test_factors_lie_in_their_ranges():
         assert low <= values.min() < values.max() <= high + 1e-4
 
 
-def test_displacement_leads_from_the_t2_to_the_t1():
+@pytest.mark.parametrize("misalignment", [0, 11])
+def test_displacement_leads_from_the_t2_to_the_t1(misalignment):
     for index in range(6):
-        pair = render(index, size=192)
+        pair = render(index, size=192, misalignment=misalignment)
         moved = fields.warp(pair.t1_mask, pair.displacement, order=0)
         for label in (LIVER, RIGHT, LEFT, SPLEEN):
             if (pair.t2_mask == label).sum() > 100:
@@ -135,3 +138,16 @@ def test_size_factors_are_the_sizes():
 def test_bad_arguments_are_refused_with_what_was_expected_and_received(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_misalignment_is_a_shift_of_the_subjects_own_on_top_of_its_breathing():
+    shifts = []
+    for index in range(4):
+        plain, moved = render(index, size=32), render(index, size=32, misalignment=20.0)
+        assert np.array_equal(plain.t1, moved.t1)
+        shift = (moved.displacement - plain.displacement).reshape(-1, 2)
+        assert np.ptp(shift, axis=0) == pytest.approx((0, 0), abs=1e-4)
+        shifts.append(np.hypot(*shift[0]) * abdomen.FIELD_OF_VIEW / 32)
+    assert 10 <= min(shifts) < max(shifts) <= 30
+    with pytest.raises(ValueError, match="misalignment of 0 to 100 mm"):
+        render(misalignment=-1)

@@ -490,9 +490,17 @@ class AbdomenPhantom(_MisalignedPhantom):
 
     Args:
         candidates: how many T2 slices come with each T1 slice.
+        misalignment: how far the T2's anatomy has moved, mm, on top of its breathing, see `abdomen.render`.
     """
 
     name = "abdomen_phantom"
+    version = "1.1.0"
+
+    misalignment: float = 11.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check("misalignment", 0 <= self.misalignment <= 100, "0 to 100 mm")
 
     def info(self, raw_dir: pathlib.Path | None) -> Manifest:
         return self._paired_manifest(
@@ -508,7 +516,10 @@ class AbdomenPhantom(_MisalignedPhantom):
         factors = abdomen.draw_factors(seed=self.seed, index=index)
         levels = self._spread(0.05, 0.95)
         pairs = [
-            abdomen.render(factors, level=at, size=self.size, seed=self.seed, index=index) for at in levels.tolist()
+            abdomen.render(
+                factors, level=at, misalignment=self.misalignment, size=self.size, seed=self.seed, index=index
+            )
+            for at in levels.tolist()
         ]
         pixel = abdomen.FIELD_OF_VIEW / self.size
         yield from self._records(unit, pairs, abdomen.EXTENT * levels, pixel, factors)

@@ -89,7 +89,7 @@ class StraightThroughOneHot(keras.layers.Layer):
     """
 
     def call(self, inputs):
-        hard = ops.one_hot(ops.argmax(inputs, axis=-1), inputs.shape[-1], dtype=inputs.dtype)
+        hard = ops.one_hot(ops.argmax(inputs, axis=-1), inputs.shape[-1], dtype=self.compute_dtype)
         return ops.stop_gradient(hard) + (inputs - ops.stop_gradient(inputs))
 
     def compute_output_shape(self, input_shape):
