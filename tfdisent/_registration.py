@@ -27,7 +27,13 @@ CLASSES = {
         "SpatialModulation",
         "SpectralNormalization",
     ),
-    "tfdisent.layers.stochastic": ("GaussianSampling", "GradientReversal", "StraightThroughRounding"),
+    "tfdisent.layers.stochastic": (
+        "GaussianSampling",
+        "GradientReversal",
+        "StraightThroughOneHot",
+        "StraightThroughRounding",
+    ),
+    "tfdisent.layers.transformer": ("ThinPlateTransformer",),
 }
 
 
