@@ -63,7 +63,7 @@ def test_semantic_dropout_keeps_pixels_of_classes_that_both_domains_show_and_gre
             assert (drawn[name][dropped] == 0).all()
             np.testing.assert_array_equal(drawn[name][~dropped], batch[name][~dropped])
             assert set(np.unique(batch[f"{name}_mask"][~dropped[..., 0]])) <= classes
-    assert len(seen) > 1  # drawn with replacement: one of them, or both
+    assert (0, 1) in seen and len(seen) > 1  # drawn with replacement: both, or one of them
 
 
 def test_a_slice_without_a_label_map_is_kept_whole():
@@ -128,3 +128,11 @@ def test_presets_fit_the_configs_of_all_methods():
     for method in METHODS:
         for preset in HarmonizeConfig.PRESETS:
             assert method.model.config_class.preset(preset, **method.changes).steps > 0
+
+
+def test_the_unet_ends_between_minus_one_and_one():
+    network = harmonize.generator(CycleGANConfig(**HARMONIZE))
+    *_, last = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2DTranspose)]
+    last.bias.assign([100.0])
+    made_of = array(network(ops.convert_to_tensor(examples()["source"])))
+    np.testing.assert_allclose(made_of, 1.0, atol=1e-6)

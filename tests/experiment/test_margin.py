@@ -35,7 +35,7 @@ def test_a_run_measures_reports_and_exports(trained):
     metrics = json.loads((trained / "r/metrics.json").read_text())
     assert not [name for name, found in metrics.items() if found.get("failed")]
     chief = {"modality_from_anatomy", "modality_from_modality_code", "subject_retrieval", "subject_from_modality_code"}
-    assert chief | {"margins_held", "psnr_brain", "ssim_brain", "psnr_brain_lookup_table"} <= metrics.keys()
+    assert chief | {"margins_held", "psnr_brain", "ssim_brain", "psnr_brain_lookup"} <= metrics.keys()
     assert all(metrics[name]["value"] is not None for name in chief)
     assert set(metrics["psnr"]["per_target"]) == {"T1", "T1ce", "T2", "FLAIR"}
     assert len(list((trained / "r/figures").glob("*.png"))) == 3

@@ -18,6 +18,7 @@ import numpy as np
 from keras import ops
 
 from tfdisent.evaluation.entries import Results, entry, value_of
+from tfdisent.evaluation.intensity_maps import KINDS, intensity_maps, opponents
 from tfdisent.evaluation.protocol import Evaluation
 from tfdisent.evaluation.slices import (
     brain,
@@ -27,13 +28,10 @@ from tfdisent.evaluation.slices import (
     partners,
     pooled,
     rows_to_show,
-    unit,
 )
 from tfdisent.examples import Examples, evenly, together
 from tfdisent.report import Figure, figures
 
-BINS = 128  # of the lookup table
-MAPPED_SLICES = 200  # of the training split, that maps of intensities are fitted on
 PROBED_CODES = 4000
 
 
@@ -99,22 +97,21 @@ def there(batch: dict, config) -> np.ndarray:
 def reconstruction_metrics(model, train: Examples, test: Examples, rows: np.ndarray) -> dict:
     """Likeness of cross reconstructions by target, and what maps of intensities reach."""
     config = model.config
-    maps = intensity_maps(train, config)
-    kinds = ("", *(f"_{kind}" for kind in next(iter(maps.values()), {})))
+    pairs = list(itertools.permutations(range(config.num_modalities), 2))
+    maps = intensity_maps(train, pairs, lambda batch: centre(batch["image"], config))
+    kinds = ("", *maps)
     scores = {kind: {name: [] for name in config.modalities} for kind in kinds}
     for whole in test.batches(rows):
         for start in range(0, len(whole["image"]), 16):
             batch = {name: values[start : start + 16] for name, values in whole.items()}
             truth, exists = centre(batch["image"], config), there(batch, config) > 0
             inside, made = brain(truth), reconstructed(model, batch)
-            for i, j in itertools.permutations(range(config.num_modalities), 2):
+            for i, j in pairs:
                 some = exists[:, i] & exists[:, j]
                 if not some.any():
                     continue
                 shown = {"": made[some, i, j]}
-                for kind, mapped in maps.get((i, j), {}).items():
-                    image = 2 * np.clip(mapped(unit(truth[some, ..., i])), 0, 1) - 1
-                    shown[f"_{kind}"] = np.where(inside[some], image, truth[some, :1, :1, j])
+                shown |= opponents(maps, (i, j), truth[some, ..., i], truth[some, ..., j], inside[some])
                 for kind, image in shown.items():
                     found = likeness(image, truth[some, ..., j], inside[some])
                     scores[kind][config.modalities[j]].append(found)
@@ -123,35 +120,13 @@ def reconstruction_metrics(model, train: Examples, test: Examples, rows: np.ndar
         for kind, by_target in scores.items()
     }
     results = likeness_metrics(joined[""], per="target", parts="targets, each from all other modalities")
-    for kind in kinds[1:]:
+    for kind in maps:
         for metric in ("psnr_brain", "ssim_brain"):
             by_target = {name: found[metric] for name, found in joined[kind].items()}
             how = likeness_protocol(metric, f"{len(by_target)} targets")
-            what = f"{how}; of the {kind[1:].replace('_', ' ')} of intensities of each pair, fitted on training slices"
-            results[f"{metric}{kind}"] = pooled(by_target, what, "target")
+            what = f"{how}; of {KINDS[kind]} of each pair, fitted on training slices"
+            results[f"{metric}_{kind}"] = pooled(by_target, what, "target")
     return results
-
-
-def intensity_maps(train: Examples, config) -> dict:
-    """{(source, target): {"affine_map", "lookup_table": function of intensities in [0, 1]}}, fitted in the brain."""
-    some = train.sample(MAPPED_SLICES)
-    image, exists = centre(some["image"], config), there(some, config) > 0
-    inside, found = brain(image), {}
-    for i, j in itertools.permutations(range(config.num_modalities), 2):
-        both = exists[:, i] & exists[:, j]
-        x, y = (unit(image[both][..., k])[inside[both]] for k in (i, j))
-        if not len(x) or not np.ptp(x):
-            continue
-        slope, offset = np.polyfit(x, y, 1)
-        bins = np.minimum((x * BINS).astype(int), BINS - 1)
-        count = np.bincount(bins, minlength=BINS)
-        filled = np.flatnonzero(count)
-        mean = np.bincount(bins, y, BINS)[filled] / count[filled]
-        found[i, j] = {
-            "affine_map": lambda v, slope=slope, offset=offset: slope * v + offset,
-            "lookup_table": lambda v, at=(filled + 0.5) / BINS, mean=mean: np.interp(v, at, mean),
-        }
-    return found
 
 
 # --- codes ---
@@ -403,8 +378,8 @@ def headline(metrics: dict) -> str:
 
     return (
         f"Cross reconstructions have PSNR {number('psnr_brain', 1)} dB and SSIM {number('ssim_brain')} inside the "
-        f"brain; a lookup table of intensities reaches {number('psnr_brain_lookup_table', 1)} dB and "
-        f"{number('ssim_brain_lookup_table')}.\n"
+        f"brain; a lookup table of intensities reaches {number('psnr_brain_lookup', 1)} dB and "
+        f"{number('ssim_brain_lookup')}.\n"
         f"The modality is told from the anatomy with accuracy {number('modality_from_anatomy')}, from the modality's "
         f"code with {number('modality_from_modality_code')}.\n"
         f"The anatomy finds its subject in another modality in {number('subject_retrieval')} of the cases; "

@@ -96,10 +96,6 @@ METRICS = {
     "subject_from_modality_code": ("Subject read from the modality's code", "lower"),
     "margins_held": ("Margins held", "higher"),
     "anatomy_entropy": ("Entropy of the anatomy's channels", ""),
-    "psnr_brain_affine_map": ("PSNR inside the brain of an affine map", ""),
-    "ssim_brain_affine_map": ("SSIM inside the brain of an affine map", ""),
-    "psnr_brain_lookup_table": ("PSNR inside the brain of a lookup table", ""),
-    "ssim_brain_lookup_table": ("SSIM inside the brain of a lookup table", ""),
 }
 BEST = "(best)"
 # What values are given in, where that is not their own name.
@@ -292,7 +288,7 @@ def metric_table(metrics: Mapping[str, Mapping], paper: Column | None = None) ->
 
 def _base(name: str) -> str:
     """The metric that an opponent's or a floor's stands beside."""
-    return re.sub(r"_(affine|lookup|affine_map|lookup_table|floor|untrained)$", "", name)
+    return re.sub(r"_(affine|lookup|floor|untrained)$", "", name)
 
 
 def _row(name: str, entry: Mapping, paper: Column) -> Row:

@@ -1,0 +1,261 @@
+"""Wrong lines of the harmonisation and of what it is compared with."""
+
+SYSTEM = "tfdisent/systems/harmonize.py"
+BASELINES = "tfdisent/baselines/harmonize.py"
+GOLDEN = "tests/systems/test_harmonize_golden.py"
+TERMS = f"{GOLDEN}::test_totals_and_terms_are_those_of_the_plain_statement"
+GRADIENTS = f"{GOLDEN}::test_each_networks_gradient_is_that_of_what_the_paper_has_it_minimise"
+STEP = f"{GOLDEN}::test_two_steps_move_every_variable_and_average_as_the_plain_statement_does"
+OURS = "tests/systems/test_harmonize.py"
+COMPARED = "tests/baselines/test_harmonize.py"
+ROWS = (
+    f"{OURS}::test_examples_are_told_apart_by_domain_and_those_of_other_scanners_or_without_the_contrast_are_left_out"
+)
+SIZES = f"{OURS}::test_parameters_are_those_of_the_public_code"
+DROPPED = f"{COMPARED}::test_semantic_dropout_keeps_pixels_of_classes_that_both_domains_show_and_greys_the_others"
+KEPT = f"{COMPARED}::test_a_slice_without_a_label_map_is_kept_whole"
+TRAINS = f"{COMPARED}::test_every_method_trains_and_harmonizes"
+
+
+def system(name, old, new, test=TERMS):
+    return name, SYSTEM, old, new, test
+
+
+def baselines(name, old, new, test=TERMS):
+    return name, BASELINES, old, new, test
+
+
+GENERATORS = [
+    system(
+        "g_adversarial judged by the own domain", "self.discriminators[other](fake", "self.discriminators[own](fake"
+    ),
+    system("g_adversarial on real slices", "self.discriminators[other](fake", "self.discriminators[other](real"),
+    system("g_adversarial with the target of D", "least_squares(scores, 1.0)", "least_squares(scores, 0.0)"),
+    system("cycle of what is made once", "absolute_error(back, real)", "absolute_error(fake, real)"),
+    system("cycle compared with what is made", "absolute_error(back, real)", "absolute_error(back, fake)"),
+    system(
+        "cycle by the squared error",
+        "ops.mean(absolute_error(back, real))",
+        "ops.mean(least_squares(back - real, 0.0))",
+    ),
+    system("only one direction counts", "sum(parts) for name, parts", "parts[0] for name, parts"),
+    system("directions averaged", "sum(parts) for name, parts", "sum(parts) / 2 for name, parts"),
+    system(
+        "translated to the own domain",
+        "self.translated(real, real_logits, other",
+        "self.translated(real, real_logits, own",
+    ),
+    system(
+        "back by the same generator",
+        "self.translated(fake, fake_logits, own",
+        "self.translated(fake, fake_logits, other",
+    ),
+    system(
+        "back renormalised by the real slice",
+        "self.translated(fake, fake_logits, own",
+        "self.translated(fake, real_logits, own",
+    ),
+    system(
+        "back made from the real slice",
+        "self.translated(fake, fake_logits, own",
+        "self.translated(real, fake_logits, own",
+    ),
+    system(
+        "made slices segmented by the own net",
+        "self.logits(fake, other, training=True)",
+        "self.logits(fake, own, training=True)",
+    ),
+    system(
+        "real slices segmented by the other net",
+        "self.logits(real, own, training=True)",
+        "self.logits(real, other, training=True)",
+    ),
+    system("labels of the other domain", "self.truth(batch, own)", "self.truth(batch, other)"),
+    system(
+        "made slices' labels not counted",
+        '("generated_segmentation", fake_logits)',
+        '("generated_segmentation", real_logits)',
+    ),
+    system(
+        "unlabelled slices count",
+        "softmax_cross_entropy(logits, truth), labelled)",
+        "softmax_cross_entropy(logits, truth), ops.ones_like(labelled))",
+    ),
+    system("no class weights", 'dtype="float32") * weights, labelled', 'dtype="float32") + 0 * weights, labelled'),
+    system(
+        "all label maps count as there",
+        'ops.cast(labelled, "float32")\n        weights',
+        'ops.ones_like(ops.cast(labelled, "float32"))\n        weights',
+    ),
+    system(
+        "weight of g_adversarial", '"g_adversarial": c.adversarial_weight', '"g_adversarial": 2 * c.adversarial_weight'
+    ),
+    system("weight of cycle", '"cycle": c.cycle_weight', '"cycle": c.segmentation_weight'),
+    system(
+        "weight of segmentation",
+        '"segmentation": c.segmentation_weight',
+        '"segmentation": c.generated_segmentation_weight',
+    ),
+    system(
+        "weight of generated_segmentation",
+        '"generated_segmentation": c.generated_segmentation_weight',
+        '"generated_segmentation": c.segmentation_weight',
+    ),
+    system("logits go into f", "self.extractors[to](ops.softmax(logits)", "self.extractors[to](logits"),
+    system("the other generator's f", "self.extractors[to](ops", "self.extractors[DOMAINS[1 - DOMAINS.index(to)]](ops"),
+    system("f in inference mode", "(ops.softmax(logits), training=training)", "(ops.softmax(logits), training=False)"),
+    system(
+        "the generator in inference mode",
+        '"embedding": embedding}, training=training)',
+        '"embedding": embedding}, training=False)',
+    ),
+    system(
+        "no gradient through the made slice",
+        "fake_logits = self.logits(fake, other",
+        "fake_logits = self.logits(ops.stop_gradient(fake), other",
+        GRADIENTS,
+    ),
+    system(
+        "no gradient through the conditioning",
+        "embedding = self.extractors[to](ops.softmax(logits)",
+        "embedding = self.extractors[to](ops.stop_gradient(ops.softmax(logits))",
+        GRADIENTS,
+    ),
+    system(
+        "the cycle does not reach the first generator",
+        "back = self.shown(self.translated(fake,",
+        "back = self.shown(self.translated(ops.stop_gradient(fake),",
+        GRADIENTS,
+    ),
+]
+PLAYERS = [
+    system(
+        "D on real slices of the other domain",
+        "self.discriminators[name](batch[name]",
+        "self.discriminators[name](batch[DOMAINS[1 - DOMAINS.index(name)]]",
+    ),
+    system(
+        "D on slices made for the other domain",
+        "self.discriminators[name](carried[name]",
+        "self.discriminators[name](carried[DOMAINS[1 - DOMAINS.index(name)]]",
+    ),
+    system("made slices carried under the wrong domain", "made[other] = fake", "made[own] = fake"),
+    system("D's real target", "0.5 * ops.mean(least_squares(real, 1.0))", "0.5 * ops.mean(least_squares(real, 0.0))"),
+    system(
+        "D's real half counts whole", "0.5 * ops.mean(least_squares(real, 1.0))", "ops.mean(least_squares(real, 1.0))"
+    ),
+    system(
+        "D's made half counts whole", "0.5 * ops.mean(least_squares(made, 0.0))", "ops.mean(least_squares(made, 0.0))"
+    ),
+    system("D sees the way back", "            made[other] = fake", "            made[other] = back"),
+    system(
+        "averages without the segmentation nets",
+        "(self.generators, self.extractors, self.segmentors)",
+        "(self.generators, self.extractors)",
+        STEP,
+    ),
+    system(
+        "discriminators with the generators' rate",
+        'c.learning_rate if player == "generators" else c.discriminator_learning_rate',
+        "c.learning_rate",
+        STEP,
+    ),
+    system(
+        "the rate falls from the start",
+        "(self.constant + self.falling - ops",
+        "(self.falling - ops",
+        f"{OURS}::test_the_rate_is_constant_and_then_falls_to_zero_on_a_line",
+    ),
+]
+NETWORKS = [
+    system("f pools to 2 x 2", "max(1, side // 4)", "max(1, side // 2)", SIZES),
+    system(
+        "a discriminator with a stage more of stride 2",
+        "((1, 2), (2, 2), (4, 1))",
+        "((1, 2), (2, 2), (4, 2))",
+        f"{OURS}::test_a_discriminator_judges_patches_of_34_pixels",
+    ),
+    system(
+        "the generator forgets a skip",
+        "keras.layers.Concatenate()([h, skip])",
+        "keras.layers.Concatenate()([h])",
+        SIZES,
+    ),
+    system(
+        "segmentation nets without residual blocks",
+        "        h = _residual_block(h, config",
+        "        _residual_block(h, config",
+        SIZES,
+    ),
+    system(
+        "the segmentation is ignored",
+        "* (1.0 + gamma) + beta",
+        "* (1.0 + 0 * gamma) + 0 * beta",
+        f"{OURS}::test_the_segmentation_of_another_slice_makes_another_image",
+    ),
+]
+DATA = [
+    system(
+        "slices without the contrast are kept",
+        'there = np.asarray(batch["available"])[:, channel] > 0',
+        'there = np.asarray(batch["available"])[:, channel] >= 0',
+        ROWS,
+    ),
+    system(
+        "domains by their place in the pair",
+        "domain == config.domains.index(name)",
+        "domain == list(names.values()).index(name)",
+        ROWS,
+    ),
+    system(
+        "subjects on both scanners pass",
+        "    if len(both):",
+        "    if False:",
+        f"{OURS}::test_a_subject_on_both_scanners_is_refused",
+    ),
+    system(
+        "labels of the domain that is made",
+        "own = DOMAINS[1 - DOMAINS.index(other)]\n        image = self",
+        "own = other\n        image = self",
+        f"{OURS}::test_harmonize_gives_slices_and_labels_there_and_back",
+    ),
+]
+COMPARISON = [
+    baselines("dropout of one draw alone", "< ops.sum(common)", "< 1.0", DROPPED),
+    baselines("classes of one domain are kept", "common = seen[0] * seen[1]", "common = seen[1]", DROPPED),
+    baselines(
+        "unlabelled slices are dropped",
+        "labelled[name][:, None, None, None] > 0)",
+        "labelled[name][:, None, None, None] >= 0)",
+        KEPT,
+    ),
+    baselines(
+        "images are not dropped",
+        'drawn[name] = batch[name] * drawn[f"{name}_kept"]',
+        "drawn[name] = batch[name]",
+        DROPPED,
+    ),
+    baselines("dropped labels count", "return self.shown(truth, batch, domain), labelled", "return truth, labelled"),
+    baselines("what is made is not dropped", "return image if kept is None else image * kept", "return image"),
+    baselines(
+        "semantic dropout in every step",
+        "seed=self.seed_generator) < self.config.semantic_dropout",
+        "seed=self.seed_generator) < 1.0",
+        f"{COMPARED}::test_classes_are_dropped_in_the_share_of_steps_that_the_config_says",
+    ),
+    baselines("CycleGAN with segmentation nets", "if c.is_segmented else {}", "if True else {}", TRAINS),
+    baselines(
+        "the official network with blocks on both sides",
+        "filters=config.filters, num_blocks=0)",
+        "filters=config.filters, num_blocks=1)",
+        f"{COMPARED}::test_cyclegans_own_network_has_nine_blocks_and_ends_between_minus_one_and_one",
+    ),
+    baselines(
+        "the U-Net without tanh",
+        'keras.layers.Activation("tanh", dtype="float32")(unet.output)',
+        'keras.layers.Activation("linear", dtype="float32")(unet.output)',
+        f"{COMPARED}::test_the_unet_ends_between_minus_one_and_one",
+    ),
+]
+
+MUTATIONS = [*GENERATORS, *PLAYERS, *NETWORKS, *DATA, *COMPARISON]
