@@ -34,3 +34,15 @@ HARMONIZE = {
     "num_levels": 2,
     **dict.fromkeys(("filters", "segmentor_filters", "extractor_filters", "discriminator_filters"), 2),
 }
+# Mmsdnet on slices in two modalities.
+MMSDNET = {
+    "image_size": 48,
+    "modalities": ("T1", "T2"),
+    "mask_labels": ("background", "liver", "spleen"),
+    "anatomy_channels": 3,
+    "code_dim": 3,
+    "spade_filters": 4,
+    "transformer_units": 4,
+    **dict.fromkeys(("filters", "modality_filters", "segmentor_filters", "discriminator_filters"), 2),
+    "transformer_filters": 2,
+}

@@ -1,0 +1,542 @@
+"""Slices of two or more misaligned modalities: disentangled, aligned, fused and segmented, with few labels of one.
+
+Paper: Chartsias, Papanastasiou, Wang, Semple, Newby, Dharmakumar, Tsaftaris: Disentangle, align and fuse for multimodal
+and semi-supervised image segmentation, IEEE TMI 2021, https://arxiv.org/abs/1911.04417; public code:
+https://github.com/agis85/multimodal_segmentation. In: a slice in each modality, which need not be aligned, and labels
+of some of them. Out: of each slice an anatomy, in which each pixel is in one of C channels, and a code of how its
+modality looks; the anatomy of one modality deformed to that of another, and both fused; and the labels of any of these.
+
+Symbols: s_i `anatomy` of the slice x_i in modality i, z_i its `code`; s_ji = T(s_j, s_i) the anatomy of j deformed to
+that of i by the spatial transformer T; h `segmentor`, D `decoder`; D_M judges masks, D_i images in modality i. y is any
+of D(s_i, z_i) and D(s_ji, z_i), the two kinds of images in modality i, and m any of their masks h(s_i) and h(s_ji).
+
+Loss terms (the weight is a field of the config); each is a sum over the modalities and, where there are, over both
+kinds, of means over examples:
+
+| term | what | weight | source |
+|---|---|---|---|
+| segmentation | Dice loss + 0.01 * cross entropy of m, where slice i has labels | 10 | Sec. III-E |
+| mask_adversarial | (D_M(m) - 1)^2 | 1 | Sec. III-E |
+| reconstruction | abs(y - x_i) | 1 | Sec. III-E |
+| image_adversarial | (D_i(y) - 1)^2 | 1 | Sec. III-E |
+| kl | of z_i from N(0, I), summed over the code | 0.1 | Sec. III-E |
+| code_regression | abs(mean code of D(s_i, z) - z), z of N(0, I) | 1 | Sec. III-E |
+| mask_discriminator_i | (D_M(real) - 1)^2 + D_M(m)^2, of the modality's masks m | 1 | Sec. III-E |
+| image_discriminator_i | (D_i(x_i) - 1)^2 + D_i(y)^2 | 1 | Sec. III-E |
+
+All other networks take one step together; then D_M takes one for each modality, and each D_i its own. What a
+discriminator sees as generated is drawn from both kinds, as many as there are examples in the batch; its real masks are
+drawn from all labelled ones of the batch, of any modality.
+
+The labels of a slice that is not labelled have no part in any loss, discriminator or statistic, whatever they hold.
+
+Where paper and code differ, or one is silent:
+
+* Anatomy is one-hot by argmax, as the paper says. The code rounds the softmax (`anatomy="rounding"`), which leaves a
+  pixel without any channel where no probability is above one half.
+* Cross entropy is unweighted, as in the paper; its factor .01 is the code's. The code weights classes.
+* D_M and D_i have spectral normalisation, as in the paper, and not the code's penalty.
+* The code regression uses s_i again, as the code; the paper encodes the image's anatomy anew.
+* One step on labelled and unlabelled slices together; the code has a trainer for each, with moments of its own.
+* Batch statistics of the anatomy encoders are those of each modality. In the code those of the shared layers are a
+  mean of all, which no layer has seen in training.
+
+Not here: the balancer, which weights several slices of a subject that may belong to one another ("automated pairing").
+"""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfdisent.layers import (
+    GroupwiseBatchNormalization,
+    SpectralNormalization,
+    StraightThroughOneHot,
+    StraightThroughRounding,
+    ThinPlateTransformer,
+)
+from tfdisent.losses import absolute_error, dice_loss, gaussian_kl, least_squares, weighted_mean
+from tfdisent.networks import spade_decoder
+from tfdisent.systems.slices import ModalityConfig, SliceSystem, modality_indices
+from tfdisent.training.adversarial import Phase
+from tfdisent.training.averaging import StochasticWeightAveraging
+from tfdisent.training.system import presets
+
+LEVELS = 4  # halvings of the anatomy encoders
+SLOPE = 0.3  # of the leaky ReLU
+ANATOMIES = {"argmax": StraightThroughOneHot, "rounding": StraightThroughRounding}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MMSDNetConfig(ModalityConfig):
+    """Settings of the mmsdnet system; the defaults are the paper's, or, where it is silent, its code's.
+
+    Those of training are described in `TrainingConfig`.
+
+    Attributes:
+        image_size: height and width in pixels, one number or two, multiples of 16 from 48.
+        modalities: their names, in the order of the channels; two or more.
+        mask_labels: names of the labels, the background first.
+        anatomy_channels: of s.
+        anatomy: what makes it discrete, "argmax" or "rounding".
+        code_dim: length of z.
+        filters: channels of the first stage of the anatomy encoders.
+        modality_filters: of the first stage of the modality encoder.
+        segmentor_filters: of the segmentor.
+        decoder: "film" or "spade".
+        spade_filters: channels of the SPADE decoder's first block and within its normalisations.
+        transformer_filters, transformer_units: of the network that chooses the field.
+        control_points: of the field, along each side.
+        discriminator_filters: of the first stage of D_M and D_i.
+        segmentation_weight, mask_adversarial_weight, reconstruction_weight, image_adversarial_weight, kl_weight,
+            code_regression_weight: of the terms.
+        cross_entropy_weight: of the cross entropy beside the Dice loss.
+        averaging_start, averaging_interval: steps before weights are averaged, and from one value to the next.
+    """
+
+    image_size: int | tuple[int, int] = 192
+    modalities: tuple[str, ...] = ("T1", "T2")
+    mask_labels: tuple[str, ...] = ("background", "liver", "right_kidney", "left_kidney", "spleen")
+    anatomy_channels: int = 8
+    anatomy: str = "argmax"
+    code_dim: int = 8
+    filters: int = 64
+    modality_filters: int = 16
+    segmentor_filters: int = 64
+    decoder: str = "film"
+    spade_filters: int = 128
+    transformer_filters: int = 20
+    transformer_units: int = 100
+    control_points: int = 5
+    discriminator_filters: int = 64
+    segmentation_weight: float = 10.0
+    cross_entropy_weight: float = 0.01
+    mask_adversarial_weight: float = 1.0
+    reconstruction_weight: float = 1.0
+    image_adversarial_weight: float = 1.0
+    kl_weight: float = 0.1
+    code_regression_weight: float = 1.0
+    augmentation: str = ""
+    learning_rate: float = 1e-4
+    beta_1: float = 0.9
+    batch_size: int = 6
+    steps: int = 50_000
+    averaging_start: int = 4_000
+    averaging_interval: int = 100
+
+    FROM_ZERO: ClassVar = ("averaging_start",)
+    CHOICES: ClassVar = ModalityConfig.CHOICES | {"anatomy": tuple(ANATOMIES), "decoder": ("film", "spade")}
+    PRESETS: ClassVar = presets(
+        quick={
+            "image_size": 64,
+            "filters": 8,
+            "segmentor_filters": 16,
+            "discriminator_filters": 8,
+            "learning_rate": 1e-3,
+            "steps": 1500,
+            "averaging_start": 1000,
+            "averaging_interval": 10,
+        },
+        small={"image_size": 128, "filters": 16, "steps": 5000, "averaging_start": 3000},
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "mask_labels", tuple(self.mask_labels))
+        if min(self.image_shape[:2]) < 48:
+            raise ValueError(f"Expected image_size of 48 or more, which D_M and D_i need; received {self.image_size}.")
+        if len(set(self.mask_labels)) < max(2, len(self.mask_labels)):
+            raise ValueError(f"Expected mask_labels to be two or more different names, received {self.mask_labels}.")
+        if self.control_points < 2:
+            raise ValueError(f"Expected control_points >= 2, received {self.control_points}.")
+
+    @classmethod
+    def data_fields(cls, manifest: Any) -> dict[str, Any]:
+        """Names of the modalities and of the labels."""
+        return super().data_fields(manifest) | {"mask_labels": tuple(manifest.mask_labels)}
+
+    @property
+    def num_labels(self) -> int:
+        """Number of labels, with the background."""
+        return len(self.mask_labels)
+
+
+class MMSDNet(SliceSystem):
+    """The system: its networks, what they are trained for, and the verbs.
+
+    `fit` takes batches {"image": (B, H, W, M) in [-1, 1], "mask": (B, H, W, M) indices of labels, "labelled": (B, M)
+    of 0 and 1, which slices have labels, by default all}; other keys are ignored.
+
+    Args:
+        config: its settings; the paper's by default.
+        seed: of what is drawn in training.
+    """
+
+    config_class = MMSDNetConfig
+    optional_inputs = ("labelled",)
+
+    def __init__(self, config: MMSDNetConfig | None = None, seed: int = 0, **kwargs):
+        super().__init__(config, seed, **kwargs)
+        c = self.config
+        every = range(c.num_modalities)
+        self.anatomy_encoders = [anatomy_encoder(c, f"anatomy_encoder_{i}") for i in every]
+        self.anatomy_decoder = anatomy_decoder(c)
+        self.modality_encoder = modality_encoder(c)
+        self.transformer = transformer(c)
+        self.segmentor = segmentor(c)
+        self.decoder = decoder(c)
+        self.mask_discriminator = discriminator(c, c.num_labels - 1, "mask_discriminator")
+        self.image_discriminators = [discriminator(c, 1, f"image_discriminator_{i}") for i in every]
+        policy = functools.partial(StochasticWeightAveraging, start=c.averaging_start, interval=c.averaging_interval)
+        self.track_averages(self.networks, policy)
+        self.built = True
+
+    @property
+    def networks(self) -> list[keras.Model]:
+        """All but the discriminators."""
+        shared = [self.anatomy_decoder, self.modality_encoder, self.transformer, self.segmentor, self.decoder]
+        return [*self.anatomy_encoders, *shared]
+
+    # --- training ---
+
+    def batch_shapes(self) -> dict[str, tuple]:
+        """Slices, with a channel for each modality, and which of them are labelled."""
+        c = self.config
+        return {"image": (*c.image_shape[:2], c.num_modalities), "labelled": (c.num_modalities,)}
+
+    def phases(self) -> list[Phase]:
+        """All networks but the discriminators together; D_M on each modality's masks; each D_i."""
+        every = range(self.config.num_modalities)
+        masks = [
+            Phase(functools.partial(self.mask_terms, i), [self.mask_discriminator], "mask_discriminator") for i in every
+        ]
+        images = [
+            Phase(functools.partial(self.image_terms, i), [d], f"image_discriminator_{i}")
+            for i, d in enumerate(self.image_discriminators)
+        ]
+        return [Phase(self.network_terms, self.networks, "networks"), *masks, *images]
+
+    def passes(self, batch: dict) -> list[dict]:
+        """One pass: the slices, labels of the labelled ones alone, and what is drawn.
+
+        Returns:
+            [{"image": (B, H, W, M); "labels": (M, B, H, W, L) one-hot, 0 where there are none; "labelled": (M, B);
+            "noise", "prior": (M, B, code_dim); "real": (M, B), which of the M * B masks each D_M step takes as real;
+            "generated": (M, B), which of the M * B images in a modality, and of their masks}]
+        """
+        return [self.draw(batch)]
+
+    def draw(self, batch: dict) -> dict:
+        """What a step trains on; of the draws, a key that the batch has is kept, so that a test can inject it."""
+        c = self.config
+        self.check_batch(batch["image"])
+        if "mask" not in batch or tuple(batch["mask"].shape[1:]) != tuple(batch["image"].shape[1:]):
+            received = tuple(batch["mask"].shape) if "mask" in batch else "none"
+            raise ValueError(
+                f"Expected a 'mask' of the shape of 'image', {tuple(batch['image'].shape)}, with a label at each pixel "
+                f"of each modality; received {received}. Where there are no labels, fill it with 0, and 'labelled' too."
+            )
+        size, many = ops.shape(batch["image"])[0], c.num_modalities
+        labelled = ops.cast(batch.get("labelled", ops.ones((size, many))), "float32")
+        # Emptied before anything is computed of them.
+        mask = ops.where(labelled[:, None, None, :] > 0, ops.cast(batch["mask"], "int32"), 0)
+        labels = ops.one_hot(ops.moveaxis(mask, -1, 0), c.num_labels, dtype="float32")
+        labelled = ops.transpose(labelled)
+        labels = labels * labelled[:, :, None, None, None]
+        seed = self.seed_generator
+        order = keras.random.uniform((many, many * size), seed=seed)
+        real = ops.argsort(ops.where(ops.reshape(labelled, (1, -1)) > 0, order, 2.0), axis=1)[:, :size]
+        generated = ops.argsort(keras.random.uniform((many, many * size), seed=seed), axis=1)[:, :size]
+        drawn = {
+            "noise": keras.random.normal((many, size, c.code_dim), seed=seed),
+            "prior": keras.random.normal((many, size, c.code_dim), seed=seed),
+            "real": real,
+            "generated": generated,
+        }
+        drawn = {name: batch.get(name, value) for name, value in drawn.items()}
+        return {"image": batch["image"], "labels": labels, "labelled": labelled, **drawn}
+
+    def network_terms(self, batch: dict, carried: dict):
+        """Segments, deforms and reconstructs every modality, from its own anatomy and from those of the others."""
+        c = self.config
+        every = range(c.num_modalities)
+        images = ops.split(batch["image"], c.num_modalities, axis=-1)
+        anatomy = [self.anatomy(images[i], i, training=True) for i in every]
+        moments = [self.moments(anatomy[i], images[i], training=True) for i in every]
+        terms = dict.fromkeys(
+            ("segmentation", "mask_adversarial", "reconstruction", "image_adversarial", "kl", "code_regression"), 0.0
+        )
+        made = {}
+        for i in every:
+            mean, log_variance = moments[i]
+            code = mean + ops.exp(0.5 * log_variance) * batch["noise"][i]
+            terms["kl"] += c.code_dim * ops.mean(gaussian_kl(mean, log_variance))
+            kinds = [anatomy[i], *(self.deformed(anatomy[j], anatomy[i], training=True) for j in every if j != i)]
+            masks, drawn = [], []
+            for one in kinds:
+                mask = self.segmentor(one, training=True)
+                y = self.decoder({"anatomy": one, "code": code}, training=True)
+                errors = self.segmentation_error(mask, batch["labels"][i])
+                terms["segmentation"] += weighted_mean(errors, batch["labelled"][i])
+                scores = self.mask_discriminator(mask[..., 1:], training=False)
+                terms["mask_adversarial"] += ops.mean(least_squares(scores, 1.0))
+                terms["reconstruction"] += ops.mean(absolute_error(y, images[i]))
+                scores = self.image_discriminators[i](y, training=False)
+                terms["image_adversarial"] += ops.mean(least_squares(scores, 1.0))
+                masks.append(mask)
+                drawn.append(y)
+            prior = batch["prior"][i]
+            again, _ = self.moments(
+                anatomy[i], self.decoder({"anatomy": anatomy[i], "code": prior}, training=True), training=True
+            )
+            terms["code_regression"] += ops.mean(absolute_error(again, prior))
+            made |= {f"masks_{i}": ops.concatenate(masks), f"images_{i}": ops.concatenate(drawn)}
+        total = sum(getattr(c, f"{name}_weight") * value for name, value in terms.items())
+        return total, terms, made
+
+    def segmentation_error(self, mask, labels):
+        """(B,): Dice loss of all organs in one ratio, and cross entropy over all labels, of probabilities."""
+        height, width, _ = self.config.image_shape
+        flat = (-1, height, width * (self.config.num_labels - 1), 1)
+        foreground = [ops.reshape(one[..., 1:], flat) for one in (mask, labels)]
+        entropy = -ops.sum(labels * ops.log(ops.maximum(mask, 1e-7)), axis=-1)
+        return dice_loss(*foreground, smooth=1e-6) + self.config.cross_entropy_weight * ops.mean(entropy, axis=(1, 2))
+
+    def mask_terms(self, i: int, batch: dict, carried: dict):
+        """D_M on masks of modality i; without any label it learns generated masks alone."""
+        real = ops.reshape(batch["labels"][..., 1:], (-1, *batch["labels"].shape[2:4], self.config.num_labels - 1))
+        real = ops.take(real, batch["real"][i], axis=0)
+        there = ops.take(ops.reshape(batch["labelled"], (-1,)), batch["real"][i], axis=0)
+        made = ops.take(carried[f"masks_{i}"], batch["generated"][i], axis=0)[..., 1:]
+        real_error = weighted_mean(least_squares(self.mask_discriminator(real, training=True), 1.0), there)
+        total = real_error + ops.mean(least_squares(self.mask_discriminator(made, training=True), 0.0))
+        return total, {f"mask_discriminator_{i}": total}, {}
+
+    def image_terms(self, i: int, batch: dict, carried: dict):
+        """D_i on slices and images of modality i."""
+        judge = self.image_discriminators[i]
+        made = ops.take(carried[f"images_{i}"], batch["generated"][i], axis=0)
+        real_error = ops.mean(least_squares(judge(batch["image"][..., i : i + 1], training=True), 1.0))
+        total = real_error + ops.mean(least_squares(judge(made, training=True), 0.0))
+        return total, {f"image_discriminator_{i}": total}, {}
+
+    def anatomy(self, image, modality: int, training: bool = False):
+        """s (B, H, W, anatomy_channels) of slices (B, H, W, 1) that are all in one modality, by its index."""
+        one = np.eye(self.config.num_modalities, dtype="float32")[[modality]]
+        size = ops.shape(image)[0]
+        told = {
+            "modality": ops.broadcast_to(ops.convert_to_tensor(one), (size, self.config.num_modalities)),
+            "weight": ops.ones((size,)),
+        }
+        features = self.anatomy_encoders[modality]({"image": image, **told}, training=training)
+        return self.anatomy_decoder({**features, **told}, training=training)
+
+    def moments(self, anatomy, image, training: bool = False):
+        """Mean and log variance of z, (B, code_dim) each."""
+        both = self.modality_encoder({"anatomy": anatomy, "image": image}, training=training)
+        return ops.split(both, 2, axis=-1)
+
+    def deformed(self, moving, fixed, training: bool = False):
+        """T: the moving anatomy where the fixed one is, (B, H, W, anatomy_channels), soft where it is interpolated."""
+        return self.transformer({"moving": moving, "fixed": fixed}, training=training)["anatomy"]
+
+    # --- verbs ---
+
+    def call(self, image, training=False):
+        """Probabilities of the labels of the last modality from all of them, fused: what `predict` gives."""
+        return self.segment(self.fuse(image, self.config.modalities[-1]))
+
+    def encode(self, image, modality) -> dict:
+        """Anatomy and code of slices in one modality.
+
+        Args:
+            image: (B, H, W, 1) in [-1, 1].
+            modality: which one they all are in, by name or index.
+
+        Returns:
+            {"anatomy": (B, H, W, anatomy_channels), "code": (B, code_dim), the mean of its distribution}.
+        """
+        image, index = self.checked_slices(image), self._index(modality)
+        anatomy = self.anatomy(image, index)
+        return {"anatomy": anatomy, "code": self.moments(anatomy, image)[0]}
+
+    def align(self, moving, fixed) -> dict:
+        """Deforms one anatomy to another.
+
+        Args:
+            moving, fixed: (B, H, W, anatomy_channels), of two modalities, as `encode` gives them.
+
+        Returns:
+            {"anatomy": the moving one where the fixed one is, (B, H, W, anatomy_channels); "field": (B, H, W, 2),
+            pixels along rows and columns: at a pixel it is the moving anatomy at pixel + field}.
+        """
+        found = self.transformer({"moving": moving, "fixed": fixed}, training=False)
+        field = self.transformer.get_layer("warp").field(found["offsets"])
+        return {"anatomy": found["anatomy"], "field": ops.reshape(field, (-1, *self.config.image_shape[:2], 2))}
+
+    def fuse(self, image, target):
+        """Anatomy of a modality and those of all others deformed to it, by their maximum: (B, H, W, anatomy_channels).
+
+        Args:
+            image: (B, H, W, M) in [-1, 1].
+            target: name or index of the modality whose places they are in.
+        """
+        image, index = self.checked("image", image), self._index(target)
+        slices = ops.split(image, self.config.num_modalities, axis=-1)
+        anatomy = [self.anatomy(one, i) for i, one in enumerate(slices)]
+        fused = anatomy[index]
+        for i, one in enumerate(anatomy):
+            if i != index:
+                fused = ops.maximum(fused, self.deformed(one, anatomy[index]))
+        return fused
+
+    def segment(self, anatomy):
+        """Probabilities of the labels (B, H, W, L) of an anatomy (B, H, W, anatomy_channels)."""
+        return self.segmentor(anatomy, training=False)
+
+    def reconstruct(self, anatomy, code):
+        """Slices (B, H, W, 1) in [-1, 1] of an anatomy (B, H, W, anatomy_channels) in the look of a code (B, K)."""
+        return self.decoder({"anatomy": anatomy, "code": code}, training=False)
+
+    def _index(self, modality) -> int:
+        (index,) = modality_indices(modality, self.config.modalities, 1, "modality")
+        return index
+
+
+# --- networks ---
+
+
+def _convolutions(h, filters: int, told: dict):
+    """Two convolutions of 3 x 3, each with batch norm and ReLU."""
+    for _ in range(2):
+        h = keras.layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_normal")(h)
+        h = keras.layers.ReLU()(_normalized(h, told))
+    return h
+
+
+def _normalized(h, told: dict):
+    return GroupwiseBatchNormalization()([h, told["weight"], told["modality"]])
+
+
+def _told_inputs(config: MMSDNetConfig) -> dict:
+    return {
+        "modality": keras.Input((config.num_modalities,), name="modality"),
+        "weight": keras.Input((), name="weight"),
+    }
+
+
+def anatomy_encoder(config: MMSDNetConfig, name: str) -> keras.Model:
+    """A modality's own path: {"image": (B, H, W, 1), "modality": (B, M), "weight": (B,)} -> {"level_0": features, ...}.
+
+    Level k is (B, H / 2^k, W / 2^k, filters * 2^k) for k < 4; "level_4" is level 3, pooled.
+    """
+    told = _told_inputs(config)
+    image = h = keras.Input(config.image_shape, name="image")
+    features = {}
+    for level in range(LEVELS):
+        h = features[f"level_{level}"] = _convolutions(h, config.filters * 2**level, told)
+        h = keras.layers.MaxPooling2D()(h)
+    features[f"level_{LEVELS}"] = h
+    return keras.Model({"image": image, **told}, features, name=name)
+
+
+def anatomy_decoder(config: MMSDNetConfig) -> keras.Model:
+    """What all modalities share: bottleneck, decoder, head; features, "modality", "weight" -> s (B, H, W, C)."""
+    height, width, _ = config.image_shape
+    told = _told_inputs(config)
+    widths = [config.filters * 2**level for level in range(LEVELS)]
+    levels = {
+        f"level_{k}": keras.Input((height >> k, width >> k, depth), name=f"level_{k}")
+        for k, depth in enumerate([*widths, widths[-1]])
+    }
+    h = _convolutions(levels[f"level_{LEVELS}"], 2 * widths[-1], told)
+    for level in range(LEVELS - 1, -1, -1):
+        h = keras.layers.UpSampling2D()(h)
+        h = keras.layers.Conv2D(widths[level], 3, padding="same", kernel_initializer="he_normal")(h)
+        h = keras.layers.Concatenate()([_normalized(h, told), levels[f"level_{level}"]])
+        h = _convolutions(h, widths[level], told)
+    h = keras.layers.Softmax(dtype="float32")(keras.layers.Conv2D(config.anatomy_channels, 1)(h))
+    return keras.Model({**levels, **told}, ANATOMIES[config.anatomy](dtype="float32")(h), name="anatomy_decoder")
+
+
+def modality_encoder(config: MMSDNetConfig) -> keras.Model:
+    """{"anatomy": (B, H, W, C), "image": (B, H, W, 1)} -> mean and log variance side by side, (B, 2 * code_dim)."""
+    anatomy = keras.Input((*config.image_shape[:2], config.anatomy_channels), name="anatomy")
+    image = keras.Input(config.image_shape, name="image")
+    h = keras.layers.Concatenate()([anatomy, image])
+    for level in range(4):
+        h = keras.layers.Conv2D(config.modality_filters * 2**level, 3, 2, kernel_initializer="he_normal")(h)
+        h = keras.layers.LeakyReLU(SLOPE)(h)
+    h = keras.layers.Dense(32, kernel_initializer="he_normal")(keras.layers.Flatten()(h))
+    both = keras.layers.Dense(2 * config.code_dim, dtype="float32")(keras.layers.LeakyReLU(SLOPE)(h))
+    return keras.Model({"anatomy": anatomy, "image": image}, both, name="modality_encoder")
+
+
+def transformer(config: MMSDNetConfig) -> keras.Model:
+    """T: {"moving", "fixed": (B, H, W, C)} -> {"anatomy": (B, H, W, C), "offsets": (B, P * P, 2)}, at first 0."""
+    shape = (*config.image_shape[:2], config.anatomy_channels)
+    moving, fixed = keras.Input(shape, name="moving"), keras.Input(shape, name="fixed")
+    h = keras.layers.Concatenate()([moving, fixed])
+    for stage in range(3):
+        h = keras.layers.LeakyReLU(SLOPE)(keras.layers.Conv2D(config.transformer_filters, 5)(h))
+        h = keras.layers.MaxPooling2D()(h) if stage < 2 else h
+    h = keras.layers.Dense(config.transformer_units, activation="tanh")(keras.layers.Flatten()(h))
+    points = config.control_points**2
+    offsets = keras.layers.Dense(2 * points, kernel_initializer="zeros", dtype="float32")(h)
+    offsets = keras.layers.Reshape((points, 2))(offsets)
+    anatomy = ThinPlateTransformer(config.control_points, dtype="float32", name="warp")([moving, offsets])
+    return keras.Model({"moving": moving, "fixed": fixed}, {"anatomy": anatomy, "offsets": offsets}, name="transformer")
+
+
+def segmentor(config: MMSDNetConfig) -> keras.Model:
+    """h: anatomy (B, H, W, C) -> probabilities (B, H, W, L), the background first."""
+    anatomy = h = keras.Input((*config.image_shape[:2], config.anatomy_channels), name="anatomy")
+    for _ in range(2):
+        h = keras.layers.Conv2D(config.segmentor_filters, 3, padding="same", kernel_initializer="he_normal")(h)
+        h = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.9)(h))
+    h = keras.layers.Conv2D(config.num_labels, 1)(h)
+    return keras.Model(anatomy, keras.layers.Softmax(dtype="float32")(h), name="segmentor")
+
+
+def decoder(config: MMSDNetConfig) -> keras.Model:
+    """D: {"anatomy": (B, H, W, C), "code": (B, code_dim)} -> slices (B, H, W, 1) in [-1, 1]."""
+    if config.decoder == "spade":
+        return spade_decoder(
+            config.image_shape,
+            anatomy_channels=config.anatomy_channels,
+            code_dim=config.code_dim,
+            filters=config.spade_filters,
+            hidden_filters=config.spade_filters,
+        )
+    anatomy = keras.Input((*config.image_shape[:2], config.anatomy_channels), name="anatomy")
+    code = keras.Input((config.code_dim,), name="code")
+
+    def convolution(h, filters=8):
+        return keras.layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_normal")(h)
+
+    def activated(h):
+        return keras.layers.LeakyReLU(SLOPE)(h)
+
+    h = activated(convolution(anatomy))
+    for _ in range(4):
+        a = activated(convolution(h))
+        gain, shift = (keras.layers.Reshape((1, 1, 8))(activated(keras.layers.Dense(8)(code))) for _ in range(2))
+        b = keras.layers.Add()([keras.layers.Multiply()([convolution(a), gain]), shift])
+        h = keras.layers.Add()([a, activated(b)])
+    h = keras.layers.Conv2D(1, 1, kernel_initializer="glorot_normal")(h)
+    image = keras.layers.Activation("tanh", dtype="float32")(h)
+    return keras.Model({"anatomy": anatomy, "code": code}, image, name="decoder")
+
+
+def discriminator(config: MMSDNetConfig, channels: int, name: str) -> keras.Model:
+    """D_M and D_i: (B, H, W, channels) -> scores (B, 1)."""
+    image = h = keras.Input((*config.image_shape[:2], channels), name="image")
+    for level, strides in enumerate((2, 2, 2, 1)):
+        layer = keras.layers.Conv2D(config.discriminator_filters * 2**level, 4, strides, kernel_initializer="he_normal")
+        h = keras.layers.LeakyReLU(0.2)(SpectralNormalization(layer)(h))
+    score = SpectralNormalization(keras.layers.Dense(1, dtype="float32"))(keras.layers.Flatten()(h))
+    return keras.Model(image, score, name=name)
