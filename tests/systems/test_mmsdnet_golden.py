@@ -1,0 +1,194 @@
+"""The mmsdnet system's golden step: Sec. III-E of Chartsias et al., IEEE TMI 2021, stated once more.
+
+Where the paper is silent or says two things, as the docstring of `tfdisent.systems.mmsdnet` decides it.
+"""
+
+import numpy as np
+import pytest
+
+from tests.systems.golden import (
+    HAS_GRADIENTS,
+    Small,
+    Stated,
+    Turn,
+    as_tensors,
+    check_gradients,
+    check_values,
+    distance,
+    put_in,
+    xp,
+)
+from tests.tiny import MMSDNET
+from tfdisent.systems import mmsdnet
+from tfdisent.systems.mmsdnet import MMSDNet, MMSDNetConfig
+
+B, SIZE, M, C, K, L = 3, 48, 2, 3, 3, 3
+WIDTH = SIZE * SIZE
+# No two weights are alike, so that none can stand in the place of another.
+CONFIG = MMSDNetConfig(
+    **MMSDNET,
+    segmentation_weight=4.0,
+    cross_entropy_weight=0.3,
+    mask_adversarial_weight=0.7,
+    reconstruction_weight=2.0,
+    image_adversarial_weight=1.3,
+    kl_weight=0.2,
+    code_regression_weight=1.7,
+)
+FACTORIES = {
+    "anatomy_encoder": lambda c, name: Small(name, WIDTH + M + 1, {"level_0": (2, 2, 2)}),
+    "anatomy_decoder": lambda c: Small("anatomy_decoder", 8 + M + 1, (SIZE, SIZE, C), True),
+    "modality_encoder": lambda c: Small("modality_encoder", (C + 1) * WIDTH, (2 * K,)),
+    "transformer": lambda c: Small("transformer", 2 * C * WIDTH, {"anatomy": (SIZE, SIZE, C)}, True),
+    "segmentor": lambda c: Small("segmentor", C * WIDTH, (SIZE, SIZE, L), True),
+    "decoder": lambda c: Small("decoder", C * WIDTH + K, (SIZE, SIZE, 1), "image"),
+    "discriminator": lambda c, channels, name: Small(name, channels * WIDTH, (1,)),
+}
+
+
+@pytest.fixture
+def model(monkeypatch):
+    put_in(monkeypatch, mmsdnet, FACTORIES)
+    model = MMSDNet(CONFIG, seed=3)
+    model.compile(run_eagerly=True)
+    return model
+
+
+def one_pass(model):
+    """A batch with all that is drawn, of which one slice of the second modality is labelled, and one of neither."""
+    random = np.random.default_rng(0)
+    (batch,) = model.passes(
+        as_tensors(
+            {
+                "image": random.uniform(-1, 1, (B, SIZE, SIZE, M)).astype("float32"),
+                "mask": random.integers(0, L, (B, SIZE, SIZE, M)).astype("int32"),
+                "labelled": np.array([[1, 1], [1, 0], [0, 0]], "float32"),
+                "noise": random.normal(size=(M, B, K)).astype("float32"),
+                "prior": random.normal(size=(M, B, K)).astype("float32"),
+                "real": np.array([[0, 3, 2], [1, 0, 3]], "int32"),  # 2 has no labels
+                "generated": np.array([[5, 0, 4], [1, 2, 3]], "int32"),
+            }
+        )
+    )
+    return batch
+
+
+# --- the plain statement, slice by slice ---
+
+
+def mean(values):
+    return sum(values) / max(1, len(values))
+
+
+def encoded(net, batch, i):
+    """s_i, and the mean and log variance of z_i."""
+    image = batch["image"][..., i : i + 1]
+    told = {"modality": ones((B, M)) * 0 + one_hot(i), "weight": ones((B,))}
+    features = net[f"anatomy_encoder_{i}"]({"image": image, **told})
+    anatomy = net["anatomy_decoder"]({**features, **told})
+    both = net["modality_encoder"]({"anatomy": anatomy, "image": image})
+    return anatomy, both[:, :K], both[:, K:]
+
+
+def ones(shape):
+    return xp.ones(shape, dtype=xp.float32)
+
+
+def one_hot(i):
+    row = np.eye(M, dtype="float32")[i]
+    return xp.tensor(row) if HAS_GRADIENTS else row
+
+
+def segmentation(mask, labels, c):
+    """Dice loss over all organs together, and cross entropy, of one slice (H, W, L)."""
+    overlap = (mask[..., 1:] * labels[..., 1:]).sum()
+    dice = 1 - 2 * overlap / (mask[..., 1:].sum() + labels[..., 1:].sum())
+    return dice - c.cross_entropy_weight * (labels * xp.log(mask)).sum() / WIDTH
+
+
+def networks_turn(net, batch, made, c):
+    net = vars(net)
+    codes = [encoded(net, batch, i) for i in range(M)]
+    t = dict.fromkeys(
+        ("segmentation", "mask_adversarial", "reconstruction", "image_adversarial", "kl", "code_regression"), 0.0
+    )
+    given = {}
+    for i in range(M):
+        image = batch["image"][..., i : i + 1]
+        anatomy, mu, lv = codes[i]
+        other = codes[1 - i][0]
+        t["kl"] += mean([(0.5 * (mu[b] ** 2 + xp.exp(lv[b]) - lv[b] - 1)).sum() for b in range(B)])
+        z = mu + xp.exp(lv / 2) * batch["noise"][i]
+        moved = net["transformer"]({"moving": other, "fixed": anatomy})["anatomy"]
+        masks, images = [], []
+        for s in (anatomy, moved):
+            m, y = net["segmentor"](s), net["decoder"]({"anatomy": s, "code": z})
+            there = [b for b in range(B) if batch["labelled"][i][b] == 1]
+            t["segmentation"] += mean([segmentation(m[b], batch["labels"][i][b], c) for b in there])
+            t["mask_adversarial"] += ((judged(net["mask_discriminator"], m[..., 1:]) - 1) ** 2).mean()
+            t["reconstruction"] += distance(y, image)
+            t["image_adversarial"] += ((judged(net[f"image_discriminator_{i}"], y) - 1) ** 2).mean()
+            masks.append(m)
+            images.append(y)
+        drawn = net["decoder"]({"anatomy": anatomy, "code": batch["prior"][i]})
+        again = net["modality_encoder"]({"anatomy": anatomy, "image": drawn})[:, :K]
+        t["code_regression"] += distance(again, batch["prior"][i])
+        given |= {f"masks_{i}": xp.concatenate(masks), f"images_{i}": xp.concatenate(images)}
+    total = (
+        c.segmentation_weight * t["segmentation"]
+        + c.mask_adversarial_weight * t["mask_adversarial"]
+        + c.reconstruction_weight * t["reconstruction"]
+        + c.image_adversarial_weight * t["image_adversarial"]
+        + c.kl_weight * t["kl"]
+        + c.code_regression_weight * t["code_regression"]
+    )
+    shared = ("anatomy_decoder", "modality_encoder", "transformer", "segmentor", "decoder")
+    moved = ("anatomy_encoder_0", "anatomy_encoder_1", *shared)
+    return Stated(total, t, dict.fromkeys(moved, total), given)
+
+
+def judged(network, images):
+    """Scores as the other networks see them: a discriminator that is not in its turn is in inference mode."""
+    return 0.5 * network(images)
+
+
+def mask_turn(i):
+    def turn(net, batch, made, c):
+        d = net.mask_discriminator
+        real = []
+        for k in batch["real"][i]:
+            modality, b = divmod(int(k), B)
+            if batch["labelled"][modality][b] == 1:
+                real.append((d(batch["labels"][modality][b : b + 1][..., 1:]) - 1) ** 2)
+        fake = [d(made[f"masks_{i}"][int(k) : int(k) + 1][..., 1:]) ** 2 for k in batch["generated"][i]]
+        total = (mean(real) + mean(fake)).sum()
+        return Stated(total, {f"mask_discriminator_{i}": total}, {"mask_discriminator": total}, {})
+
+    return turn
+
+
+def image_turn(i):
+    def turn(net, batch, made, c):
+        d = vars(net)[f"image_discriminator_{i}"]
+        real = (d(batch["image"][..., i : i + 1]) - 1) ** 2
+        fake = [d(made[f"images_{i}"][int(k) : int(k) + 1]) ** 2 for k in batch["generated"][i]]
+        total = real.mean() + mean(fake).sum()
+        return Stated(total, {f"image_discriminator_{i}": total}, {f"image_discriminator_{i}": total}, {})
+
+    return turn
+
+
+TURNS = [
+    Turn("networks", networks_turn),
+    *(Turn("mask_discriminator", mask_turn(i)) for i in range(M)),
+    *(Turn(f"image_discriminator_{i}", image_turn(i)) for i in range(M)),
+]
+
+
+def test_totals_and_terms_are_those_of_the_paper(model):
+    check_values(model, TURNS, one_pass(model))
+
+
+@pytest.mark.skipif(not HAS_GRADIENTS, reason="gradients of the plain statement are PyTorch's")
+def test_gradients_are_those_of_the_paper(model):
+    check_gradients(model, TURNS, one_pass(model))
