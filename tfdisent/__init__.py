@@ -22,6 +22,7 @@ SYSTEMS = {
     "unified": ("tfdisent.systems.unified", "Unified", "UnifiedConfig"),
     "margin": ("tfdisent.systems.margin", "Margin", "MarginConfig"),
     "harmonize": ("tfdisent.systems.harmonize", "Harmonize", "HarmonizeConfig"),
+    "mmsdnet": ("tfdisent.systems.mmsdnet", "MMSDNet", "MMSDNetConfig"),
 }
 
 _MODULES = (

@@ -16,6 +16,7 @@ CLASSES = {
     "tfdisent.systems.unified": ("Unified",),
     "tfdisent.systems.margin": ("Margin",),
     "tfdisent.systems.harmonize": ("Harmonize",),
+    "tfdisent.systems.mmsdnet": ("MMSDNet",),
     "tfdisent.baselines.drai": ("CInfoGAN", "DCInfoGAN", "CAVAE", "DCAVAE"),
     "tfdisent.baselines.unified": ("Pix2Pix", "TCMGAN"),
     "tfdisent.baselines.margin": ("MarginAdversarial",),
