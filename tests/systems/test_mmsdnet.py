@@ -52,6 +52,7 @@ def documented_terms():
 # --- the step ---
 
 
+@pytest.mark.backend("torch")
 @pytest.mark.parametrize("decoder", ["film", "spade"])
 def test_a_step_moves_every_network_and_logs_the_terms_of_the_docstrings_table(decoder):
     model = made(decoder=decoder)
@@ -86,6 +87,7 @@ def test_each_weight_multiplies_its_own_term(model, monkeypatch):
 # --- labels ---
 
 
+@pytest.mark.backend("torch")
 def test_the_labels_of_what_is_not_labelled_change_no_bit():
     """As with no target labels at all: masks of zeros and masks of anything train the same weights."""
     labelled = np.tile(np.float32([[1, 0]]), (B, 1))
@@ -158,6 +160,7 @@ def test_verbs_have_the_documented_shapes(model):
     np.testing.assert_allclose(model.predict(examples()["image"], verbose=0).sum(-1), 1, atol=1e-5)
 
 
+@pytest.mark.backend("torch")
 def test_evaluation_uses_the_averaged_weights():
     model = made(averaging_start=0, averaging_interval=1)
     kept = []
