@@ -60,15 +60,17 @@ def test_a_constant_added_to_all_logits_changes_no_image(model):
 
 def test_the_segmentation_of_another_slice_makes_another_image():
     model = made()
-    for network in (*model.extractors.values(), *model.generators.values()):
-        for variable in network.trainable_variables:
-            variable.assign(5.0 * variable.value)  # at first all gains are next to 1
+    # At first all gains are next to 1, and the embedding next to 0.
+    for variable in model.extractors["target"].trainable_variables:
+        variable.assign(20.0 * variable.value)
+    for variable in model.generators["target"].trainable_variables:
+        variable.assign((50.0 if len(variable.shape) == 2 else 1.0) * variable.value)
     logits = 4 * np.random.default_rng(1).normal(size=(B, SIZE, SIZE, K)).astype("float32")
     one, other = (
         array(model.translated(a_slice(), ops.convert_to_tensor(found), "target"))
         for found in (logits, logits[::-1].copy())
     )
-    assert np.abs(one[0] - other[0]).max() > 1e-4
+    assert np.abs(one[0] - other[0]).max() > 1e-3
     np.testing.assert_array_equal(one[1], other[1])  # the middle one keeps its own
 
 
@@ -150,6 +152,7 @@ def test_discriminators_see_the_images_that_the_generators_made_before_they_move
         np.testing.assert_allclose(array(carried[other]), array(model.translated(batch[own], logits, other, True)))
 
 
+@pytest.mark.backend("torch")
 def test_training_resumes_from_a_checkpoint(tmp_path):
     def step(model, batch):
         return trained_once(model, batch, B)

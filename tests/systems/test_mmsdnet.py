@@ -65,6 +65,7 @@ def test_a_step_moves_every_network_and_logs_the_terms_of_the_docstrings_table(d
         assert any(moved(kernel, weights([network]))), network.name
 
 
+@pytest.mark.backend("torch")
 def test_modalities_have_paths_of_their_own_and_one_decoder():
     model = made(modalities=("T1", "T2", "FLAIR"))
     assert len({id(v) for e in model.anatomy_encoders for v in e.variables}) == 3 * len(
