@@ -152,3 +152,14 @@ def test_the_same_command_again_is_answered_where_data_dir_lies_in_raw_dir(tmp_p
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     other = prepare(LIDCPatches(size=32), tmp_path / "data", tmp_path, workers=1)
     assert Manifest.read(other).source == Manifest.read(folder).source
+
+
+def test_one_picture_under_two_patients_is_a_problem_that_names_both(tmp_path):
+    patches(tmp_path)
+    one, other = (tmp_path / name / f"{name}_n0_k7_img.png" for name in ("LIDC-IDRI-0000", "LIDC-IDRI-0003"))
+    shutil.copy(one, other)
+    units = [unit for units in LIDCPatches().splits(tmp_path).values() for unit in units]
+    found = {unit.subject: unit.problem for unit in units if unit.problem}
+    assert set(found) == {"LIDC-IDRI-0000", "LIDC-IDRI-0003"}  # slices of one patient may be alike
+    for problem in found.values():
+        assert str(one) in problem and str(other) in problem and "Remove one" in problem

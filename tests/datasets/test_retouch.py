@@ -227,3 +227,12 @@ def test_options_out_of_range_are_errors(options, message):
 def test_missing_raw_data_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="(?s)nothing that fits.*grand-challenge"):
         RETOUCH().splits(tmp_path)
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e-3])
+def test_voxels_beyond_max_gigabytes_are_refused_and_others_read(raw, size):
+    if size < 1e-6:
+        with pytest.raises(ValueError, match="oct.mhd.*raise max_gigabytes"):
+            example_of(raw, "TRAIN001", max_gigabytes=size)
+    else:
+        assert example_of(raw, "TRAIN001", max_gigabytes=size)["image"].any()

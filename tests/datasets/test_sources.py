@@ -239,3 +239,16 @@ def test_the_same_volume_in_another_folder_is_the_same(tmp_path):
     first = volume(tmp_path / "a" / "T1.nii.gz", 1)
     second = shutil.copy(first, tmp_path / "b.nii.gz")
     assert same_content([first, second]) == [[first, str(second)]]
+
+
+def test_a_folder_that_vanishes_while_it_is_walked_is_passed_over(tmp_path, monkeypatch):
+    touch(tmp_path, "a/one", "b/two", "b/c/three")
+    stat = os.stat
+
+    def vanished(path, *args, **kwargs):
+        if os.fspath(path) == str(tmp_path / "b"):
+            raise FileNotFoundError(path)
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr("tfdisent.datasets.sources.os.stat", vanished)
+    assert names(tmp_path) == ["a/one"]

@@ -41,7 +41,7 @@ from tfdisent.datasets.lidc import (
     make_numbers,
 )
 from tfdisent.datasets.lidc_readings import MALIGNANCY, RATINGS
-from tfdisent.datasets.sources import files_under, one_of_copies, read_text
+from tfdisent.datasets.sources import files_under, one_of_copies, read_text, same_content
 from tfdisent.datasets.volumes import seeded_split
 
 
@@ -141,6 +141,7 @@ class LIDCPatches(Builder):
                 label = LABELS[int(ratings[MALIGNANCY] > 3)]
                 key = f"{patient}-{nodule}-s{row.plane}"
                 units.append(Unit(key, patient, source, label, problem))
+        units = _told_apart(units)
         patients = {unit.subject for unit in units if not unit.problem}
         fractions = {"test": self.test_fraction}
         test = set(seeded_split(list(patients), fractions, self.seed)["test"])
@@ -205,6 +206,19 @@ class _Row(NamedTuple):
 
 def _same_row(one: _Row, other: _Row) -> bool:
     return one[:-1] == other[:-1] and np.array_equal(one.ratings, other.ratings, equal_nan=True)
+
+
+def _told_apart(units: list[Unit]) -> list[Unit]:
+    """The units, with a problem where patients have one and the same picture, which may end in train and in test."""
+    owners, problems = {str(unit.source[0]): unit.subject for unit in units if not unit.problem}, {}
+    for group in same_content(owners):
+        first = group[0]
+        if other := next((path for path in group if owners[path] != owners[first]), None):
+            said = (
+                f"{first} and {other} are one picture, of the patients {owners[first]} and {owners[other]}. Remove one."
+            )
+            problems |= dict.fromkeys(group, said)
+    return [unit._replace(problem=unit.problem or problems.get(str(unit.source[0]), "")) for unit in units]
 
 
 def _patch_rows(path: pathlib.Path) -> Iterator[_Row]:

@@ -120,13 +120,13 @@ class RETOUCH(VolumeBuilder):
 
     def load(self, scans: Scans) -> Session:
         path = scans.images["OCT"]
-        volume = read_metaimage(path)
+        volume = read_metaimage(path, max_gigabytes=self.max_gigabytes)
         if volume.array.dtype not in (np.uint8, np.uint16):
             raise ValueError(f"{path} holds {volume.array.dtype}, expected MET_UCHAR or MET_USHORT. Get it again.")
         mask = None
         if scans.mask:
             # Its shape counts; its header need not repeat the scanner's spacing.
-            codes = read_metaimage(scans.mask).array
+            codes = read_metaimage(scans.mask, max_gigabytes=self.max_gigabytes).array
             if codes.shape != volume.array.shape:
                 raise ValueError(
                     f"{scans.mask} is of shape {codes.shape}, its volume {path} of {volume.array.shape} (B-scans, "

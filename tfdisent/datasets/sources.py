@@ -39,12 +39,16 @@ class Row(NamedTuple):
 def files_under(raw_dir: pathlib.Path) -> list[pathlib.Path]:
     """All files below a folder in the order of their paths, also behind links to folders, each folder once.
 
-    Left out are what file browsers and archivers leave behind (`tfdisent.files.is_clutter`), and folders of prepared
-    data sets, which may lie in the raw folder.
+    Left out are what file browsers and archivers leave behind (`tfdisent.files.is_clutter`), folders of prepared data
+    sets, which may lie in the raw folder, and folders that vanish meanwhile.
     """
     found, seen = [], set()
     for folder, folders, names in os.walk(raw_dir, followlinks=True):
-        status = os.stat(folder)
+        try:
+            status = os.stat(folder)
+        except OSError:  # it vanished since its names were read; a file that is missed is told when it is looked for
+            folders.clear()
+            continue
         if (status.st_dev, status.st_ino) in seen or _is_prepared(folder, folders, names):
             folders.clear()
             continue
