@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfdisent.data import Manifest, as_arrays
+from tfdisent.data import Manifest, as_arrays, load
 from tfdisent.datasets.phantom import (
     AbdomenPhantom,
     BrainPhantom,
@@ -244,3 +244,17 @@ def test_retinas_have_fluid_by_its_fraction_and_layers(tmp_path):
 def test_options_of_the_phantoms_out_of_range_are_errors(kind, options, message):
     with pytest.raises(ValueError, match=message):
         kind(**options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "on_grid"), [(CardiacPhantom, {"displacement", "scar"}), (RetinaPhantom, {"boundaries"})]
+)
+def test_what_lies_on_the_images_grid_is_left_out_where_the_image_is_moved(tmp_path, kind, on_grid):
+    folder = prepare(kind(4, 2, size=32, slices_per_subject=1), tmp_path, workers=1)
+
+    def names(**options):
+        return set(next(load(folder, "test", batch_size=2, **options).as_numpy_iterator()))
+
+    assert on_grid < names() == names(image_size=32)
+    for moved in ({"augment": "flip"}, {"image_size": 16}):
+        assert names() - names(**moved) == on_grid

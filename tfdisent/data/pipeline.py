@@ -95,7 +95,8 @@ def load(
     Returns:
         Dataset of dicts: `image` (B, H, W, C) float32, clipped to [-1, 1] unless `normalize` is
         "zscore"; if the manifest has them `condition` (B, K) float32, `label` (B,) int32, `factors`
-        (B, F) float32, `mask` (B, H, W, M) uint8, and the extra features as stored; `available`
+        (B, F) float32, `mask` (B, H, W, M) uint8, and the extra features as stored, but for those on the image's grid
+        (`displacement`, `boundaries`) where `augment` or `image_size` moves the image from under them; `available`
         (B, M) if there are several modalities, `domain` (B,) if there are several domains.
 
     Raises:
@@ -155,6 +156,8 @@ def load(
     shape = tuple(shape or manifest.image_shape[:2])
 
     places = _places(entry["subjects"]) if subject_index else None
+    is_moved = bool(augmentations) or shape != manifest.image_shape[:2]
+    left_behind = _on_the_grid(manifest) if is_moved else set()
 
     def example_batch(step: tf.Tensor, serialized: tf.Tensor) -> Batch:
         if number > 1:
@@ -166,7 +169,7 @@ def load(
             batch = _resized(batch, shape, normalize)
         for turn, augmentation in enumerate(augmentations):
             batch = augmentation(batch, tf.random.experimental.stateless_fold_in([seed, step], turn), share)
-        return _public(batch, manifest, metadata)
+        return _public({n: v for n, v in batch.items() if n not in left_behind}, manifest, metadata)
 
     batches = records.batch(batch_size, drop_remainder=drop_remainder).enumerate(start_step)
     batches = batches.map(example_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -414,6 +417,14 @@ def _resized(batch: Batch, shape: tuple[int, int], normalize: str) -> Batch:
     if "mask" in batch:
         changed["mask"] = tf.image.resize(batch["mask"], shape, method="nearest")
     return {**batch, **changed}
+
+
+def _on_the_grid(manifest: Manifest) -> set[str]:
+    """Extra features that say something of each pixel or column, as fields and borders of layers do: those of two axes
+    and more, one of them as long as a side of the image.
+    """
+    sides, extra = set(manifest.image_shape[:2]), manifest.extra_features
+    return {name for name, feature in extra.items() if len(feature.shape) > 1 and sides & set(feature.shape)}
 
 
 def _public(batch: Batch, manifest: Manifest, metadata: bool) -> Batch:
