@@ -31,16 +31,16 @@ Options of the data sets, given as further flags:
 
 Phantoms, made without --raw_dir; num_train, num_test and num_val are images of skin and nodule, else subjects:
 
-  skin_phantom     --size=64 --num_train=5000 --num_test=1000 --seed=0
-  nodule_phantom   --size=64 --num_train=5000 --num_test=1000 --seed=0 --window=-1000,400
-  brain_phantom    --size=128 --num_train=60 --num_test=20 --slices_per_subject=8 --seed=0
+  skin_phantom     --size=64 --num_train=5000 --num_test=1000 --num_val=0 --seed=0
+  nodule_phantom   --size=64 --num_train=5000 --num_test=1000 --num_val=0 --seed=0 --window=-1000,400
+  brain_phantom    --size=128 --num_train=60 --num_test=20 --num_val=0 --slices_per_subject=8 --seed=0
                    --contrasts=T1,T1ce,T2,FLAIR --scanners=scanner_a --paired=none|test|all
                    --tumour=1.0 --lesions=0.0 --mask=pathology|tissue --neighbours=0
-  cardiac_phantom  --size=128 --num_train=60 --num_test=20 --slices_per_subject=6 --scar=0.5
+  cardiac_phantom  --size=128 --num_train=60 --num_test=20 --num_val=0 --slices_per_subject=6 --scar=0.5
                    --candidates=1 --seed=0
-  abdomen_phantom  --size=128 --num_train=60 --num_test=20 --slices_per_subject=8 --candidates=1
-                   --seed=0
-  retina_phantom   --size=256 --num_train=60 --num_test=20 --slices_per_subject=8 --seed=0
+  abdomen_phantom  --size=128 --num_train=60 --num_test=20 --num_val=0 --slices_per_subject=8
+                   --candidates=1 --misalignment=11 --seed=0
+  retina_phantom   --size=256 --num_train=60 --num_test=20 --num_val=0 --slices_per_subject=8 --seed=0
                    --vendors=spectralis,cirrus --paired=none|test|all --fluids=IRF,SRF,PED --fluid=0.7
 
 --dataset=NAME --dry_run without --raw_dir says where to get the data and what the folder must look like.
