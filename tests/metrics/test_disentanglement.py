@@ -140,6 +140,15 @@ def test_linear_probes_find_what_a_code_holds():
     assert per_factor[1] < 0.1
 
 
+def test_a_linear_probe_is_fitted_on_the_codes_that_it_is_told():
+    codes = np.repeat([[-1.0], [1.0]], 50, axis=0)
+    labels = (codes[:, 0] > 0).astype(int)
+    train = np.arange(100) % 2 == 0
+    labels[~train] = 1 - labels[~train]
+    assert metrics.linear_probe_accuracy(codes, labels, train=train) == 0
+    assert 0.3 < metrics.linear_probe_accuracy(codes, labels) < 0.7
+
+
 def test_linear_probes_of_an_empty_code_do_no_better_than_chance():
     codes = np.zeros((200, 3))
     labels = np.arange(200) % 2

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 from keras import ops
 
+from tfdisent import metrics as measure
 from tfdisent.evaluation.entries import Results, entry, value_of
 from tfdisent.evaluation.intensity_maps import KINDS, intensity_maps, opponents
 from tfdisent.evaluation.protocol import Evaluation
@@ -185,20 +186,14 @@ def probes(codes: np.ndarray, labels: np.ndarray, train: np.ndarray, seed: int) 
 
     Both are trained until their loss no longer falls.
     """
-    from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    kinds = {
-        "linear": LogisticRegression(max_iter=5000),
-        "network": MLPClassifier((64,), alpha=1e-3, max_iter=2000, random_state=seed),
-    }
+    network = make_pipeline(StandardScaler(), MLPClassifier((64,), alpha=1e-3, max_iter=2000, random_state=seed))
     return {
-        name: float(
-            make_pipeline(StandardScaler(), kind).fit(codes[train], labels[train]).score(codes[~train], labels[~train])
-        )
-        for name, kind in kinds.items()
+        "linear": measure.linear_probe_accuracy(codes, labels, train=train),
+        "network": float(network.fit(codes[train], labels[train]).score(codes[~train], labels[~train])),
     }
 
 

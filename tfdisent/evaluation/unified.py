@@ -251,10 +251,6 @@ def anatomy_metrics(model, test: Examples, rows: np.ndarray, seed: int) -> dict:
 
 def probe_metrics(model, test: Examples, rows: np.ndarray, seed: int) -> dict:
     """How often a linear probe reads the modality from the anatomy codes of subjects that it was not trained on."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     if not hasattr(model, "encode"):
         return {}
     names, name = model.config.modalities, "modality_from_anatomy"
@@ -276,8 +272,7 @@ def probe_metrics(model, test: Examples, rows: np.ndarray, seed: int) -> dict:
     labels, levels = codes["modality"], [level for level in codes if level.startswith("level_")]
 
     def read(values):
-        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-        return float(probe.fit(values[trained], labels[trained]).score(values[~trained], labels[~trained]))
+        return measure.linear_probe_accuracy(values, labels, train=trained)
 
     by_level = {level: read(codes[level]) for level in levels}
     together_read = read(np.concatenate([codes[level] for level in levels], axis=1))

@@ -132,19 +132,23 @@ def squared_correlation(true: np.ndarray, predicted: np.ndarray) -> tuple[np.nda
     return scores, float(scores.mean())
 
 
-def linear_probe_accuracy(codes: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> float:
+def linear_probe_accuracy(
+    codes: np.ndarray, labels: np.ndarray, *, seed: int = 0, train: np.ndarray | None = None
+) -> float:
     """Returns the accuracy with which logistic regression predicts the label from a code, in [0, 1].
 
-    It is fitted on one half and scored on the other; the halves are stratified by label. Chance is the share of the
-    most frequent label.
+    It is fitted on one half and scored on the other; the halves are stratified by label, unless `train` says which is
+    which. Chance is the share of the most frequent label.
 
     Args:
         codes: (N, D).
         labels: (N,) integers, 2 or more of each label that occurs.
         seed: seed of the split.
+        train: (N,) bool, the codes to fit on, with two labels or more; the others are scored. For codes that must not
+            be on both sides, as those of one subject.
 
     Raises:
-        ValueError: lengths differ, values are not finite, or a label occurs once.
+        ValueError: lengths differ, values are not finite, or without `train` a label occurs once.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import train_test_split
@@ -152,16 +156,19 @@ def linear_probe_accuracy(codes: np.ndarray, labels: np.ndarray, *, seed: int = 
     codes, labels = _columns("codes", codes), np.asarray(labels)
     if labels.shape != (len(codes),):
         raise ValueError(f"Expected labels to have shape ({len(codes)},), one per code, received {labels.shape}.")
-    values, counts = np.unique(labels, return_counts=True)
-    if len(values) < 2 or counts.min() < 2:
-        raise ValueError(
-            f"Expected two labels or more for a probe, each twice or more, received labels {values.tolist()}, "
-            f"{counts.tolist()} times."
-        )
-    train, test = train_test_split(np.arange(len(codes)), test_size=0.5, stratify=labels, random_state=seed)
-    codes = _standardised(codes, train)
-    probe = LogisticRegression(max_iter=5000).fit(codes[train], labels[train])
-    return float(probe.score(codes[test], labels[test]))
+    if train is None:
+        values, counts = np.unique(labels, return_counts=True)
+        if len(values) < 2 or counts.min() < 2:
+            raise ValueError(
+                f"Expected two labels or more for a probe, each twice or more, received labels {values.tolist()}, "
+                f"{counts.tolist()} times."
+            )
+        fitted, scored = train_test_split(np.arange(len(codes)), test_size=0.5, stratify=labels, random_state=seed)
+    else:
+        fitted, scored = np.flatnonzero(train), np.flatnonzero(~train)
+    codes = _standardised(codes, fitted)
+    probe = LogisticRegression(max_iter=5000).fit(codes[fitted], labels[fitted])
+    return float(probe.score(codes[scored], labels[scored]))
 
 
 def linear_probe_r2(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, float]:
