@@ -5,7 +5,7 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
-from tfdisent.layers import InstanceNormalization, UpsampleConv2D
+from tfdisent.layers import GroupwiseBatchNormalization, InstanceNormalization, UpsampleConv2D
 
 # "transposed": pix2pix's transposed convolution of 4 x 4. "nearest": nearest-neighbour upsampling and a convolution of
 # 3 x 3, which leaves no checkerboard.
@@ -53,6 +53,19 @@ def with_code(features, code):
     _, height, width, _ = features.shape
     plane = ops.tile(ops.expand_dims(code, (1, 2)), (1, height, width, 1))
     return keras.layers.Concatenate()([features, plane])
+
+
+def modality_inputs(num_modalities: int) -> dict[str, keras.KerasTensor]:
+    """Inputs of the one modality that a call is in, one-hot, and of which examples count in batch statistics."""
+    return {
+        "modality": keras.Input((num_modalities,), name="modality"),
+        "weight": keras.Input((), name="weight"),
+    }
+
+
+def normalized_by_modality(features, told: dict):
+    """Features (B, H, W, C) after a batch norm with statistics for each modality, by `modality_inputs`."""
+    return GroupwiseBatchNormalization()([features, told["weight"], told["modality"]])
 
 
 def modulated(features, told):

@@ -60,10 +60,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfdisent.layers import CondConv2D, GroupwiseBatchNormalization
+from tfdisent.layers import CondConv2D
 from tfdisent.layers.convolution import ROUTINGS
 from tfdisent.losses import absolute_error, margin_similarity, weighted_mean
-from tfdisent.networks import spade_decoder
+from tfdisent.networks import modality_inputs, normalized_by_modality, spade_decoder
 from tfdisent.systems.slices import ModalityConfig, SliceSystem, checked_code, is_code, modality_indices
 from tfdisent.training import inputs
 from tfdisent.training.adversarial import Phase, num_replicas, phase_variables
@@ -367,7 +367,7 @@ class Margin(SliceSystem):
             training: whether batch statistics are those of the batch.
         """
         weight = ops.ones(ops.shape(image)[:1]) if weight is None else weight
-        told = {"modality": self._told(modality, image), "weight": weight}
+        told = {"modality": self.told(modality, image), "weight": weight}
         encoder = self.anatomy_encoders[0 if self.config.conditional else modality]
         features = encoder({"image": image, **told}, training=training)
         return self.anatomy_decoder({**features, **told}, training=training)
@@ -375,12 +375,7 @@ class Margin(SliceSystem):
     def code(self, image, modality: int, training: bool = False):
         """z (B, code_dim) of slices (B, H, W, 1 + 2 * neighbours) that are all in one modality, by its index."""
         encoder = self.modality_encoders[0 if self.config.conditional else modality]
-        return encoder({"image": image, "modality": self._told(modality, image)}, training=training)
-
-    def _told(self, modality: int, image):
-        """The one-hot modality of all slices, (B, M)."""
-        one = np.eye(self.config.num_modalities, dtype="float32")[[modality]]
-        return ops.broadcast_to(ops.convert_to_tensor(one), (ops.shape(image)[0], self.config.num_modalities))
+        return encoder({"image": image, "modality": self.told(modality, image)}, training=training)
 
     # --- verbs ---
 
@@ -595,14 +590,6 @@ def _identifier(name: str) -> str:
     return "".join(character if character.isalnum() else "_" for character in name)
 
 
-def _told_inputs(config: MarginConfig) -> dict:
-    """Inputs of the one modality that a call is in, and of which examples count in batch statistics."""
-    return {
-        "modality": keras.Input((config.num_modalities,), name="modality"),
-        "weight": keras.Input((), name="weight"),
-    }
-
-
 def _convolution(config: MarginConfig, features, modality, filters: int, kernel_size: int, strides: int = 1):
     if config.conditional:
         layer = CondConv2D(filters, kernel_size, strides, config.num_experts, config.routing)
@@ -610,27 +597,23 @@ def _convolution(config: MarginConfig, features, modality, filters: int, kernel_
     return keras.layers.Conv2D(filters, kernel_size, strides, "same")(features)
 
 
-def _normalized(features, told: dict):
-    return GroupwiseBatchNormalization()([features, told["weight"], told["modality"]])
-
-
 def anatomy_encoder(config: MarginConfig, name: str = "anatomy_encoder") -> keras.Model:
     """The coding half of E^A: {"image": (B, H, W, slices), "modality": (B, M), "weight": (B,)} -> {"level_1": features,
     ..., "level_5"}.
     """
-    told = _told_inputs(config)
+    told = modality_inputs(config.num_modalities)
     image = h = keras.Input(config.image_shape, name="image")
     features = {}
     for level, factor in enumerate((1, 2, 4, 8, 8), 1):
         h = _convolution(config, h, told["modality"], factor * config.filters, 4, 2)
-        h = features[f"level_{level}"] = keras.layers.Activation("relu")(_normalized(h, told))
+        h = features[f"level_{level}"] = keras.layers.Activation("relu")(normalized_by_modality(h, told))
     return keras.Model({"image": image, **told}, features, name=name)
 
 
 def anatomy_decoder(config: MarginConfig) -> keras.Model:
     """The decoding half of E^A: features by level, "modality" and "weight" -> anatomy (B, H, W, anatomy_channels)."""
     height, width, _ = config.image_shape
-    told = _told_inputs(config)
+    told = modality_inputs(config.num_modalities)
     factors = (1, 2, 4, 8, 8)
     levels = {
         f"level_{k}": keras.Input((height >> k, width >> k, factor * config.filters), name=f"level_{k}")
@@ -640,7 +623,7 @@ def anatomy_decoder(config: MarginConfig) -> keras.Model:
     for level in range(LEVELS - 1, 0, -1):
         h = keras.layers.UpSampling2D(2, interpolation="bilinear")(h)
         h = _convolution(config, h, told["modality"], factors[level - 1] * config.filters, 3)
-        h = keras.layers.Activation("relu")(_normalized(h, told))
+        h = keras.layers.Activation("relu")(normalized_by_modality(h, told))
         h = keras.layers.Concatenate()([levels[f"level_{level}"], h])
     h = keras.layers.UpSampling2D(2, interpolation="bilinear")(h)
     h = _convolution(config, h, told["modality"], config.anatomy_channels, 3)

@@ -49,18 +49,16 @@ import functools
 from typing import Any, ClassVar
 
 import keras
-import numpy as np
 from keras import ops
 
 from tfdisent.layers import (
-    GroupwiseBatchNormalization,
     SpectralNormalization,
     StraightThroughOneHot,
     StraightThroughRounding,
     ThinPlateTransformer,
 )
 from tfdisent.losses import absolute_error, dice_loss, gaussian_kl, least_squares, weighted_mean
-from tfdisent.networks import spade_decoder
+from tfdisent.networks import modality_inputs, normalized_by_modality, spade_decoder
 from tfdisent.systems.slices import ModalityConfig, SliceSystem, modality_indices
 from tfdisent.training.adversarial import Phase
 from tfdisent.training.averaging import StochasticWeightAveraging
@@ -326,12 +324,7 @@ class MMSDNet(SliceSystem):
 
     def anatomy(self, image, modality: int, training: bool = False):
         """s (B, H, W, anatomy_channels) of slices (B, H, W, 1) that are all in one modality, by its index."""
-        one = np.eye(self.config.num_modalities, dtype="float32")[[modality]]
-        size = ops.shape(image)[0]
-        told = {
-            "modality": ops.broadcast_to(ops.convert_to_tensor(one), (size, self.config.num_modalities)),
-            "weight": ops.ones((size,)),
-        }
+        told = {"modality": self.told(modality, image), "weight": ops.ones(ops.shape(image)[:1])}
         features = self.anatomy_encoders[modality]({"image": image, **told}, training=training)
         return self.anatomy_decoder({**features, **told}, training=training)
 
@@ -414,19 +407,8 @@ def _convolutions(h, filters: int, told: dict):
     """Two convolutions of 3 x 3, each with batch norm and ReLU."""
     for _ in range(2):
         h = keras.layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_normal")(h)
-        h = keras.layers.ReLU()(_normalized(h, told))
+        h = keras.layers.ReLU()(normalized_by_modality(h, told))
     return h
-
-
-def _normalized(h, told: dict):
-    return GroupwiseBatchNormalization()([h, told["weight"], told["modality"]])
-
-
-def _told_inputs(config: MMSDNetConfig) -> dict:
-    return {
-        "modality": keras.Input((config.num_modalities,), name="modality"),
-        "weight": keras.Input((), name="weight"),
-    }
 
 
 def anatomy_encoder(config: MMSDNetConfig, name: str) -> keras.Model:
@@ -434,7 +416,7 @@ def anatomy_encoder(config: MMSDNetConfig, name: str) -> keras.Model:
 
     Level k is (B, H / 2^k, W / 2^k, filters * 2^k) for k < 4; "level_4" is level 3, pooled.
     """
-    told = _told_inputs(config)
+    told = modality_inputs(config.num_modalities)
     image = h = keras.Input(config.image_shape, name="image")
     features = {}
     for level in range(LEVELS):
@@ -447,7 +429,7 @@ def anatomy_encoder(config: MMSDNetConfig, name: str) -> keras.Model:
 def anatomy_decoder(config: MMSDNetConfig) -> keras.Model:
     """What all modalities share: bottleneck, decoder, head; features, "modality", "weight" -> s (B, H, W, C)."""
     height, width, _ = config.image_shape
-    told = _told_inputs(config)
+    told = modality_inputs(config.num_modalities)
     widths = [config.filters * 2**level for level in range(LEVELS)]
     levels = {
         f"level_{k}": keras.Input((height >> k, width >> k, depth), name=f"level_{k}")
@@ -457,7 +439,7 @@ def anatomy_decoder(config: MMSDNetConfig) -> keras.Model:
     for level in range(LEVELS - 1, -1, -1):
         h = keras.layers.UpSampling2D()(h)
         h = keras.layers.Conv2D(widths[level], 3, padding="same", kernel_initializer="he_normal")(h)
-        h = keras.layers.Concatenate()([_normalized(h, told), levels[f"level_{level}"]])
+        h = keras.layers.Concatenate()([normalized_by_modality(h, told), levels[f"level_{level}"]])
         h = _convolutions(h, widths[level], told)
     h = keras.layers.Softmax(dtype="float32")(keras.layers.Conv2D(config.anatomy_channels, 1)(h))
     return keras.Model({**levels, **told}, ANATOMIES[config.anatomy](dtype="float32")(h), name="anatomy_decoder")

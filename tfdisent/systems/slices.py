@@ -128,6 +128,11 @@ class SliceSystem(System):
         everything = ops.ones((ops.shape(batch["image"])[0], self.config.num_modalities))
         return ops.cast(batch.get("available", everything), "float32")
 
+    def told(self, modality: int, image):
+        """The one-hot modality (B, M) of slices (B, ...) that are all in one, by its index."""
+        one = np.eye(self.config.num_modalities, dtype="float32")[[modality]]
+        return ops.broadcast_to(ops.convert_to_tensor(one), (ops.shape(image)[0], self.config.num_modalities))
+
     def checked_slices(self, image):
         """The slices of a verb, each in one modality, (B, H, W, 1), as float32, checked."""
         return self.checked("image", image, self.config.image_shape)
