@@ -25,14 +25,7 @@ from keras import ops
 
 from tfdisent.baselines.method import Method
 from tfdisent.networks import residual_decoder, residual_encoder
-from tfdisent.systems.harmonize import (
-    DOMAINS,
-    Harmonize,
-    HarmonizeConfig,
-    discriminator,
-    residual_unet,
-    segmentor,
-)
+from tfdisent.systems.harmonize import DOMAINS, Harmonize, HarmonizeConfig, residual_unet
 
 BACKBONES = ("unet", "residual")
 
@@ -62,7 +55,7 @@ class CycleGANConfig(HarmonizeConfig):
 
     @property
     def is_segmented(self) -> bool:
-        """Whether there are segmentation nets."""
+        """Whether there are segmentation nets, which only their own terms need."""
         return self.segmentation_weight > 0 or self.generated_segmentation_weight > 0
 
 
@@ -71,13 +64,10 @@ class CycleGAN(Harmonize):
 
     config_class = CycleGANConfig
 
-    def make_networks(self) -> None:
-        """The system's, without extractors, and without segmentation nets where no term needs them."""
-        c = self.config
+    def make_generators(self) -> None:
+        """Both generators, which no extractor renormalises."""
         self.extractors = {}
-        self.generators = {name: generator(c, f"generator_to_{name}") for name in DOMAINS}
-        self.segmentors = {name: segmentor(c, f"segmentor_{name}") for name in DOMAINS} if c.is_segmented else {}
-        self.discriminators = {name: discriminator(c, f"discriminator_{name}") for name in DOMAINS}
+        self.generators = {name: generator(self.config, f"generator_to_{name}") for name in DOMAINS}
 
     def passes(self, batch: dict) -> list[dict]:
         """One pass, in which classes may be dropped."""

@@ -175,6 +175,11 @@ class HarmonizeConfig(SliceConfig):
         return len(self.labels)
 
     @property
+    def is_segmented(self) -> bool:
+        """Whether there are segmentation nets: always, as they tell the generators the anatomy."""
+        return True
+
+    @property
     def scheduled(self) -> tuple[str, ...]:
         """The rates, which fall."""
         return ("learning rates",) * bool(self.learning_rate_decay)
@@ -204,10 +209,15 @@ class Harmonize(System):
     def make_networks(self) -> None:
         """Networks for both domains; a generator and its extractor have the name of the domain that they make."""
         c = self.config
+        self.make_generators()
+        self.segmentors = {name: segmentor(c, f"segmentor_{name}") for name in DOMAINS} if c.is_segmented else {}
+        self.discriminators = {name: discriminator(c, f"discriminator_{name}") for name in DOMAINS}
+
+    def make_generators(self) -> None:
+        """Both generators with their extractors."""
+        c = self.config
         self.extractors = {name: extractor(c, f"extractor_to_{name}") for name in DOMAINS}
         self.generators = {name: generator(c, f"generator_to_{name}") for name in DOMAINS}
-        self.segmentors = {name: segmentor(c, f"segmentor_{name}") for name in DOMAINS}
-        self.discriminators = {name: discriminator(c, f"discriminator_{name}") for name in DOMAINS}
 
     @property
     def translator(self) -> list[keras.Model]:
