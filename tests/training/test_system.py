@@ -10,7 +10,7 @@ from keras import ops
 
 from tests.checks import to_numpy
 from tfdisent.training.adversarial import Phase
-from tfdisent.training.system import System, TrainingConfig, presets
+from tfdisent.training.system import LinearDecay, System, TrainingConfig, falling, presets
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,3 +124,16 @@ def test_a_preset_gives_its_values_and_takes_changes():
 def test_an_unknown_preset_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="among quick, small, paper; received 'huge'"):
         LineConfig.preset("huge")
+
+
+@pytest.mark.parametrize(("curve", "quarter"), [({}, 0.3414), ({"curve": LinearDecay}, 0.3)])
+def test_a_rate_is_constant_until_the_last_share_of_steps_and_then_falls_to_zero(curve, quarter):
+    schedule = falling(0.4, 2 / 3, 30, **curve)
+    found = [float(to_numpy(ops.convert_to_tensor(schedule(step)))) for step in (0, 10, 15, 20, 30, 40)]
+    np.testing.assert_allclose(found, [0.4, 0.4, quarter, 0.2, 0.0, 0.0], atol=1e-4)
+    again = type(schedule).from_config(schedule.get_config())
+    assert again.get_config() == schedule.get_config()
+
+
+def test_a_rate_that_falls_in_no_step_is_a_number():
+    assert falling(0.4, 0.0, 30) == 0.4

@@ -49,7 +49,7 @@ from tfdisent.losses import absolute_error, least_squares, softmax_cross_entropy
 from tfdisent.networks import instance_norm, num_halvings, small_normal
 from tfdisent.systems.slices import SliceConfig
 from tfdisent.training.adversarial import Phase
-from tfdisent.training.system import System, presets
+from tfdisent.training.system import LinearDecay, System, falling, presets
 
 DOMAINS = ("source", "target")
 
@@ -243,10 +243,7 @@ class Harmonize(System):
         """A player's rate: constant, or falling to 0 on a line in the last steps."""
         c = self.config
         rate = c.learning_rate if player == "generators" else c.discriminator_learning_rate
-        if not c.learning_rate_decay:
-            return rate
-        falling = max(1, round(c.learning_rate_decay * c.steps))
-        return LinearDecay(rate, c.steps - falling, falling)
+        return falling(rate, c.learning_rate_decay, c.steps, LinearDecay)
 
     def stream(self, load, start_step: int):
         """Batches of both domains, each in an order of its own, so that slices are never paired."""
@@ -384,28 +381,6 @@ class Harmonize(System):
                 "labels": {"kind": "labels", "names": list(self.config.labels)},
             },
         }
-
-
-@keras.saving.register_keras_serializable(package="tfdisent")
-class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """A rate that is constant for some steps, and then falls to 0 on a line.
-
-    Args:
-        rate: at the start.
-        constant: steps at this rate.
-        falling: steps until it is 0, one or more.
-    """
-
-    def __init__(self, rate: float, constant: int, falling: int):
-        super().__init__()
-        self.rate, self.constant, self.falling = rate, constant, falling
-
-    def __call__(self, step):
-        left = (self.constant + self.falling - ops.cast(step, "float32")) / self.falling
-        return self.rate * ops.clip(left, 0.0, 1.0)
-
-    def get_config(self) -> dict:
-        return {"rate": self.rate, "constant": self.constant, "falling": self.falling}
 
 
 # --- data ---

@@ -123,12 +123,39 @@ class TrainingConfig:
         return {"image_size": self.image_size, "normalize": self.normalize}
 
 
-def falling(rate: float, share: float, steps: int):
-    """A rate that falls to 0 on half a cosine in the last `share` of all steps; with 0 the constant itself."""
+@keras.saving.register_keras_serializable(package="tfdisent")
+class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate that is constant for some steps, and then falls to 0 on a line.
+
+    Args:
+        rate: at the start.
+        constant: steps at this rate.
+        falling: steps until it is 0, one or more.
+    """
+
+    def __init__(self, rate: float, constant: int, falling: int):
+        super().__init__()
+        self.rate, self.constant, self.falling = rate, constant, falling
+
+    def __call__(self, step):
+        left = (self.constant + self.falling - ops.cast(step, "float32")) / self.falling
+        return self.rate * ops.clip(left, 0.0, 1.0)
+
+    def get_config(self) -> dict:
+        return {"rate": self.rate, "constant": self.constant, "falling": self.falling}
+
+
+def half_cosine(rate: float, constant: int, falling: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """A rate that is constant for some steps, and then falls to 0 on half a cosine."""
+    return keras.optimizers.schedules.CosineDecay(rate, falling, warmup_target=rate, warmup_steps=constant)
+
+
+def falling(rate: float, share: float, steps: int, curve: Callable = half_cosine):
+    """A rate that falls to 0 in the last `share` of all steps, as `curve` says; with 0 the constant itself."""
     if not share:
         return rate
     last = max(1, round(share * steps))
-    return keras.optimizers.schedules.CosineDecay(rate, last, warmup_target=rate, warmup_steps=steps - last)
+    return curve(rate, steps - last, last)
 
 
 class System(AdversarialModel):
