@@ -13,7 +13,16 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+
+
+def counted(tries: int, minutes: float) -> Iterator[int]:
+    """Numbers of tries: so many, or as many as begin within the minutes."""
+    end = time.monotonic() + 60 * minutes
+    for number in range(tries):
+        if time.monotonic() > end:
+            return
+        yield number
 
 
 def forked(task: Callable[[], object], log: pathlib.Path) -> int:

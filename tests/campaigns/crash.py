@@ -8,6 +8,7 @@ of the evaluation. KERAS_BACKEND picks the backend.
 """
 
 import argparse
+import math
 import pathlib
 import random
 import shutil
@@ -25,6 +26,7 @@ def main():
     parser.add_argument("--tries", type=int, default=100)
     parser.add_argument("--stages", default="preparation,training,evaluation,export")
     parser.add_argument("--signals", default="KILL,TERM,INT")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="of tries in all, shared by the rows")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("crash.json"))
     given = parser.parse_args()
@@ -32,14 +34,15 @@ def main():
     runs.preload()
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder)
-        rows = []
-        for stage in given.stages.split(","):
+        rows, stages = [], given.stages.split(",")
+        for stage in stages:
             kinds = list(runs.PHANTOMS) if stage == "preparation" else [None]
             tries = max(1, given.tries // len(kinds))
+            share = given.minutes / len(stages) / len(kinds) / len(given.signals.split(","))
             for kind in kinds:
                 begun = prepared(work, stage, kind)
                 for name in given.signals.split(","):
-                    rows.append(campaign(work, stage, kind, begun, getattr(signal, f"SIG{name}"), tries, rng))
+                    rows.append(campaign(work, stage, kind, begun, getattr(signal, f"SIG{name}"), tries, share, rng))
                     print(rows[-1], flush=True)
         common.report(rows, given.output)
 
@@ -59,11 +62,12 @@ def prepared(work: pathlib.Path, stage: str, kind: str | None) -> tuple:
     return before, left(stage, whole), time.monotonic() - begin
 
 
-def campaign(work, stage, kind, begun, number, tries, rng) -> dict:
+def campaign(work, stage, kind, begun, number, tries, minutes, rng) -> dict:
     before, expected, seconds = begun
-    lost = differing = hung = stopped = 0
-    for _ in range(tries):
+    done = lost = differing = hung = stopped = 0
+    for _ in common.counted(tries, minutes):
         here = work / "try"
+        done += 1
         shutil.copytree(before, here)
         status = common.interrupted(task(work, stage, kind, here), work / "log", rng.uniform(0, seconds), number)
         hung += status == -999
@@ -81,7 +85,7 @@ def campaign(work, stage, kind, begun, number, tries, rng) -> dict:
     what = f"{stage} {kind or ''}".strip()
     return {
         "fault": f"{signal.Signals(number).name} in {what}",
-        "tries": tries,
+        "tries": done,
         "stopped in time": stopped,
         "hung": hung,
         "lost": lost,

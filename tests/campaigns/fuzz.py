@@ -10,6 +10,7 @@ import argparse
 import collections
 import csv
 import io
+import math
 import pathlib
 import random
 import tempfile
@@ -33,6 +34,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--tries", type=int, default=100_000)
     parser.add_argument("--readers", default=",".join(READERS))
+    parser.add_argument("--minutes", type=float, default=math.inf, help="in all, shared by the readers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("fuzz.json"))
     given = parser.parse_args()
@@ -48,7 +50,8 @@ def of(name: str, folder: pathlib.Path, given) -> dict:
     path = folder / file
     make(path)
     original, rng, counts, slowest = path.read_bytes(), random.Random(given.seed), collections.Counter(), 0.0
-    for number in range(given.tries):
+    share = given.minutes / len(given.readers.split(","))
+    for number in common.counted(given.tries, share):
         path.write_bytes(mutated(original, rng))
         begin = time.monotonic()
         try:
@@ -68,7 +71,7 @@ def of(name: str, folder: pathlib.Path, given) -> dict:
     path.unlink()
     return {
         "reader": name,
-        "files": given.tries,
+        "files": counts["read"] + counts["refused"] + counts["foreign"],
         "read": counts["read"],
         "refused": counts["refused"],
         "error without the file's name": counts["unnamed"],
