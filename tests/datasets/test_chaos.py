@@ -299,6 +299,15 @@ def test_bad_files_are_named_or_skipped(raw, tmp_path, file, damage, message):
     assert [entry["key"] for entry in Manifest.read(folder).skipped] == [f"MR-{subject}"]
 
 
+def test_a_series_larger_than_asked_for_is_refused(raw):
+    # T1 has 6 slices of 50 x 50 pixels of two bytes, 30 kB, and T2 5 of 57 x 57, 32.5 kB.
+    with pytest.raises(ValueError, match="InPhase holds more than 2.9e-05 GB of pixels .* Raise max_gigabytes"):
+        examples_of(raw, max_gigabytes=2.9e-5)
+    with pytest.raises(ValueError, match="T2SPIR/DICOM_anon holds more than 3.1e-05 GB"):
+        examples_of(raw, max_gigabytes=3.1e-5)
+    assert len(examples_of(raw, max_gigabytes=3.3e-5)) == 6
+
+
 def test_a_repeated_position_counts_once(raw):
     folder = patient(raw) / "T2SPIR"
     data = pydicom.dcmread(folder / "DICOM_anon/IMG-0002-00003.dcm")
@@ -355,6 +364,7 @@ def test_mutated_files_give_our_errors_only(raw):
         ({"split": "mine"}, "auto, paper or seeded"),
         ({"candidates": 0}, "1 to 16 candidates"),
         ({"pixel_size": 0.0}, "pixel_size"),
+        ({"max_gigabytes": -1.0}, "max_gigabytes to be 0 to 1e6, received -1.0"),
     ],
 )
 def test_options_out_of_range_are_errors(options, message):

@@ -525,6 +525,7 @@ def test_mutated_files_give_our_errors_only(raw):
         ({"agreement": 0.0}, "agreement to be a fraction"),
         ({"size": 4}, "8 to 512"),
         ({"min_readers": 5}, "min_readers to be 1 to 4"),
+        ({"max_gigabytes": -1.0}, "max_gigabytes to be 0 to 1e6, received -1.0"),
     ],
 )
 def test_options_out_of_range_are_errors(options, message):

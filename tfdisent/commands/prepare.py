@@ -7,11 +7,11 @@ Options of the data sets, given as further flags:
   lidc          --size=64 --patch=48 --resample=mm|matrix|none --pixel_size=1.0 --slices=centre|all
                 --min_readers=3 --agreement=0.5 --thresholds=3,5.5,3,3,3,3 --size_unit=mm|pixels
                 --window=-1000,400 --split=auto|paper|seeded --first_test_case=899
-                --test_fraction=0.15 --seed=0
+                --test_fraction=0.15 --seed=0 --max_gigabytes=1
   lidc_patches  --size=64 --patch=48 --slices=all|centre --thresholds=3,5.5,3,3,3,3
                 --test_fraction=0.25 --seed=0
   chaos         --phase=in|out|both --candidates=3 --size=192 --pixel_size=1.89
-                --split=auto|paper|seeded --fold=0 --test_fraction=0.15 --seed=0
+                --split=auto|paper|seeded --fold=0 --test_fraction=0.15 --seed=0 --max_gigabytes=1
   bids          --mask=ENDING --brain_mask=ENDING --select=ENTITY,... --domain=site --label=group
   brats         --protocol=unified|margin|plain --fold=0 --unlabelled=false
   ixi           --modality=T1|T2|PD --sites=HH,IOP --image_suffix= --mask_suffix=

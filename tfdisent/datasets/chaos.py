@@ -35,6 +35,7 @@ where there are masks.
 """
 
 import dataclasses
+import functools
 import pathlib
 import re
 import warnings
@@ -50,7 +51,7 @@ from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.datasets.sources import files_under
 from tfdisent.datasets.volumes import deal, seeded_split
 from tfdisent.intensity import volume_statistics
-from tfdisent.volumes import Volume, canonical, preprocess, read_dicom_series
+from tfdisent.volumes import MAX_GIGABYTES, Volume, canonical, preprocess, read_dicom_series
 
 ORGANS = ("background", "liver", "right_kidney", "left_kidney", "spleen")
 # Patients for validation and testing in each fold; the others train.
@@ -99,6 +100,7 @@ class CHAOS(Builder):
         fold: 0, 1 or 2 of the paper's.
         test_fraction: of the patients, in a seeded split, and as many for validation.
         seed: of the split.
+        max_gigabytes: of one series, unpacked, that are read at most.
     """
 
     name = "chaos"
@@ -115,6 +117,7 @@ class CHAOS(Builder):
     fold: int = 0
     test_fraction: float = 0.15
     seed: int = 0
+    max_gigabytes: float = MAX_GIGABYTES
 
     def __post_init__(self):
         if self.phase not in PHASES:
@@ -133,6 +136,8 @@ class CHAOS(Builder):
                 f"chaos: expected pixel_size of 0.1 to 20 mm and 0 < test_fraction < 0.5, received {self.pixel_size} "
                 f"and {self.test_fraction}."
             )
+        if not 0 <= self.max_gigabytes <= 1e6:
+            raise ValueError(f"Expected max_gigabytes to be 0 to 1e6, received {self.max_gigabytes}.")
 
     @property
     def _num_channels(self) -> int:
@@ -208,9 +213,10 @@ class CHAOS(Builder):
         patient: _Patient = unit.source
         phases = _by_phase(patient)
         first, *others = (phases[name] for name in PHASES[self.phase])
-        reference, t1_mask = _read(first, patient.masks["T1"], offsets=(0, 1))
-        t1 = [reference, *(_read(files, None, offsets=(0,))[0] for files in others)]
-        t2, t2_mask = _read(patient.images["T2SPIR"], patient.masks["T2"], offsets=(0,))
+        read = functools.partial(_read, max_gigabytes=self.max_gigabytes)
+        reference, t1_mask = read(first, patient.masks["T1"], offsets=(0, 1))
+        t1 = [reference, *(read(files, None, offsets=(0,))[0] for files in others)]
+        t2, t2_mask = read(patient.images["T2SPIR"], patient.masks["T2"], offsets=(0,))
         # The phases are one acquisition, but can have matrices of different sizes (patient 35).
         order = [preprocess.candidate_partners(reference, volume, 1)[:, 0] for volume in t1]
         for volume, indices in zip(t1, order, strict=True):
@@ -337,9 +343,10 @@ def _read(
     files: Sequence[pathlib.Path],
     masks: Sequence[pathlib.Path] | None,
     offsets: tuple[int, ...],
+    max_gigabytes: float,
 ) -> tuple[Volume, Volume]:
     """A series as int16 and its masks as ids of `ORGANS`, all 0 where there are none."""
-    stored = read_dicom_series(files, same_series=False)
+    stored = read_dicom_series(files, same_series=False, max_gigabytes=max_gigabytes)
     low, high = float(stored.array.min()), float(stored.array.max())
     if low < -(2**15) or high >= 2**15:
         raise ValueError(f"{files[0].parent} holds values from {low:g} to {high:g}, beyond 16 bits.")

@@ -79,7 +79,7 @@ from tfdisent.datasets.lidc_readings import (
 from tfdisent.datasets.sources import files_under
 from tfdisent.datasets.volumes import seeded_split
 from tfdisent.intensity import intensity_statistics
-from tfdisent.volumes import read_dicom_series
+from tfdisent.volumes import MAX_GIGABYTES, read_dicom_series
 
 BINARISED = ("subtlety", "calcification", "sphericity", "margin", "texture", "malignancy")
 SIZE_BINS = (2, 4, 6, 8, 10, 12)
@@ -123,6 +123,7 @@ class LIDC(Builder):
         first_test_case: number of the first patient for testing.
         test_fraction: of the patients, in a seeded split.
         seed: of the split.
+        max_gigabytes: of one series, unpacked, that are read at most.
     """
 
     name = "lidc"
@@ -146,6 +147,7 @@ class LIDC(Builder):
     first_test_case: int = 899
     test_fraction: float = 0.15
     seed: int = 0
+    max_gigabytes: float = MAX_GIGABYTES
 
     def __post_init__(self):
         check_choices(
@@ -169,6 +171,8 @@ class LIDC(Builder):
             raise ValueError(f"Expected min_readers to be 1 to 4, received {self.min_readers}.")
         if not self.window[0] < self.window[1]:
             raise ValueError(f"Expected window to be two rising HU, received {self.window}.")
+        if not 0 <= self.max_gigabytes <= 1e6:
+            raise ValueError(f"Expected max_gigabytes to be 0 to 1e6, received {self.max_gigabytes}.")
 
     def info(self, raw_dir: pathlib.Path) -> Manifest:
         return Manifest(
@@ -248,7 +252,7 @@ class LIDC(Builder):
             for plane in self._chosen(nodule):
                 path, index, (rows, columns) = nodule.planes[plane]
                 if path not in slices:
-                    slices[path] = _read_hu(path)
+                    slices[path] = _read_hu(path, self.max_gigabytes)
                 slice_hu = slices[path]
                 mask = np.zeros(slice_hu.shape, np.float32)
                 if rows.max() >= mask.shape[0] or columns.max() >= mask.shape[1]:
@@ -438,9 +442,9 @@ def _read_xml_files(raw_dir: pathlib.Path, files: list[pathlib.Path]) -> tuple[d
     return readings, problems
 
 
-def _read_hu(path: pathlib.Path) -> np.ndarray:
+def _read_hu(path: pathlib.Path, max_gigabytes: float) -> np.ndarray:
     """(H, W) float32, HU clipped to what CT can mean; padding outside of the field becomes air."""
-    return read_dicom_series([path]).array[0].astype(np.float32).clip(*_HU)
+    return read_dicom_series([path], max_gigabytes=max_gigabytes).array[0].astype(np.float32).clip(*_HU)
 
 
 def cut(image: np.ndarray, box: Sequence[float], size: int, fill: float) -> np.ndarray:
