@@ -160,8 +160,9 @@ PLAYERS = [
         "c.learning_rate",
         STEP,
     ),
-    system(
+    (
         "the rate falls from the start",
+        "tfdisent/training/system.py",
         "(self.constant + self.falling - ops",
         "(self.falling - ops",
         f"{OURS}::test_the_rate_is_constant_and_then_falls_to_zero_on_a_line",

@@ -265,7 +265,7 @@ STEPS = [
     (
         "rates fall from the first step",
         "tfdisent/training/system.py",
-        "warmup_steps=steps - last",
+        "warmup_steps=constant",
         "warmup_steps=0",
         f"{SYSTEM}::test_rates_stay_and_then_fall_to_zero_over_the_last_steps",
     ),
