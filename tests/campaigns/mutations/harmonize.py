@@ -244,7 +244,7 @@ COMPARISON = [
         "seed=self.seed_generator) < 1.0",
         f"{COMPARED}::test_classes_are_dropped_in_the_share_of_steps_that_the_config_says",
     ),
-    baselines("CycleGAN with segmentation nets", "if c.is_segmented else {}", "if True else {}", TRAINS),
+    system("CycleGAN with segmentation nets", "if c.is_segmented else {}", "if True else {}", TRAINS),
     baselines(
         "the official network with blocks on both sides",
         "filters=config.filters, num_blocks=0)",
