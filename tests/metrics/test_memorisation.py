@@ -157,6 +157,24 @@ def test_a_planted_share_of_copies_is_found_turned_ones_too(planted, turn):
         np.testing.assert_array_equal(nearest, train[result.copies[:, 1]])
 
 
+def test_training_images_are_read_once_and_the_nearest_of_all_versions_is_found():
+    train, generated, held_out = _images(90, 0), _images(20, 1), _images(30, 2)
+    reads = []
+
+    def blocks():
+        reads.append(1)
+        return (train[:50], train[50:])
+
+    given = [metrics.symmetries(images) for images in (generated, held_out)]
+    result = metrics.memorisation(*given, blocks, top=20)
+    assert len(reads) == 1
+    for versions, distances in zip(given, (result.distances, result.held_out_distances), strict=True):
+        each = np.stack([metrics.nearest_distances(version, train)[0] for version in versions])
+        np.testing.assert_allclose(distances, each.min(axis=0), rtol=1e-12)
+        if versions is given[0]:
+            np.testing.assert_array_equal(result.turned, each.argmin(axis=0)[result.copies[:, 0]])
+
+
 def test_turned_copies_are_not_seen_by_who_compares_images_as_they_are():
     train, held_out = _images(300, 0, latent=12), _images(300, 1, latent=12)
     assert metrics.memorisation(np.rot90(train, 1, axes=(1, 2)), held_out, train).ratio > 0.9
@@ -175,6 +193,11 @@ def test_a_ratio_does_not_depend_on_the_unit_of_the_images_nor_on_doubles():
 def test_versions_must_be_as_many_of_both():
     with pytest.raises(ValueError, match="as many versions, received 8 and 1"):
         metrics.memorisation(metrics.symmetries(_images(5, 1)), _images(5, 2), _images(5, 3))
+
+
+def test_versions_must_be_of_the_same_images():
+    with pytest.raises(ValueError, match=r"versions of the same images, received \[4, 5\]"):
+        metrics.memorisation([_images(5, 1), _images(4, 1)], [_images(5, 2)] * 2, _images(5, 3))
 
 
 @pytest.mark.parametrize("arguments", [{"percentile": 0}, {"percentile": 100}, {"top": 0}])

@@ -5,6 +5,7 @@ Distances are root mean squared differences: of pixels, in the images' units, or
 all symmetries that training may have turned them by (`symmetries`).
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -87,8 +88,7 @@ def memorisation(
         raise ValueError(
             f"Expected generated and held_out in as many versions, received {len(generated)} and {len(held_out)}."
         )
-    distances, nearest, turned = _nearest_version(generated, train)
-    held_out_distances, _, _ = _nearest_version(held_out, train)
+    (distances, nearest, turned), (held_out_distances, _, _) = _nearest((generated, held_out), train)
     # Position p (M + 1) among the ordered distances: a new one falls below it with probability p.
     threshold = np.percentile(held_out_distances, percentile, method="weibull")
     usual = np.median(held_out_distances)
@@ -103,15 +103,6 @@ def memorisation(
         distances=distances,
         held_out_distances=held_out_distances,
     )
-
-
-def _nearest_version(versions: Sequence[np.ndarray], train) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distance (G,) of the nearest version of each image, the training image it is near to, and which version it is."""
-    found = [nearest_distances(version, train) for version in versions]
-    distances, nearest = (np.stack(parts) for parts in zip(*found, strict=True))
-    which = distances.argmin(axis=0)
-    rows = np.arange(len(which))
-    return distances[which, rows], nearest[which, rows], which
 
 
 def nearest_distances(
@@ -140,46 +131,90 @@ def nearest_distances(
     """
     if batch < 1:
         raise ValueError(f"Expected batch to be 1 or more, received {batch}.")
-    shape, queries = np.shape(queries)[1:], _rows("queries", queries)
-    blocks = references() if callable(references) else [references]
-    distances, indices = np.full(len(queries), np.inf), np.zeros(len(queries), int)
+    ((distances, indices, _),) = _nearest([[queries]], references, batch)
+    return distances, indices
+
+
+def _nearest(
+    sets: Sequence[Sequence[np.ndarray]], references: np.ndarray | Callable[[], Iterable[np.ndarray]], batch: int = 256
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """As `nearest_distances` for several sets of queries, each in several versions, in one pass over the references.
+
+    Returns:
+        For each set the distance (Q,) of the nearest version of each query, the reference it is near to, and which
+        version that is.
+    """
+    sets = [[_rows("queries", version) for version in versions] for versions in sets]
+    found = [(np.full(count, np.inf), np.zeros(count, int), np.zeros(count, int)) for count in map(_count, sets)]
     first, centre = 0, None
-    for block in blocks:
+    for block in references() if callable(references) else [references]:
         block = _rows("references", block)
-        if block.shape[1:] != shape:
-            raise ValueError(
-                f"Expected queries and references to have rows of one shape, received {shape} and {block.shape[1:]}."
-            )
-        if (queries.dtype.kind == "f") != (block.dtype.kind == "f"):
-            raise ValueError(
-                f"Expected queries and references to have one range of values, received {queries.dtype} and "
-                f"{block.dtype}. Scale both alike."
-            )
+        for queries in itertools.chain.from_iterable(sets):
+            _check_alike(queries, block)
         if centre is None:
             # A common shift leaves distances as they are; around 0 the squares are small, and so is what cancels.
-            queries = queries.reshape(len(queries), -1)
             centre = block.reshape(len(block), -1).mean(axis=0, dtype=np.float64)
         for others in _batches(block.reshape(len(block), -1), batch):
             shifted = others - centre
-            lengths = np.sum(shifted**2, axis=1)
-            for start in range(0, len(queries), batch):
-                rows = queries[start : start + batch] - centre
-                own = np.sum(rows**2, axis=1)[:, None]
-                squares = own - 2 * (rows @ shifted.T) + lengths
-                # Rounding changes the difference of two of these by no more than this.
-                error = 4 * np.finfo(np.float64).eps * rows.shape[1] * (own + lengths.max())
-                best = rows.shape[1] * distances[start : start + batch, None] ** 2
-                candidates = squares <= np.minimum(squares.min(axis=1, keepdims=True), best) + error
-                for row in np.flatnonzero(candidates.any(axis=1)):
-                    among = np.flatnonzero(candidates[row])
-                    exact = np.sqrt(np.mean((others[among].astype(np.float64) - queries[start + row]) ** 2, axis=1))
-                    if exact.min() < distances[start + row]:
-                        distances[start + row] = exact.min()
-                        indices[start + row] = first + among[exact.argmin()]
+            held = _Block(others, first, centre, shifted, np.sum(shifted**2, axis=1))
+            for versions, best in zip(sets, found, strict=True):
+                for which, queries in enumerate(versions):
+                    for start in range(0, len(queries), batch):
+                        part = slice(start, start + batch)
+                        _improve([of[part] for of in best], which, queries[part], held)
             first += len(others)
     if not first:
         raise ValueError("Expected references to compare with, received none.")
-    return distances, indices
+    return found
+
+
+class _Block(NamedTuple):
+    """References (B, D), the number of the first, their centre (D,), and what lies around it with its squared norms."""
+
+    rows: np.ndarray
+    first: int
+    centre: np.ndarray
+    shifted: np.ndarray
+    lengths: np.ndarray
+
+
+def _improve(best: Sequence[np.ndarray], which: int, queries: np.ndarray, block: _Block) -> None:
+    """Enters in `best`, distances, references and versions, the queries that are nearer to one of the block."""
+    distances, indices, versions = best
+    rows = queries.reshape(len(queries), -1)
+    around = rows - block.centre
+    own = np.sum(around**2, axis=1)[:, None]
+    squares = own - 2 * (around @ block.shifted.T) + block.lengths
+    # Rounding changes the difference of two of these by no more than this.
+    error = 4 * np.finfo(np.float64).eps * rows.shape[1] * (own + block.lengths.max())
+    least = np.minimum(squares.min(axis=1, keepdims=True), rows.shape[1] * distances[:, None] ** 2)
+    candidates = squares <= least + error
+    for row in np.flatnonzero(candidates.any(axis=1)):
+        among = np.flatnonzero(candidates[row])
+        exact = np.sqrt(np.mean((block.rows[among].astype(np.float64) - rows[row]) ** 2, axis=1))
+        if exact.min() < distances[row]:
+            distances[row], indices[row], versions[row] = exact.min(), block.first + among[exact.argmin()], which
+
+
+def _count(versions: Sequence[np.ndarray]) -> int:
+    """How many there are of each version."""
+    counts = {len(version) for version in versions}
+    if len(counts) != 1:
+        raise ValueError(f"Expected versions of the same images, received {sorted(counts)} of them.")
+    return counts.pop()
+
+
+def _check_alike(queries: np.ndarray, references: np.ndarray) -> None:
+    if references.shape[1:] != queries.shape[1:]:
+        raise ValueError(
+            f"Expected queries and references to have rows of one shape, received {queries.shape[1:]} and "
+            f"{references.shape[1:]}."
+        )
+    if (queries.dtype.kind == "f") != (references.dtype.kind == "f"):
+        raise ValueError(
+            f"Expected queries and references to have one range of values, received {queries.dtype} and "
+            f"{references.dtype}. Scale both alike."
+        )
 
 
 def _batches(rows: np.ndarray, batch: int):
