@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pydicom
 import pytest
@@ -326,6 +328,19 @@ def test_images_or_masks_of_one_patient_in_two_folders_are_a_problem_that_names_
     kind = "T1DUAL/DICOM_anon/InPhase"
     assert f"two folders, {patient(raw, 2) / kind} and {raw / 'again/MR/2' / kind}. Remove one" in problems["2"]
     assert f"masks of T2 in two folders, {patient(raw, 3) / 'T2SPIR/Ground'} and" in problems["3"]
+
+
+def test_two_patients_with_the_same_images_are_a_problem_whatever_their_files_are_called(raw):
+    theirs, copy = patient(raw, 2) / "T2SPIR/DICOM_anon", raw / "CHAOS_Test_Sets/Test_Sets/MR/4/T2SPIR/DICOM_anon"
+    for path in copy.iterdir():
+        path.unlink()
+    for index, path in enumerate(sorted(theirs.iterdir())):
+        shutil.copy(path, copy / f"IMG-0009-{9 - index:05d}.dcm")
+    problems = {unit.key: unit.problem for unit in CHAOS(**SMALL).units(raw) if unit.problem}
+    assert problems.keys() == {"MR-2", "MR-4"}
+    assert set(problems.values()) == {
+        f"{theirs} and {copy}: one image is T2SPIR of 2 and T2SPIR of 4. Give each its own, or remove one."
+    }
 
 
 def test_volumes_of_different_places_are_an_error(raw):

@@ -125,6 +125,26 @@ def test_one_photograph_under_two_names_is_one_lesion_or_a_problem(ham):
     assert any("are one photograph with two diagnoses" in problem for problem in problems)
 
 
+def test_one_photograph_in_train_and_in_the_official_test_set_is_a_problem(ham):
+    (first, _), (other, _), _ = official_test_set(ham)
+    folder = ham.directory / "ISIC2018_Task3_Test_Images"
+    paths = {path.stem: path for path in ham.directory.rglob("ISIC_*.jpg")}
+    row = next(row for row in ham.rows if row[2] == "nv")
+    shutil.copy(paths[row[1]], folder / f"{first}.jpg")
+    splits = SMALL.splits(ham.directory)
+    problems = {unit.key: unit.problem for units in splits.values() for unit in units if unit.problem}
+    assert problems.keys() == {row[1], first}
+    for problem in problems.values():
+        assert (
+            problem == f"{paths[row[1]]} of HAM10000 and {paths[first]} of the test set are one photograph. Remove one."
+        )
+    # Within the test set the two of one photograph are one lesion.
+    shutil.copy(folder / f"{first}.jpg", folder / f"{other}.jpg")
+    one_hot(ham.directory / "ISIC2018_Task3_Test_GroundTruth.csv", [(first, "nv"), (other, "nv")])
+    paths[row[1]].unlink()
+    assert {unit.subject for unit in SMALL.splits(ham.directory)["test"] if not unit.problem} == {first}
+
+
 def test_two_photographs_of_one_name_that_differ_are_a_problem(ham):
     paths = sorted(ham.directory.rglob("ISIC_*.jpg"))
     copy = ham.directory / "x" / paths[0].name

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pydicom
 import pytest
@@ -129,7 +131,9 @@ class Raw:
         for index in range(slices):
             name = f"1-{index + 1:03d}.dcm" if descriptive else f"{index + 1:06d}.dcm"
             options.setdefault("patient", f"LIDC-IDRI-{case:04d}")
-            write_dicom(folder / name, uid, index, hu_slice(index), **options)
+            hu = hu_slice(index)
+            hu[-1, -1] += 2 * case + number  # no two scans show the same
+            write_dicom(folder / name, uid, index, hu, **options)
         return folder, uid
 
     def annotated(self, case, readers=4, number=1, descriptive=False, **ratings):
@@ -330,14 +334,13 @@ def test_thresholds_decide_what_is_high():
         assert condition(ratings, diameter, (3,) * 6)[12:].argmax() == index
 
 
-def test_repeated_positions_and_missing_slices_do_no_harm(raw):
+def test_of_two_images_at_one_position_the_lower_instance_number_is_kept(raw):
     folder, uid = raw.annotated(3)
     raw.annotated(900)
     # A second file at the position of slice 6, of a higher InstanceNumber and another content.
     write_dicom(folder / "x.dcm", uid, 6, np.full(SHAPE, 500), number=30, patient="LIDC-IDRI-0003")
-    (folder / "000006.dcm").unlink()  # slice 5
     example = only(raw)
-    assert example["num_slices"] == 11 and example["slice_index"] == 5
+    assert example["num_slices"] == 12 and example["slice_index"] == 6
     assert example["image"].max() == 40
     # Marks on the file that was left out count for its position.
     sessions = [
@@ -346,6 +349,69 @@ def test_repeated_positions_and_missing_slices_do_no_harm(raw):
     ]
     raw.xml(folder / "069.xml", sessions, uid)
     assert only(raw)["num_readers"] == 3
+
+
+def write_second_acquisition(folder, uid):
+    for index in range(12):
+        name, number = f"second-{index}.dcm", 50 + index
+        write_dicom(
+            folder / name, uid, index, hu_slice(index), number=number, patient="LIDC-IDRI-0003", AcquisitionNumber=2
+        )
+
+
+def tilt(folder, uid):
+    for index in range(12):
+        place = [-30, -30 + index, -100 + STEP * index]
+        name = folder / f"{index + 1:06d}.dcm"
+        write_dicom(name, uid, index, hu_slice(index), patient="LIDC-IDRI-0003", ImagePositionPatient=place)
+
+
+def turn(folder, uid):
+    for index in range(12):
+        name, place = folder / f"{index + 1:06d}.dcm", [-30, -30 + STEP * index, -100]
+        changes = {"ImagePositionPatient": place, "ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}
+        write_dicom(name, uid, index, hu_slice(index), patient="LIDC-IDRI-0003", **changes)
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (
+            lambda folder, uid: (folder / "000006.dcm").unlink(),
+            "1 slices are missing by ImagePositionPatient: .*000005",
+        ),
+        (write_second_acquisition, "differ in AcquisitionNumber, 12 of 12 positions are taken more than once"),
+        (tilt, "a gantry tilted by 26.6 degrees"),
+        (turn, "is not axial, and marks are placed by height"),
+    ],
+)
+def test_a_series_that_is_not_one_axial_volume_is_a_problem(raw, damage, message):
+    folder, uid = raw.annotated(3)
+    raw.annotated(4)
+    raw.annotated(900)
+    damage(folder, uid)
+    units = LIDC().splits(raw.directory)["train"]
+    assert [unit.subject for unit in units] == ["LIDC-IDRI-0004", "LIDC-IDRI-0003"]
+    assert re.search(message, units[1].problem) and str(folder) in units[1].problem
+
+
+def test_images_of_one_scan_under_two_patients_are_a_problem_whatever_their_headers_say(raw):
+    for case in (3, 4, 900):
+        raw.annotated(case)
+    for case in (4, 900):  # all of 4, and of 900 all but the first slice, become those of 3
+        for index in range(12):
+            name = f"{index + 1:06d}.dcm"
+            source = raw.folder(900 if (case, index) == (900, 0) else 3) / name
+            changes = {"patient": f"P{case}", "PixelData": pydicom.dcmread(source).PixelData}
+            write_dicom(raw.folder(case) / name, f"{UID}.{case}.1", index, hu_slice(index), **changes)
+    units = [unit for units in LIDC(split="paper").splits(raw.directory).values() for unit in units]
+    assert {unit.subject for unit in units if not unit.problem} == {"LIDC-IDRI-0900"}
+    both = "show the same images, of the patients LIDC-IDRI-0003 and LIDC-IDRI-0004. Remove one."
+    said = f"{raw.folder(3)} and {raw.folder(4)} {both}"
+    assert [(unit.subject, unit.problem) for unit in units if unit.problem] == [
+        ("LIDC-IDRI-0003", said),
+        ("LIDC-IDRI-0004", said),
+    ]
 
 
 def test_every_layout_is_read_and_chest_films_are_left_out(raw):
@@ -425,11 +491,11 @@ def test_bad_files_are_named_or_skipped(raw, tmp_path):
     prepared = prepare(LIDC(), tmp_path / "data", raw.directory, workers=1, on_error="skip")
     manifest = Manifest.read(prepared)
     assert len(manifest.skipped) == 3 and manifest.splits["train"]["num_examples"] == 2
-    # Pixels are looked at last, of the slices that are needed.
+    # Pixels are decoded last, of the slices that are needed.
     path = raw.folder(4) / "000007.dcm"
-    write_dicom(path, f"{UID}.4.1", 6, hu_slice(6), patient="LIDC-IDRI-0004", PixelData=None)
-    with pytest.raises(ValueError, match="000007.dcm has no pixel data"):
-        list(LIDC().examples(LIDC().splits(raw.directory)["train"][1]))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="000007.dcm cannot be decoded"):
+        only(raw, 4)
 
 
 @pytest.mark.parametrize(
@@ -468,7 +534,7 @@ def test_marks_that_cannot_be_on_the_slices_are_problems(raw):
     write_dicom(other / "000003.dcm", uid, 2, hu_slice(2), patient="LIDC-IDRI-0005", PixelSpacing=[1, 1])
     problems = [unit.problem for unit in LIDC().splits(raw.directory)["train"] if unit.problem]
     assert "1.xml has a contour outside of the 96 x 96 pixels" in problems[0]
-    assert "000003.dcm has (96, 96) pixels of (1.0, 1.0) mm" in problems[1]
+    assert "000003.dcm has pixel_spacing [1.0, 1.0], and" in problems[1]
 
 
 def test_missing_parts_of_the_raw_folder_are_named(raw, tmp_path):

@@ -135,6 +135,24 @@ def test_headers_and_folders_are_compared_by_the_voxels_beside_them(tmp_path):
         assert same_content(paths) == [paths[:2]]
 
 
+def test_series_of_one_content_are_found_under_other_names_of_their_files(tmp_path):
+    slices = [bytes([value]) * 3000 for value in range(40)]  # of one size, as those of a series are
+    named = {
+        "a": lambda index: f"{index:03d}.dcm",
+        "reversed": lambda index: f"{99 - index:03d}.dcm",
+        "longer": lambda index: f"IMG-{index * 7 % 41:05d}",
+    }
+    for folder, name in named.items():
+        (tmp_path / folder).mkdir()
+        for index, content in enumerate(slices):
+            (tmp_path / folder / name(index)).write_bytes(content)
+    shutil.copytree(tmp_path / "a", tmp_path / "other")
+    (tmp_path / "other" / "007.dcm").write_bytes(slices[7][:600] + b"x" + slices[7][601:])  # outside of the samples
+    shutil.copytree(tmp_path / "a", tmp_path / "shorter")
+    (tmp_path / "shorter" / "007.dcm").unlink()
+    assert same_content(sorted(tmp_path.iterdir())) == [[str(tmp_path / name) for name in sorted(named)]]
+
+
 def test_empty_and_damaged_files_are_the_same_as_none(tmp_path):
     touch(tmp_path, "short.nii.gz", "other.nii.gz")
     for name in ("a.nii", "b.nii", "c.nii.gz", "d.nii.gz"):

@@ -1,11 +1,12 @@
+import tracemalloc
+
 import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 
 from tests.volumes.samples import dicom, series
-from tfdisent.volumes import canonical, read_dicom_series, read_header, read_volume
-from tfdisent.volumes.dicom import read_dicom_header
+from tfdisent.volumes import canonical, read_dicom_header, read_dicom_series, read_header, read_volume
 
 
 def test_slices_are_sorted_by_position_and_rescaled(tmp_path):
@@ -215,6 +216,19 @@ def test_pixels_that_contradict_the_header_are_refused(tmp_path, monkeypatch):
         read_dicom_series([path])
 
 
+def test_a_header_is_read_without_pixels(tmp_path):
+    files = [dicom(tmp_path / f"{index}.dcm", np.full((1000, 1000), index), index) for index in range(2)]
+    read_dicom_header(files)  # its imports
+    tracemalloc.start()
+    header = read_dicom_header(files)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert header.shape == (2, 1000, 1000) and peak < 1e6  # bytes, of 4e6 in the files
+    volume = read_dicom_series(files)
+    assert volume.array.shape == header.shape
+    np.testing.assert_array_equal(volume.affine, header.affine)
+
+
 def test_files_that_unpack_to_too_much_are_refused_before(tmp_path):
     path = dicom(tmp_path / "a.dcm", np.zeros((4, 6)))
     data = pydicom.dcmread(path)
@@ -222,11 +236,13 @@ def test_files_that_unpack_to_too_much_are_refused_before(tmp_path):
     data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     data.save_as(tmp_path / "bomb.dcm")
     assert (tmp_path / "bomb.dcm").stat().st_size < 1e6
-    with pytest.raises(ValueError, match="bomb.dcm unpacks to more than 100 MB, of .* raise max_gigabytes"):
-        read_dicom_series([tmp_path / "bomb.dcm"])
+    for read in (read_dicom_series, read_dicom_header):
+        with pytest.raises(ValueError, match="bomb.dcm unpacks to more than 100 MB, of .* raise max_gigabytes"):
+            read([tmp_path / "bomb.dcm"])
     data.PixelData = bytes(48)
     data.save_as(tmp_path / "small.dcm")
     assert read_dicom_series([tmp_path / "small.dcm"]).array.shape == (1, 4, 6)
+    assert read_dicom_header([tmp_path / "small.dcm"]).shape == (1, 4, 6)
     files = series(tmp_path)
     with pytest.raises(ValueError, match=f"{tmp_path} holds more than 1.5e-07 GB .* up to .*.dcm.* max_gigabytes"):
         read_dicom_series(files, max_gigabytes=150e-9)

@@ -12,7 +12,8 @@ Get it: CHAOS_Train_Sets.zip, and CHAOS_Test_Sets.zip if wanted, from Zenodo. Be
     Test_Sets/MR/<id>/...                                       the same without Ground
     Train_Sets/CT/...                                           is not read
 
-Images, or masks, of one kind of a patient that lie in two folders are a problem.
+Images, or masks, of one kind of a patient that lie in two folders are a problem, and so are two patients with the same
+images.
 
 Masks belong to images by file name: that of the in-phase file, whose number is one above that of the out-phase file.
 The phases are told apart by EchoTime (out 2.3 ms, in 4.6 ms), and where that is missing by even (in) and odd file
@@ -49,7 +50,7 @@ from PIL import Image
 from tfdisent.data.records import Feature, Manifest
 from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.datasets.sources import files_under
-from tfdisent.datasets.volumes import deal, seeded_split
+from tfdisent.datasets.volumes import checked_contents, deal, seeded_split
 from tfdisent.intensity import volume_statistics
 from tfdisent.volumes import MAX_GIGABYTES, Volume, canonical, preprocess, read_dicom_series
 
@@ -195,19 +196,19 @@ class CHAOS(Builder):
 
     def _units(self, raw_dir: pathlib.Path) -> list[tuple[Unit, bool]]:
         """All patients, each with whether it is of Test_Sets."""
-        return [
-            (
-                Unit(
-                    f"MR-{subject}",
-                    subject,
-                    patient,
-                    problem=self._problem(subject, patient, is_test),
-                    modalities=_modalities(patient, self.phase),
-                ),
-                is_test,
+        patients = _find_patients(raw_dir)
+        units = [
+            Unit(
+                f"MR-{subject}",
+                subject,
+                patient,
+                problem=self._problem(subject, patient, is_test),
+                modalities=_modalities(patient, self.phase),
             )
-            for (subject, is_test), patient in _find_patients(raw_dir).items()
+            for (subject, is_test), patient in patients.items()
         ]
+        units = checked_contents(units, lambda unit: _folders(unit.source))
+        return list(zip(units, (is_test for _, is_test in patients), strict=True))
 
     def examples(self, unit: Unit) -> Iterator[dict]:
         patient: _Patient = unit.source
@@ -274,6 +275,11 @@ class CHAOS(Builder):
 def _modalities(patient: _Patient, phase: str) -> tuple[str, ...]:
     folders = {"T1_in": "InPhase", "T1_out": "OutPhase", "T2": "T2SPIR"}
     return tuple(name for name in (*PHASES[phase], "T2") if patient.images.get(folders[name]))
+
+
+def _folders(patient: _Patient) -> dict[str, str]:
+    """The folder of each series, which holds nothing else."""
+    return {name: str(paths[0].parent) for name, paths in patient.images.items()}
 
 
 def _find_patients(raw_dir: pathlib.Path) -> dict[tuple[str, bool], _Patient]:

@@ -175,7 +175,7 @@ class HAM10000(Builder):
             )
         test = self._units(_read_table(files.test_table), files.test_images, files, files.test_table)
         self._check_classes(train, "train")
-        return {"train": train, "test": test}
+        return _told_apart(_joined(train), _joined(test))
 
     def examples(self, unit: Unit) -> Iterator[dict]:
         path, mask_path = unit.source
@@ -320,6 +320,24 @@ def _joined(units: list[Unit]) -> list[Unit]:
         units = [unit._replace(subject=min(lesions)) if unit.subject in lesions else unit for unit in units]
         named = {str(unit.source[0]): unit for unit in units if unit.source}
     return units
+
+
+def _told_apart(train: list[Unit], test: list[Unit]) -> dict[str, list[Unit]]:
+    """The splits, with a problem where one and the same photograph is in both."""
+    in_train, in_test = ({str(unit.source[0]) for unit in units if not unit.problem} for units in (train, test))
+    problems = {}
+    for group in same_content([*sorted(in_train), *sorted(in_test)]):
+        for path in in_test.intersection(group):
+            if other := next((other for other in group if other in in_train), None):
+                said = f"{other} of HAM10000 and {path} of the test set are one photograph. Remove one."
+                problems |= {other: said, path: said}
+
+    def told(units: list[Unit]) -> list[Unit]:
+        return [
+            unit._replace(problem=problems.get(str(unit.source[0]), "")) if not unit.problem else unit for unit in units
+        ]
+
+    return {"train": told(train), "test": told(test)}
 
 
 def _decoded(path: pathlib.Path) -> Image.Image:

@@ -36,11 +36,18 @@ Marks of several readers are one nodule where they lie within one slice distance
 reader two marks in a nodule, the distance is reduced. The mask is where at least the share `agreement` of its readers
 agree. A contour's pixels lie just outside of the nodule. Ratings out of range (0, or internal structure 5) are taken as
 missing and counted in the dry run's notes; a rating that all readers lack is 0 in `ratings`, and neither low nor high
-in `condition`. Of slices at one position that of the lower InstanceNumber is kept.
+in `condition`.
 
-Several XML files of one series must hold the same marks. A folder that is no LIDC-IDRI-NNNN and holds series of several
-PatientIDs, as a flat one does, gives each a subject of its own, numbered in the order of the files (`scans`,
-`scans-patient-2`); a series with files of two PatientIDs is a problem.
+A series must be one volume, by the rules of `tfdisent.volumes.read_dicom_header`: what is not (slices that are missing
+or of another acquisition, a tilted gantry) is a problem that names the files, as is one whose slices are not axial. One
+thing is allowed here: several images at one position, which no tag tells apart, as a few scans of the collection have.
+That of the lower InstanceNumber is kept, whatever the others show, and marks on any of them count for the position.
+(`read_dicom_series` takes copies only, and the higher number.)
+
+Images of one scan under two patients, whatever their headers say, are a problem. Several XML files of one series must
+hold the same marks. A folder that is no LIDC-IDRI-NNNN and holds series of several PatientIDs, as a flat one does,
+gives each a subject of its own, numbered in the order of the files (`scans`, `scans-patient-2`); a series with files of
+two PatientIDs is a problem.
 
 Splits are by patient: train has those below LIDC-IDRI-0899, test the others; patients in folders of other names are
 numbered in their order. Where one side stays empty, as in a part of the data, a seeded split is made. `query` are the
@@ -54,6 +61,7 @@ are `window`, which `load` maps to [-1, 1].
 """
 
 import dataclasses
+import hashlib
 import pathlib
 import re
 import warnings
@@ -76,10 +84,10 @@ from tfdisent.datasets.lidc_readings import (
     nodules_of,
     read_xml,
 )
-from tfdisent.datasets.sources import files_under
+from tfdisent.datasets.sources import files_under, grouped
 from tfdisent.datasets.volumes import seeded_split
 from tfdisent.intensity import intensity_statistics
-from tfdisent.volumes import MAX_GIGABYTES, read_dicom_series
+from tfdisent.volumes import MAX_GIGABYTES, read_dicom_header, read_dicom_series
 
 BINARISED = ("subtlety", "calcification", "sphericity", "margin", "texture", "malignancy")
 SIZE_BINS = (2, 4, 6, 8, 10, 12)
@@ -209,7 +217,7 @@ class LIDC(Builder):
         problems += bad_files
         if not series:
             raise FileNotFoundError(f"No CT images (DICOM) under {raw_dir}.\n{self.raw_help}")
-        annotated = [one for one in series if one.uid in readings]
+        annotated = _told_apart([one for one in series if one.uid in readings])
         if not annotated:
             raise FileNotFoundError(
                 f"None of the {len(series)} CT series under {raw_dir} is one of the {len(readings)} that the XML files "
@@ -219,7 +227,7 @@ class LIDC(Builder):
         for one in annotated:
             try:
                 source, note = self._source(one, readings[one.uid])
-            except ValueError as error:
+            except (OSError, ValueError) as error:
                 problems.append(Unit(one.name, one.subject, problem=str(error)))
                 continue
             is_query = [nodule.ratings[MALIGNANCY] == 3 for nodule in source.nodules]
@@ -308,6 +316,10 @@ class LIDC(Builder):
             raise ValueError(
                 f"{reading.path} and {differing[0].path} are readings of one series and differ. Remove one."
             )
+        files = [one.path for one in series.slices]
+        normal = read_dicom_header(files, max_gigabytes=self.max_gigabytes).affine[:3, 2]
+        if abs(normal[2]) < 0.99 * np.linalg.norm(normal):
+            raise ValueError(f"{files[0].parent} is not axial, and marks are placed by height. Remove it.")
         nodules, spacing, num_slices = nodules_of(series, reading, self.min_readers, self.agreement)
         note = (
             f"{reading.path}: {reading.num_missing} ratings out of range are taken as missing"
@@ -382,6 +394,42 @@ def _index_images(raw_dir: pathlib.Path, files: list[pathlib.Path]) -> tuple[lis
         name = f"{subject}-{number + 1}" if number else subject
         series.append(Series(uid, subject, name, found, mixed.get(uid, "")))
     return series, problems
+
+
+def _told_apart(series: list[Series]) -> list[Series]:
+    """The series, with a problem where those of two patients show the same images, which may end in train and in test.
+
+    Of each series the middle slice is read, and all only where these agree.
+    """
+    names = {one.uid: one for one in series if not one.problem}
+
+    def middle(uid: str) -> tuple:
+        slices = sorted(names[uid].slices, key=lambda one: one.z)
+        return len(slices), _pixels(slices[len(slices) // 2].path)
+
+    def whole(uid: str) -> tuple:
+        return tuple(sorted(_pixels(one.path) for one in names[uid].slices))
+
+    problems = {}
+    for group in [same for near in grouped(names, middle) for same in grouped(near, whole)]:
+        first = names[group[0]]
+        if other := next((names[uid] for uid in group if names[uid].subject != first.subject), None):
+            folders = f"{first.slices[0].path.parent} and {other.slices[0].path.parent}"
+            said = f"{folders} show the same images, of the patients {first.subject} and {other.subject}. Remove one."
+            problems |= dict.fromkeys(group, said)
+    return [one._replace(problem=one.problem or problems.get(one.uid, "")) for one in series]
+
+
+def _pixels(path: pathlib.Path) -> str:
+    """Digest of a file's pixels as they are stored."""
+    import pydicom
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return hashlib.sha256(pydicom.dcmread(path, specific_tags=["PixelData"]).PixelData).hexdigest()
+        except Exception as error:  # by the damage, pydicom raises errors of its own and of Python
+            raise ValueError(f"{path} has no pixels ({type(error).__name__}).") from error
 
 
 def _tags(path: pathlib.Path) -> tuple[str, str, Slice] | None:

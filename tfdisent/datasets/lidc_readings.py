@@ -86,15 +86,12 @@ class Series(NamedTuple):
     problem: str = ""
 
     def sorted_slices(self) -> tuple[list[Slice], np.ndarray]:
-        """Slices by position, one at each, and the spacing (3,) in millimetres along y, x, z."""
+        """Slices by position, of several at one that of the lowest InstanceNumber, and the spacing (3,) in millimetres
+        along y, x, z.
+        """
         first = self.slices[0]
         kept = {}
         for one in sorted(self.slices, key=lambda one: (one.number, one.path)):
-            if one.shape != first.shape or one.spacing != first.spacing:
-                raise ValueError(
-                    f"{one.path} has {one.shape} pixels of {one.spacing} mm, and {first.path} of its series "
-                    f"{first.shape} of {first.spacing}. Get the series again."
-                )
             kept.setdefault(round(one.z, 3), one)
         slices = sorted(kept.values(), key=lambda one: one.z)
         step = float(np.median(np.diff([one.z for one in slices]))) if len(slices) > 1 else 1.0
@@ -161,7 +158,7 @@ def nodules_of(
     the spacing (3,) in millimetres along y, x and z; the number of slices.
 
     Raises:
-        ValueError: slices of different sizes, or a contour outside of them.
+        ValueError: a contour outside of the slices.
     """
     slices, spacing = series.sorted_slices()
     marks = [_placed(mark, slices, spacing, series, reading.path) for mark in reading.marks]

@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar
 from tfdisent.files import is_clutter
 
 _T = TypeVar("_T")
-_SAMPLE = 2**16  # bytes, at each of the places of a file that are looked at
+_SAMPLE = 2**16  # bytes of a volume's files, at each of the places that are looked at
 _DATA_FILE = re.compile(rb"^\s*ElementDataFile\s*=\s*(\S.*?)\s*$", re.MULTILINE)
 
 
@@ -128,22 +128,23 @@ def remembered(read: Callable[..., _T]) -> Callable[..., _T]:
 def same_content(paths: Iterable[str | os.PathLike]) -> list[list[str]]:
     """Groups of two and more volumes or pictures whose files have the same content, in the order of `paths`.
 
-    A file that ends in .gz is compared as unpacked. Few files are read: sizes are compared first, then the checksum at
-    the end of gzipped files and three samples of 64 KiB of others, and all of the content only where these agree. Files
-    that are empty or cannot be read are equal to none.
+    A file that ends in .gz is compared as unpacked; of a folder the files are compared, and not their names. Little is
+    read: sizes are compared first, then the checksum at the end of gzipped files and samples of others (three of 64 KiB
+    a volume), and all of the content only where these agree. Files that are empty or cannot be read are equal to none.
     """
-    groups = _grouped(dict.fromkeys(map(str, paths)), _size)
+    groups = grouped(dict.fromkeys(map(str, paths)), _size)
     for kind in (_mark, _checksum):
-        groups = [same for group in groups for same in _grouped(group, functools.partial(kind, is_mixed=_mixed(group)))]
+        groups = [same for group in groups for same in grouped(group, functools.partial(kind, is_mixed=_mixed(group)))]
     return groups
 
 
-def _grouped(paths: Iterable[str], key: Callable[[str], Hashable]) -> list[list[str]]:
+def grouped(names: Iterable[str], key: Callable[[str], Hashable]) -> list[list[str]]:
+    """Groups of two and more names that have the same key; one whose files cannot be read for it is in none."""
     groups = defaultdict(list)
-    for path in paths:
+    for name in names:
         try:
-            groups[key(path)].append(path)
-        except (OSError, EOFError, zlib.error):  # which is told when the file is read
+            groups[key(name)].append(name)
+        except (OSError, ValueError, EOFError, zlib.error):  # which is told when the file is read
             continue
     return [group for group in groups.values() if len(group) > 1]
 
@@ -158,7 +159,7 @@ def _mixed(group: Sequence[str]) -> bool:
 
 def _size(path: str) -> tuple[int, ...]:
     """Sizes of a volume's files, as unpacked, without those of texts that name the files beside them."""
-    sizes = tuple(_trailer(str(part))[1] if _is_packed(part) else part.stat().st_size for part in _voxels(path))
+    sizes = tuple(sorted(_trailer(str(part))[1] if _is_packed(part) else part.stat().st_size for part in _voxels(path)))
     if not any(sizes):
         raise EOFError(f"{path} is empty")
     return sizes
@@ -167,10 +168,14 @@ def _size(path: str) -> tuple[int, ...]:
 def _mark(path: str, is_mixed: bool) -> Hashable:
     """What tells most files of one size apart; the same for a gzipped and a plain file if `is_mixed`."""
     parts = _voxels(path)
-    part = str(parts[len(parts) // 2])
-    if _is_packed(part):
-        return _trailer(part)[0]
-    return _crc(part) if is_mixed else _sample(part)
+    size = max(512, _SAMPLE // len(parts))
+
+    def mark(part: str) -> str:
+        if _is_packed(part):
+            return str(_trailer(part)[0])
+        return str(_crc(part)) if is_mixed else _sample(part, size=size)
+
+    return tuple(sorted(mark(str(part)) for part in parts))
 
 
 @remembered
@@ -183,13 +188,13 @@ def _trailer(path: str) -> tuple[int, int]:
 
 
 @remembered
-def _sample(path: str) -> str:
+def _sample(path: str, size: int) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        for place in (0, (size - _SAMPLE) // 2, size - _SAMPLE):
+        end = os.fstat(file.fileno()).st_size
+        for place in (0, (end - size) // 2, end - size):
             file.seek(max(0, place))
-            digest.update(file.read(_SAMPLE))
+            digest.update(file.read(size))
     return digest.hexdigest()
 
 
@@ -203,7 +208,7 @@ def _crc(path: str) -> int:
 
 
 def _checksum(path: str, is_mixed: bool) -> tuple[str, ...]:
-    return tuple(_checksum_of_part(str(part)) for part in _voxels(path))
+    return tuple(sorted(_checksum_of_part(str(part)) for part in _voxels(path)))
 
 
 @remembered

@@ -507,13 +507,16 @@ class VolumeBuilder(Builder):
 _header = remembered(volumes.read_header)  # a data set is indexed more than once in a preparation
 
 
-def checked_contents(units: Sequence[Unit]) -> list[Unit]:
+def checked_contents(
+    units: Sequence[Unit], images: Callable[[Unit], Mapping[str, str]] = lambda unit: unit.source.images
+) -> list[Unit]:
     """The units with a problem where two subjects, or two modalities of one, have the same image, and with a note where
-    names of subjects are nearly the same. `tfdisent.datasets.sources.same_content` says what is read for it.
+    names of subjects are nearly the same. `tfdisent.datasets.sources.same_content` says what is read for it; `images`
+    are the paths of a unit's images by modality.
     """
     users: dict[str, dict[tuple[str, str], int]] = {}
     for place, unit in enumerate(units):
-        for modality, path in unit.source.images.items():
+        for modality, path in images(unit).items():
             if path:
                 users.setdefault(path, {})[unit.subject, modality] = place
     problems, notes = {}, {}

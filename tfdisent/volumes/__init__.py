@@ -1,6 +1,6 @@
 """Whole volumes without TensorFlow: reading and writing them, their slices in three planes, preprocessing."""
 
-from tfdisent.volumes.dicom import read_dicom_series
+from tfdisent.volumes.dicom import read_dicom_header, read_dicom_series
 from tfdisent.volumes.metaimage import read_metaimage
 from tfdisent.volumes.nifti import read_nifti, write_nifti
 from tfdisent.volumes.read import read_header, read_volume
@@ -24,6 +24,7 @@ __all__ = [
     "aligned",
     "canonical",
     "grid_difference",
+    "read_dicom_header",
     "read_dicom_series",
     "read_header",
     "read_metaimage",

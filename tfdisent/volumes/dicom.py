@@ -69,7 +69,7 @@ def read_dicom_header(
     """The shape, affine and type of what `read_dicom_series` would give, without decoding pixels; same errors, but for
     pixels that cannot be decoded.
     """
-    slices, affine = _stacked(_read(files, same_series, max_gigabytes), compare_pixels=False)
+    slices, affine = _stacked(_read(files, same_series, max_gigabytes, with_pixels=False), compare_pixels=False)
     is_integer = all(number.is_integer() for one in slices for number in one.scale)
     return Header((len(slices), *slices[0].shape), affine, is_integer)
 
@@ -117,11 +117,13 @@ _DICOM_TAGS = (
 # --- from files to slices ---
 
 
-def _read(files: Iterable[str | pathlib.Path], same_series: bool, max_gigabytes: float) -> list[_Slice]:
+def _read(
+    files: Iterable[str | pathlib.Path], same_series: bool, max_gigabytes: float, with_pixels: bool = True
+) -> list[_Slice]:
     """The slices in the order of their names, checked to be of one series."""
     slices, gigabytes = [], 0.0
     for path in map(pathlib.Path, sorted(map(str, files))):
-        one = _dicom_slice(path, max_gigabytes)
+        one = _dicom_slice(path, max_gigabytes, with_pixels)
         gigabytes += math.prod(one.shape) * one.data.BitsAllocated / 8e9
         if gigabytes > max_gigabytes:
             raise ValueError(
@@ -152,15 +154,19 @@ def _read(files: Iterable[str | pathlib.Path], same_series: bool, max_gigabytes:
     return slices
 
 
-def _dicom_slice(path: pathlib.Path, max_gigabytes: float) -> _Slice:
+def _dicom_slice(path: pathlib.Path, max_gigabytes: float, with_pixels: bool) -> _Slice:
     import pydicom  # only data sets of DICOM files wait for it
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what matters here of a header is checked below
         try:
-            content = path.read_bytes()
-            _check_deflated(path, content, max_gigabytes)
-            data = pydicom.dcmread(io.BytesIO(content), specific_tags=_DICOM_TAGS)
+            with path.open("rb") as file:
+                start = file.read(_START)
+                content = start + file.read() if with_pixels or _DEFLATED in start else b""
+                _check_deflated(path, content, max_gigabytes)
+                file.seek(0)
+                source = io.BytesIO(content) if content else file
+                data = pydicom.dcmread(source, specific_tags=_DICOM_TAGS, defer_size=None if with_pixels else _START)
         except OSError as error:
             if error.filename is not None:
                 raise
@@ -179,13 +185,14 @@ class _TooLarge(ValueError):
 
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
+_START = 4096  # bytes of a file that say whether it is packed; tags that are longer, as pixels, are no header
 
 
 def _check_deflated(path: pathlib.Path, content: bytes, max_gigabytes: float) -> None:
     """Raises ValueError where a file that is packed as a whole, which pydicom unpacks before its size is known, holds
     more than a tenth of what may be read of a series.
     """
-    if _DEFLATED not in content[:4096]:
+    if _DEFLATED not in content[:_START]:
         return
     # After 128 bytes and DICM the length of the file's own header, which is not packed.
     start = 144 + int.from_bytes(content[140:144], "little")
