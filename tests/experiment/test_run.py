@@ -12,7 +12,8 @@ import pytest
 from tests.commands.shell import call, finish, start
 from tests.tiny import NARROW
 from tfdisent import files
-from tfdisent.experiment import Settings, evaluate, export, fit, open_run, prepare
+from tfdisent.evaluation.entries import entry
+from tfdisent.experiment import Settings, catalogue, evaluate, export, fit, open_run, prepare
 from tfdisent.messages import STOPPED
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
@@ -228,6 +229,27 @@ def test_a_trained_run_opens_with_its_settings_and_is_measured_on_other_data(who
     assert "evaluation" in out
     assert json.loads((work_dir / "r/metrics.json").read_text())["inception_score"]["n"] == 20
     files.write_text(work_dir / "r/metrics.json", before.decode())
+
+
+def test_another_split_is_measured_beside_the_run_and_judged_by_the_same_networks(whole, monkeypatch):
+    work_dir, _ = whole
+    given = {}
+
+    def evaluate_run(model, read, manifest, **settings):
+        given.update(settings, examples=len(read("test")))
+        return {"inception_score": entry(2.0, 48, "of the split")}, []
+
+    evaluation = catalogue.evaluation("drai")._replace(evaluate_run=evaluate_run, headline=str)
+    monkeypatch.setattr(catalogue, "evaluation", lambda system: evaluation)
+    before = (work_dir / "r/metrics.json").read_bytes()
+    call(work_dir, "evaluate", "--run_dir=r", "--split=train")
+    assert given["examples"] == 48  # those of the training split, of which there are 30 to test
+    assert given["judge_directory"] == pathlib.Path("r/judges")
+    assert json.loads((work_dir / "r/on-train/metrics.json").read_text())["inception_score"]["value"] == 2.0
+    assert "split train" in (work_dir / "r/on-train/report.html").read_text()
+    assert (work_dir / "r/metrics.json").read_bytes() == before
+    _, err = call(work_dir, "evaluate", "--run_dir=r", "--split=val", status=1)
+    assert "val" in err and not (work_dir / "r/on-val").exists()
 
 
 def test_a_run_and_its_export_are_described(whole):

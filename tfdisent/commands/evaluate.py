@@ -4,7 +4,6 @@ The run's metrics.json and report.html are replaced; on another data set they ar
 another split than the test's, as `--split=val`, to <run_dir>/on-<split>.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,9 +46,6 @@ def execute(given: Any, others: Sequence[str]) -> None:
         judge_dir=given.judge_dir,
         num_samples=given.num_samples,
     )
-    if given.split != "test":
-        run = dataclasses.replace(run, run_dir=run.run_dir / f"on-{given.split}")
-        run.run_dir.mkdir(exist_ok=True)
     experiment.require_all_measured(experiment.evaluate(run, given.split))
 
 

@@ -269,10 +269,13 @@ def evaluate(run: Run, split: str = "test") -> dict[str, dict]:
 
     Args:
         run: trained; results are written to its folder.
-        split: what is measured on; "val", where the data have it, to choose settings by.
+        split: what is measured on; "val", where the data have it, to choose settings by. Results on another split than
+            "test" are written to `on-<split>` in the run's folder, and judged by the same networks.
     """
     run.manifest.split(split)  # a missing one is an error at once
     settings, manifest = run.settings, run.manifest
+    results_dir = run.run_dir if split == "test" else run.run_dir / f"on-{split}"
+    results_dir.mkdir(exist_ok=True)
     say("3/5 evaluation")
     is_paper = settings.preset == "paper"
     results = Results(log=lambda message: say(f"    {message}"))
@@ -290,13 +293,13 @@ def evaluate(run: Run, split: str = "test") -> dict[str, dict]:
             ),
         )
     metrics, figures = found or (results.metrics, [])
-    folder.save_figures(run.run_dir / "figures", figures)
-    files.write_json(run.run_dir / "metrics.json", metrics)
+    folder.save_figures(results_dir / "figures", figures)
+    files.write_json(results_dir / "metrics.json", metrics)
 
     say("4/5 report")
     headline = _headline(run, metrics)
     path = report.write_report(
-        run.run_dir,
+        results_dir,
         title=f"{run.title} on {manifest.dataset}" + (f", split {split}" if split != "test" else ""),
         summary=f"{_summary(run)}\n\n{headline}",
         metrics=metrics,
