@@ -356,8 +356,7 @@ def export(run: Run) -> pathlib.Path:
         "metrics": metrics,
     }
     with files.locked(settings.export_folder, "export", wait=True):
-        formats = settings.export_format.split(",")
-        path = export_model(run.model, settings.export_folder, card=card, formats=formats)
+        path = export_model(run.model, settings.export_folder, card=card, formats=settings.export_formats)
     files.write_json(record, {"step": step, "path": str(path)})
     say(f"model: {path}")
     return path

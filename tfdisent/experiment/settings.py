@@ -112,7 +112,7 @@ class Settings:
         if self.num_samples is not None and self.num_samples < 2:
             raise ValueError(f"Expected --num_samples of 2 or more, received {self.num_samples}.")
         if self.export:
-            check_formats(self.export_format.split(","))  # what cannot be written is an error before hours of work
+            check_formats(self.export_formats)  # what cannot be written is an error before hours of work
         for name, choices in (("judge", JUDGES), ("mixed_precision", PRECISIONS)):
             value = getattr(self, name)
             if value is not None and value not in choices:
@@ -147,6 +147,11 @@ class Settings:
         if "size" in options.keys() & self.data.keys():
             raise ValueError("The image size is the system's: give --set=image_size=... in place of --data=size=...")
         return {**options, **self.data}
+
+    @property
+    def export_formats(self) -> list[str]:
+        """What is exported."""
+        return self.export_format.split(",")
 
     @property
     def hosts(self) -> Hosts:
