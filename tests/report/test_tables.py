@@ -209,6 +209,12 @@ def test_opponents_and_floors_stand_beside_what_they_are_held_against():
     assert {row.extractor for row in rows} == {""}
 
 
+@pytest.mark.parametrize("given, shown", [("none", ""), ("", ""), (None, ""), ("nonesuch", "nonesuch")])
+def test_an_extractor_is_shown_unless_there_is_none(given, shown):
+    (row,) = tables.metric_table({"dice": {"value": 1.0, "extractor": given}})
+    assert row.extractor == shown
+
+
 def test_every_metric_that_is_known_belongs_to_a_group():
     rows = tables.metric_table({name: {"value": 1.0} for name in tables.METRICS})
     assert [row.name for row in rows if row.group == "Other"] == []

@@ -300,7 +300,7 @@ def _row(name: str, entry: Mapping, paper: Column) -> Row:
         computed=computed,
         **_printed(paper, name),
         n="" if entry.get("n") is None else str(entry["n"]),
-        extractor=str(entry.get("extractor") or "").replace("none", ""),
+        extractor="" if entry.get("extractor") in (None, "none") else str(entry["extractor"]),
         protocol=str(entry.get("protocol") or ""),
         paper_protocol=paper.protocols.get(name, ""),
         parts=_parts(name, entry, paper),
