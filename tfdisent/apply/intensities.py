@@ -11,7 +11,7 @@ from scipy import ndimage
 from tfdisent import intensity
 from tfdisent.apply.cases import read_mask
 from tfdisent.apply.model import SliceModel
-from tfdisent.volumes import preprocess, read_nifti
+from tfdisent.volumes import Volume, preprocess, read_nifti
 
 
 class Scale(NamedTuple):
@@ -25,9 +25,9 @@ class Scan(NamedTuple):
     """A volume as a model sees it.
 
     Attributes:
-        array: (S, H, W) float32.
+        array: (S, H, W) float32; beyond the bounds of training what `SliceModel.run` will bound, in its own pixels.
         background: what the background of training is in it.
-        anatomy: (S, H, W) bool, where its statistics were taken.
+        anatomy: (S, H, W) bool, where it is not background by the model's rule, or inside its mask.
         inside: (S, H, W) bool, where there is no background.
     """
 
@@ -55,17 +55,18 @@ class Stack(NamedTuple):
     inside: np.ndarray
 
 
-def normalized(array: np.ndarray, model: SliceModel, mask: np.ndarray | None = None) -> Scan:
+def normalized(volume: Volume, model: SliceModel, mask: np.ndarray | None = None) -> Scan:
     """A volume's intensities as in the model's training.
 
     Args:
-        array: (S, H, W).
+        volume: (S, H, W).
         model: as from `load_model`.
         mask: (S, H, W) bool, the brain; what is outside becomes the model's background first.
 
     Raises:
         ValueError: there is no anatomy.
     """
+    array = volume.array
     if mask is None:
         value = preprocess.background(array).value if model.foreground == "nonzero" else 0
         anatomy, inside = preprocess.foreground(array, model.foreground), array != value
@@ -73,12 +74,12 @@ def normalized(array: np.ndarray, model: SliceModel, mask: np.ndarray | None = N
     else:
         padding, anatomy, inside = model.background, mask, mask
         array = preprocess.apply_mask(array, mask, padding)
-    scale = scale_of(array, anatomy, model)
+    scale = scale_of(volume._replace(array=array), model, mask)
     bounds = (-1, 1) if model.normalize in ("volume", "percentile") else (-np.inf, np.inf)
     scaled = (array.astype(np.float32) - np.float32(scale.zero)) / np.float32(scale.unit)
     background = float(np.clip((padding - scale.zero) / scale.unit, *bounds))
     # Dark voxels inside the brain are no background.
-    return Scan(scaled.clip(*bounds), background, anatomy, ndimage.binary_fill_holes(inside))
+    return Scan(scaled, background, anatomy, ndimage.binary_fill_holes(inside))
 
 
 def stacked(scans: Mapping[str, Scan], model: SliceModel) -> Stack:
@@ -125,8 +126,17 @@ def beyond(made: np.ndarray, stack: Stack) -> float:
     return float(np.count_nonzero(np.isnan(made) & stack.anatomy) / np.count_nonzero(stack.anatomy))
 
 
-def scale_of(array: np.ndarray, anatomy: np.ndarray, model: SliceModel) -> Scale:
-    """How a model's training would have normalised a volume, by statistics inside its anatomy."""
+def scale_of(volume: Volume, model: SliceModel, mask: np.ndarray | None = None) -> Scale:
+    """How a model's training would have normalised a volume: by statistics of its anatomy, or inside its mask, in
+    pixels of the model's size where that is known. Pixels of another size have other extremes.
+    """
+    if model.pixel_spacing:
+        spacing = (*model.pixel_spacing, 0)
+        if mask is not None:
+            mask = preprocess.resample(volume._replace(array=mask), spacing, labels=True).array
+        volume = preprocess.resample(volume, spacing)
+    array = volume.array
+    anatomy = preprocess.foreground(array, model.foreground) if mask is None else mask
     if not anatomy.any():
         raise ValueError(
             "it is all background. Expected anatomy where the volume (or its mask) is not 0, or, with "
@@ -145,9 +155,8 @@ def scale_like(
             raise ValueError("--like_mask is the mask of --like: give that too.")
         return None
     path = pathlib.Path(path)
-    volume = read_nifti(path, nan=nan, max_oblique=90)
-    anatomy = preprocess.foreground(volume.array, model.foreground) if mask is None else read_mask(mask, path, volume)
+    volume = read_nifti(path, nan=nan, orientation=model.orientation, max_oblique=90)
     try:
-        return scale_of(volume.array, anatomy, model)
+        return scale_of(volume, model, None if mask is None else read_mask(mask, path, volume))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfdisent.intensity import NORMALIZATIONS, divisor
+from tfdisent.intensity import BOUNDED, NORMALIZATIONS, divisor
 from tfdisent.messages import without_startup_noise
 
 # TensorFlow is imported where it is used, since it takes seconds.
@@ -39,7 +39,7 @@ class SliceModel(NamedTuple):
     Attributes:
         run: (stack (B, h, w, C), target=None, available=None) -> {output: (B, h, w, K)}; target is one of `targets`, or
             None; available says of each of the C inputs whether it is there, by default all are. Images are normalised
-            by their volume; where training normalised by "slice", `run` does.
+            by their volume; `run` bounds them as training did, and where it normalised by "slice", does so.
         signature: its name.
         image_size: h and w.
         inputs: names of the channels of a stack.
@@ -167,6 +167,8 @@ def _runner(
         if normalize == "slice":
             low, high = (f(stack, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
             stack = 2 * (stack - low) / divisor(high - low, low, high) - 1
+        elif normalize in BOUNDED:
+            stack = np.clip(stack, -1, 1)
         given = {"image": tf.constant(stack, tf.float32)}
         if targets:
             given["target"] = tf.one_hot([targets.index(target)] * len(stack), len(targets))

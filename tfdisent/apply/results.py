@@ -110,7 +110,7 @@ def _write(
     model, scans = task.model, {}
     for name, volume in volumes.items():
         with _named(case.files[name]):
-            scans[name] = normalized(volume.array, model, mask)
+            scans[name] = normalized(volume, model, mask)
     stack = stacked(scans, model)
     first = next(iter(volumes))
     with _named(case.files[first]):
