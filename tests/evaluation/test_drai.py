@@ -1,3 +1,4 @@
+import inspect
 import json
 import pathlib
 
@@ -103,11 +104,12 @@ def test_crops_of_the_reference_are_those_of_the_augmentation(monkeypatch):
 
     class Drawn:
         def uniform(self, low, high, size):
-            assert (low, high, size) == (0, 1 / 8, 2)
+            assert (low, high, size) == (0, 1 - fraction, 2)
             return corner
 
+    fraction = inspect.signature(augment.draw_crop).parameters["fraction"].default
     monkeypatch.setattr(drai.np.random, "default_rng", lambda seed: Drawn())
-    boxes = np.tile([*corner, *(corner + 7 / 8)], (3, 1)).astype("float32")
+    boxes = np.tile([*corner, *(corner + fraction)], (3, 1)).astype("float32")
     expected = augment.apply_crop(images, boxes).numpy()
     found = drai._cropped({"image": images, "key": np.arange(3)})
     np.testing.assert_allclose(found["image"], expected, atol=1e-5)

@@ -35,7 +35,7 @@ from tfdisent.systems.drai import ContentStyleModel
 
 POSITION = ("position_x", "position_y")  # of a phantom's lesion
 MEMORISATION_SAMPLES = 1000  # generated, and as many test images, that are compared with all training images
-CROP = 7 / 8  # of the sides, of the augmentation `crop`
+CROP = 7 / 8  # of the sides, as `tfdisent.data.augment.crop` has it; a test holds the two together
 MOST_REAL = 10_000  # real images of a split whose features stand for it
 # The classes that data sets abbreviate.
 SPELLED_OUT = {
@@ -300,7 +300,10 @@ def as_trained(train: Examples, test: Examples, augmentation: str) -> tuple[dict
 
 
 def _cropped(batch: dict) -> dict:
-    """7/8 of each image's sides at a place that its key decides, resized as `tfdisent.data.augment.crop` does."""
+    """7/8 of each image's sides at a place that its key decides, resized as `tfdisent.data.augment.crop` does.
+
+    In NumPy, as evaluation runs on every backend and imports neither TensorFlow nor the data's part of the package.
+    """
     _, height, width, _ = batch["image"].shape
     images = []
     for key, image in zip(batch["key"].tolist(), batch["image"], strict=True):
