@@ -1,5 +1,6 @@
 """Locks on folders, by processes of their own: one at a time, and free as soon as their owner has ended."""
 
+import json
 import os
 import signal
 import socket
@@ -31,6 +32,11 @@ def start():
     for process in started:
         process.kill()
         process.communicate()
+
+
+def owner_of(folder):
+    """The process that the folder's record names."""
+    return json.loads((folder / ".lock.json").read_text())["pid"]
 
 
 HOLD = """
@@ -67,10 +73,11 @@ def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path, start):
     for _ in range(3):
         owner = start(HOLD, tmp_path)
         owner.stdout.readline()
+        assert owner_of(tmp_path) == owner.pid
         owner.send_signal(signal.SIGKILL)
         owner.wait()
         with locked(tmp_path, "training"):
-            pass
+            assert owner_of(tmp_path) == os.getpid()
 
 
 def test_a_waiting_process_goes_on_when_the_owner_is_killed(tmp_path, start):
@@ -99,6 +106,7 @@ def test_a_process_that_the_owner_started_does_not_keep_the_lock(tmp_path, start
     try:
         with locked(tmp_path, "training"):
             os.kill(child, 0)  # it still runs
+            assert owner_of(tmp_path) == os.getpid()
     finally:
         os.kill(child, signal.SIGKILL)
 

@@ -11,6 +11,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+# What each of them leaves in the folder it runs in.
+LEFT = ("saved_models/drai-skin_phantom/1/saved_model.pb", "drai.keras")
 
 
 def test_readme_has_at_most_120_lines_and_one_picture():
@@ -26,7 +28,7 @@ def test_what_a_page_links_to_is_there(page):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the examples")
-@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+@pytest.mark.parametrize("number", range(len(LEFT)))
 def test_the_examples_of_readme_run_as_printed(run_python, tmp_path, number):
     code = f"""
 import os
@@ -36,7 +38,8 @@ if __name__ == "__main__":
 {textwrap.indent(EXAMPLES[number], "    ")}
 """
     run_python(code)
+    assert (tmp_path / LEFT[number]).is_file()
 
 
 def test_readme_has_examples():
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == len(LEFT)
