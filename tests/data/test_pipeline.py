@@ -8,7 +8,9 @@ import pytest
 import tensorflow as tf
 
 from tfdisent import files
-from tfdisent.data import Manifest, as_arrays, load, pipeline
+from tfdisent.data import Manifest, annotated_subjects, as_arrays, load, pipeline
+from tfdisent.datasets.phantom import AbdomenPhantom
+from tfdisent.datasets.preparation import prepare
 
 FACTORS = 15
 
@@ -298,6 +300,43 @@ def test_the_place_of_each_examples_subject_in_the_manifests_list_is_given_when_
     batch = take(load(skin_folder, batch_size=8, metadata=True, subject_index=True), 1)[0]
     assert batch["subject_index"].dtype == "int32"
     assert [subjects[index].encode() for index in batch["subject_index"]] == batch["subject"].tolist()
+
+
+@pytest.fixture(scope="module")
+def misaligned(tmp_path_factory):
+    """Eight training subjects of two slices in two modalities, each with labels of its own."""
+    builder = AbdomenPhantom(8, 1, size=16, slices_per_subject=2)
+    return prepare(builder, tmp_path_factory.mktemp("abdomen"), workers=1)
+
+
+def test_labels_of_a_channel_are_read_of_a_share_of_the_subjects_alone(misaligned):
+    subjects = Manifest.read(misaligned).split("train")["subjects"]
+    options = {"batch_size": 16, "shuffle": False, "metadata": True}
+    (plain,) = take(load(misaligned, **options), 1)
+    (some,) = take(load(misaligned, **options, annotated={1: 0.5}, seed=3), 1)
+    chosen = annotated_subjects(subjects, 0.5, seed=3)
+    is_chosen = np.isin(plain["subject"], [name.encode() for name in chosen])
+    assert len(chosen) == 4 and is_chosen.sum() == 8
+    np.testing.assert_array_equal(some["labelled"], np.stack([np.ones(16), is_chosen], axis=1))
+    np.testing.assert_array_equal(some["mask"][..., 0], plain["mask"][..., 0])
+    np.testing.assert_array_equal(some["mask"][is_chosen, ..., 1], plain["mask"][is_chosen, ..., 1])
+    assert plain["mask"][~is_chosen, ..., 1].any() and not some["mask"][~is_chosen, ..., 1].any()
+    np.testing.assert_array_equal(some["image"], plain["image"])
+
+
+def test_subjects_of_a_smaller_share_are_among_those_of_a_larger_and_seeds_draw_others():
+    subjects = [f"s{k}" for k in range(40)]
+    shares = [set(annotated_subjects(subjects, share)) for share in (0, 0.01, 0.125, 0.25, 0.5, 1)]
+    assert [len(share) for share in shares] == [0, 1, 5, 10, 20, 40]
+    assert all(less < more for less, more in itertools.pairwise(shares))
+    assert len({annotated_subjects(subjects, 0.25, seed) for seed in range(5)}) == 5
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        annotated_subjects(subjects, 1.5)
+
+
+def test_channels_that_the_mask_does_not_have_are_refused(misaligned):
+    with pytest.raises(ValueError, match="abdomen_phantom has 2"):
+        load(misaligned, batch_size=8, annotated={2: 0.5})
 
 
 @pytest.mark.parametrize("augment", [None, ["symmetry", "crop"], "mirror"])

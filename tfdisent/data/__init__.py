@@ -1,6 +1,6 @@
 """Prepared data sets: what a record holds, and how a folder of shards becomes batches. Needs TensorFlow."""
 
-from tfdisent.data.pipeline import as_arrays, load
+from tfdisent.data.pipeline import annotated_subjects, as_arrays, load
 from tfdisent.data.records import Feature, Manifest
 
-__all__ = ["Feature", "Manifest", "as_arrays", "load"]
+__all__ = ["Feature", "Manifest", "annotated_subjects", "as_arrays", "load"]

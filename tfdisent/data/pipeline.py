@@ -60,6 +60,7 @@ def load(
     cache: bool = True,
     metadata: bool = False,
     subject_index: bool = False,
+    annotated: Mapping[int, float] | None = None,
     share: tuple[int, int] = (0, 1),
     block_bytes: int | None = None,
 ) -> tf.data.Dataset:
@@ -87,6 +88,9 @@ def load(
         cache: hold a split of up to 256 MiB in memory. The batches are the same either way.
         metadata: add what else is in the records: key, subject, spacing, intensity, slice_index, ...
         subject_index: add `subject_index` (B,) int32, the place of each example's subject in the manifest's list.
+        annotated: {channel of the mask: share of the subjects whose labels of it are read}. Those subjects are
+            `annotated_subjects(subjects, share, seed)`; labels of the others are 0 from the start, whatever the records
+            hold, and `labelled` (B, M) float32 is added: 1 where labels of a channel are read, 0 where not.
         share: (index, number) of hosts that share each batch: this one parses, and gets, its rows alone, which with
             those of the others are the batch of one host. Needs `drop_remainder`.
         block_bytes: of the records that are shuffled together, which the memory that is needed is a multiple of; 256
@@ -156,13 +160,15 @@ def load(
     shape = tuple(shape or manifest.image_shape[:2])
 
     places = _places(entry["subjects"]) if subject_index else None
+    hidden = _hider(manifest, entry["subjects"], annotated, seed)
     is_moved = bool(augmentations) or shape != manifest.image_shape[:2]
     left_behind = _on_the_grid(manifest) if is_moved else set()
 
     def example_batch(step: tf.Tensor, serialized: tf.Tensor) -> Batch:
         if number > 1:
             serialized = serialized[index * batch_size // number : (index + 1) * batch_size // number]
-        batch = _normalized(_finite(parse(serialized, manifest), manifest, directory), manifest, normalize)
+        batch = hidden(parse(serialized, manifest))
+        batch = _normalized(_finite(batch, manifest, directory), manifest, normalize)
         if places is not None:
             batch["subject_index"] = places.lookup(batch["subject"])
         if shape != manifest.image_shape[:2]:
@@ -181,6 +187,20 @@ def load(
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     batches = batches.apply(tf.data.experimental.assert_cardinality(left))
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def annotated_subjects(subjects: Sequence[str], share: float, seed: int = 0) -> tuple[str, ...]:
+    """The subjects whose labels are read where only a share of them is: drawn from the seed, one at least unless the
+    share is 0. Those of a smaller share are among those of a larger one.
+
+    Raises:
+        ValueError: the share is not in [0, 1].
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"Expected a share of annotated subjects from 0 to 1, received {share}.")
+    count = max(1, round(share * len(subjects))) if share else 0
+    order = np.random.default_rng([seed, len(subjects)]).permutation(len(subjects))
+    return tuple(subjects[index] for index in sorted(order[:count]))
 
 
 def as_arrays(
@@ -334,6 +354,31 @@ def _places(subjects: Sequence[str]) -> tf.lookup.StaticHashTable:
     """The place of each subject in the list; -1 of one that is not in it."""
     content = tf.lookup.KeyValueTensorInitializer(list(subjects), list(range(len(subjects))), tf.string, tf.int32)
     return tf.lookup.StaticHashTable(content, -1)
+
+
+def _hider(manifest: Manifest, subjects: Sequence[str], annotated: Mapping[int, float] | None, seed: int):
+    """A function of a batch that takes away the labels which are not to be read, and says which are."""
+    if annotated is None:
+        return lambda batch: batch
+    count = manifest.mask_channels
+    if not manifest.mask_labels or not all(0 <= channel < count for channel in annotated):
+        raise ValueError(
+            f"annotated expects channels of a mask, and {manifest.dataset} has {count if manifest.mask_labels else 0}; "
+            f"received {dict(annotated)}."
+        )
+    known = np.ones((len(subjects), count), np.float32)
+    for channel, part in annotated.items():
+        known[:, channel] = np.isin(subjects, annotated_subjects(subjects, part, seed))
+    places, known = _places(subjects), tf.constant(known)
+
+    def hidden(batch: Batch) -> Batch:
+        labelled = tf.gather(known, places.lookup(batch["subject"]))
+        if "labelled" in manifest.extra_features:  # of examples that have no labels at all
+            labelled *= tf.cast(tf.reshape(batch["labelled"], (-1, 1)), tf.float32)
+        mask = tf.where(labelled[:, None, None, :] > 0, batch["mask"], tf.zeros_like(batch["mask"]))
+        return {**batch, "mask": mask, "labelled": labelled}
+
+    return hidden
 
 
 def _augmentations(augment: str | Sequence[str] | None) -> list:

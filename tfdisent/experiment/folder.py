@@ -2,6 +2,7 @@
 
 config.json environment.json flags.txt    settings, versions and machine, and flags that repeat the run
 splits/<split>.txt                        subjects of each split
+splits/train-annotated-<modality>.txt     those of them whose labels were read, where not all were
 checkpoints/ metrics.csv tensorboard/     training
 samples/                                  pictures of progress
 metrics.json report.html figures/         evaluation
@@ -17,10 +18,11 @@ import platform
 import re
 import subprocess
 import time
+from collections.abc import Iterable
 from importlib import metadata
 from typing import Any
 
-from tfdisent import files
+from tfdisent import data, files
 from tfdisent.experiment import catalogue
 from tfdisent.experiment.settings import Settings, flags_of, text_of
 
@@ -99,7 +101,14 @@ def write_folder(settings: Settings, config: Any, manifest: Any, before: dict[st
     files.write_json(run_dir / "environment.json", environment())
     for split in manifest.splits:
         subjects = manifest.split(split)["subjects"]
-        files.write_text(run_dir / "splits" / f"{split}.txt", "".join(f"{subject}\n" for subject in subjects))
+        _write_lines(run_dir / "splits" / f"{split}.txt", subjects)
+    for channel, share in config.annotated.items():
+        subjects = data.annotated_subjects(manifest.split("train")["subjects"], share, settings.seed)
+        _write_lines(run_dir / "splits" / f"train-annotated-{manifest.modalities[channel]}.txt", subjects)
+
+
+def _write_lines(path: pathlib.Path, lines: Iterable[str]) -> None:
+    files.write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def record_of(settings: Settings, config: Any, manifest: Any) -> dict[str, Any]:

@@ -396,6 +396,7 @@ def _loader(run: Run) -> Callable[..., Any]:
         # Several devices get whole batches alone, in a validation too.
         "drop_remainder": True if str(run.settings.devices) != "1" else None,
         "balance": config.balance_classes,
+        "annotated": config.annotated or None,
         "share": (run.settings.host, run.settings.num_hosts),
         **config.loading,
     }

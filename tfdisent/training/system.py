@@ -114,6 +114,11 @@ class TrainingConfig:
         """
         return ()
 
+    @property
+    def annotated(self) -> dict[int, float]:
+        """Channels of the mask whose labels are read of a share of the training subjects alone, {channel: share}."""
+        return {}
+
     def check_manifest(self, manifest: Any) -> None:
         """Raises ValueError if a data set cannot serve the system; a builder's `info` is known before preparation."""
 
