@@ -70,9 +70,9 @@ class GroupwiseBatchNormalization(keras.layers.Layer):
 
     `y = gamma * (x - mean) / sqrt(variance + epsilon) + beta`. In training mean and (biased) variance are those of the
     call's examples of weight 1, and move the averages of the call's group alone; an example of weight 0 has no part in
-    them, and a call without any other moves nothing. In inference they are the group's averages, so that both modes
-    see a group alike (Chang et al., Domain-Specific Batch Normalization, Sec. 3.2, CVPR 2019,
-    https://arxiv.org/abs/1906.03950; gamma and beta are shared here). Statistics are float32 at least.
+    them, and a call without any other moves nothing and is normalised by the averages. In inference they are the
+    group's averages, so that both modes see a group alike (Chang et al., Domain-Specific Batch Normalization, Sec. 3.2,
+    CVPR 2019, https://arxiv.org/abs/1906.03950; gamma and beta are shared here). Statistics are float32 at least.
 
     Args:
         momentum: of the averages, in [0, 1).
@@ -108,14 +108,15 @@ class GroupwiseBatchNormalization(keras.layers.Layer):
         features, weight, group = inputs
         x = ops.cast(features, keras.backend.result_type(features.dtype, "float32"))
         group = ops.one_hot(ops.argmax(group[:1], axis=1), group.shape[-1], dtype=x.dtype)  # (1, K)
+        mean = ops.matmul(group, self.moving_mean.value)[0]
+        variance = ops.matmul(group, self.moving_variance.value)[0]
         if training:
-            mean, variance = self._moments(x, ops.cast(weight, x.dtype))
-            share = (1.0 - self.momentum) * ops.transpose(group) * ops.cast(ops.any(weight > 0), x.dtype)  # (K, 1)
+            there = ops.any(weight > 0)
+            moments = self._moments(x, ops.cast(weight, x.dtype))
+            mean, variance = (ops.where(there, new, old) for new, old in zip(moments, (mean, variance), strict=True))
+            share = (1.0 - self.momentum) * ops.transpose(group) * ops.cast(there, x.dtype)  # (K, 1)
             for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 average.assign(average + share * (ops.stop_gradient(value)[None] - average))
-        else:
-            mean = ops.matmul(group, self.moving_mean.value)[0]
-            variance = ops.matmul(group, self.moving_variance.value)[0]
         x = (x - mean) * (ops.rsqrt(variance + self.epsilon) * self.gamma) + self.beta
         return ops.cast(x, self.compute_dtype)
 
