@@ -21,6 +21,7 @@ CLASSES = {
     "tfdisent.baselines.unified": ("Pix2Pix", "TCMGAN"),
     "tfdisent.baselines.margin": ("MarginAdversarial",),
     "tfdisent.baselines.harmonize": ("CycleGAN",),
+    "tfdisent.baselines.mmsdnet": ("DualStream", "UNet"),
     "tfdisent.layers.convolution": ("CondConv2D", "UpsampleConv2D"),
     "tfdisent.layers.normalization": (
         "GroupwiseBatchNormalization",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -121,7 +122,10 @@ def test_the_segmentation_error_is_zero_for_the_truth_and_one_in_dice_for_what_m
     truth[..., 0] = 1
     truth[:, 4:9, 4:9] = 0, 1, 0
     wrong = truth[..., [0, 2, 1]]
-    at = [float(array(model.segmentation_error(*tensors({"p": p, "t": truth}).values()))[0]) for p in (truth, wrong)]
+    at = [
+        float(array(mmsdnet.segmentation_error(*tensors({"p": p, "t": truth}).values(), model.config))[0])
+        for p in (truth, wrong)
+    ]
     share = 25 / SIZE**2
     assert at == pytest.approx([0, 1 + 0.01 * share * -np.log(1e-7)], abs=1e-4)
 
@@ -152,6 +156,17 @@ def test_align_gives_the_moving_anatomy_at_pixel_plus_field():
     found = model.align(one, two)
     np.testing.assert_allclose(array(found["field"]), np.broadcast_to([2, -3], (B, SIZE, SIZE, 2)), atol=1e-3)
     np.testing.assert_allclose(array(found["anatomy"])[:, :-2, 3:], array(one)[:, 2:, :-3], atol=1e-3)
+
+
+def test_predictions_are_of_the_target_alone_of_the_source_deformed_to_it_and_of_both(model):
+    image = examples()["image"]
+    found = model.predictions(image)
+    one, two = (array(model.encode(image[..., i : i + 1], i)["anatomy"]) for i in range(M))
+    anatomy = {"fused": np.maximum(one, two), "deformed": one, "target": two}
+    assert found.keys() == anatomy.keys()
+    for kind, expected in anatomy.items():
+        np.testing.assert_allclose(array(found[kind]), array(model.segment(expected)), atol=1e-5)
+    np.testing.assert_allclose(array(found["fused"]), array(model(image)), atol=1e-6)
 
 
 def test_verbs_have_the_documented_shapes(model):
@@ -185,6 +200,7 @@ def test_evaluation_uses_the_averaged_weights():
         ({"mask_labels": ("background",)}, "two or more different names"),
         ({"anatomy": "soft"}, "'argmax' or 'rounding'"),
         ({"control_points": 1}, "control_points >= 2"),
+        ({"target_annotations": 1.5}, "target_annotations from 0 to 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes, message):
@@ -197,6 +213,14 @@ def test_unknown_modalities_and_wrong_shapes_are_refused(model):
         model.encode(examples()["image"][..., :1], "CT")
     with pytest.raises(ValueError, match="image"):
         model.fuse(examples(3)["image"], "T2")
+
+
+@pytest.mark.parametrize("changes", [{"mask_channels": 1}, {"image_shape": (64, 64, 3)}, {"mask_labels": ()}])
+def test_data_without_a_slice_and_a_label_map_of_each_modality_are_refused(changes):
+    manifest = {"image_shape": (64, 64, 2), "mask_labels": ("background", "liver"), "mask_channels": 2, **changes}
+    manifest = SimpleNamespace(dataset="mine", modalities=("T1", "T2"), **manifest)
+    with pytest.raises(ValueError, match="a slice and a label map of each of T1, T2, received mine"):
+        TINY.check_manifest(manifest)
 
 
 def test_a_batch_without_masks_or_with_those_of_one_modality_is_refused(model):

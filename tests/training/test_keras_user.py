@@ -15,6 +15,7 @@ from tfdisent import _registration, layers
 from tfdisent.baselines import drai as drai_baselines
 from tfdisent.baselines import harmonize as harmonize_baselines
 from tfdisent.baselines import margin as margin_baselines
+from tfdisent.baselines import mmsdnet as mmsdnet_baselines
 from tfdisent.baselines import unified as unified_baselines
 from tfdisent.systems.drai import DRAI, DRAIConfig
 from tfdisent.systems.unified import Unified, UnifiedConfig
@@ -135,9 +136,9 @@ def test_a_fresh_process_that_imports_the_package_alone_loads_every_model(tmp_pa
 
 def test_every_model_and_layer_is_known_to_keras_by_name():
     listed = {name for names in _registration.CLASSES.values() for name in names}
-    systems = (drai_baselines, harmonize_baselines, margin_baselines, unified_baselines)
+    systems = (drai_baselines, harmonize_baselines, margin_baselines, mmsdnet_baselines, unified_baselines)
     methods = [method for system in systems for method in system.METHODS]
-    assert {method.model.__name__ for method in methods} | {"MMSDNet"} | set(layers.__all__) == listed
+    assert {method.model.__name__ for method in methods} | set(layers.__all__) == listed
     for module, names in _registration.CLASSES.items():
         for name in names:
             one = getattr(importlib.import_module(module), name)

@@ -41,6 +41,13 @@ Where paper and code differ, or one is silent:
 * Batch statistics of the anatomy encoders are those of each modality. In the code those of the shared layers are a
   mean of all, which no layer has seen in training.
 
+Deviation: `offset_scale`, with which the presets quick and small slow the transformer down: at their rate of 1e-3 a
+step of Adam would move the field by pixels.
+
+The target is the last modality; `target_annotations` is the share of the training subjects whose labels of it are read.
+Nothing is selected on any label: after all steps the averaged weights are taken. The public code chooses the epoch on
+labels of the target, where training has none too.
+
 Not here: the balancer, which weights several slices of a subject that may belong to one another ("automated pairing").
 """
 
@@ -66,19 +73,95 @@ from tfdisent.training.system import presets
 
 LEVELS = 4  # halvings of the anatomy encoders
 SLOPE = 0.3  # of the leaky ReLU
+QUICK = {
+    "image_size": 64,
+    "filters": 8,
+    "learning_rate": 1e-3,
+    "steps": 1500,
+    "averaging_start": 1000,
+    "averaging_interval": 10,
+}
+SMALL = {"image_size": 128, "filters": 16, "steps": 5000, "averaging_start": 3000}
 ANATOMIES = {"argmax": StraightThroughOneHot, "rounding": StraightThroughRounding}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MMSDNetConfig(ModalityConfig):
-    """Settings of the mmsdnet system; the defaults are the paper's, or, where it is silent, its code's.
+class AnnotatedConfig(ModalityConfig):
+    """Settings of whatever segments slices of a target, the last modality, with labels of some of its subjects.
 
-    Those of training are described in `TrainingConfig`.
+    All other modalities are sources, always labelled. Settings of training are described in `TrainingConfig`.
 
     Attributes:
         image_size: height and width in pixels, one number or two, multiples of 16 from 48.
         modalities: their names, in the order of the channels; two or more.
         mask_labels: names of the labels, the background first.
+        target_annotations: share of the training subjects whose labels of the target are read, from 0 to 1.
+        filters: channels of the first stage of a U-Net.
+        cross_entropy_weight: of the cross entropy beside the Dice loss.
+        averaging_start, averaging_interval: steps before weights are averaged, and from one value to the next.
+    """
+
+    image_size: int | tuple[int, int] = 192
+    modalities: tuple[str, ...] = ("T1", "T2")
+    mask_labels: tuple[str, ...] = ("background", "liver", "right_kidney", "left_kidney", "spleen")
+    target_annotations: float = 1.0
+    filters: int = 64
+    cross_entropy_weight: float = 0.01
+    augmentation: str = ""
+    learning_rate: float = 1e-4
+    beta_1: float = 0.9
+    batch_size: int = 6
+    steps: int = 50_000
+    averaging_start: int = 4_000
+    averaging_interval: int = 100
+
+    FROM_ZERO: ClassVar = ("averaging_start",)
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "mask_labels", tuple(self.mask_labels))
+        if min(self.image_shape[:2]) < 48:
+            raise ValueError(f"Expected image_size of 48 or more, which D_M and D_i need; received {self.image_size}.")
+        if len(set(self.mask_labels)) < max(2, len(self.mask_labels)):
+            raise ValueError(f"Expected mask_labels to be two or more different names, received {self.mask_labels}.")
+        if not 0 <= self.target_annotations <= 1:
+            raise ValueError(f"Expected target_annotations from 0 to 1, received {self.target_annotations}.")
+
+    @classmethod
+    def data_fields(cls, manifest: Any) -> dict[str, Any]:
+        """Names of the modalities and of the labels."""
+        return super().data_fields(manifest) | {"mask_labels": tuple(manifest.mask_labels)}
+
+    def check_manifest(self, manifest: Any) -> None:
+        """Raises ValueError unless the data have two modalities or more, with a slice and a label map of each."""
+        super().check_manifest(manifest)
+        names, channels, masks = manifest.modalities, manifest.image_shape[-1], manifest.mask_channels
+        if not manifest.mask_labels or not len(names) == channels == masks:
+            raise ValueError(
+                f"Expected data with a slice and a label map of each of {', '.join(names)}, received "
+                f"{manifest.dataset} with {channels} slices and {masks if manifest.mask_labels else 'no'} label maps. "
+                "Prepare data of misaligned modalities, as abdomen_phantom, cardiac_phantom or chaos, with "
+                "--data=candidates=1, and chaos with --data=phase=in or out."
+            )
+
+    @property
+    def annotated(self) -> dict[int, float]:
+        """Of the target the share that the config says."""
+        return {self.num_modalities - 1: self.target_annotations}
+
+    @property
+    def num_labels(self) -> int:
+        """Number of labels, with the background."""
+        return len(self.mask_labels)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MMSDNetConfig(AnnotatedConfig):
+    """Settings of the mmsdnet system; the defaults are the paper's, or, where it is silent, its code's.
+
+    `AnnotatedConfig` describes the others.
+
+    Attributes:
         anatomy_channels: of s.
         anatomy: what makes it discrete, "argmax" or "rounding".
         code_dim: length of z.
@@ -89,20 +172,16 @@ class MMSDNetConfig(ModalityConfig):
         spade_filters: channels of the SPADE decoder's first block and within its normalisations.
         transformer_filters, transformer_units: of the network that chooses the field.
         control_points: of the field, along each side.
+        offset_scale: what the offsets of the control points are multiplied by: under Adam a rate of the transformer's
+            own, as its weights, whatever they act on, move by the learning rate in a step.
         discriminator_filters: of the first stage of D_M and D_i.
         segmentation_weight, mask_adversarial_weight, reconstruction_weight, image_adversarial_weight, kl_weight,
             code_regression_weight: of the terms.
-        cross_entropy_weight: of the cross entropy beside the Dice loss.
-        averaging_start, averaging_interval: steps before weights are averaged, and from one value to the next.
     """
 
-    image_size: int | tuple[int, int] = 192
-    modalities: tuple[str, ...] = ("T1", "T2")
-    mask_labels: tuple[str, ...] = ("background", "liver", "right_kidney", "left_kidney", "spleen")
     anatomy_channels: int = 8
     anatomy: str = "argmax"
     code_dim: int = 8
-    filters: int = 64
     modality_filters: int = 16
     segmentor_filters: int = 64
     decoder: str = "film"
@@ -110,57 +189,26 @@ class MMSDNetConfig(ModalityConfig):
     transformer_filters: int = 20
     transformer_units: int = 100
     control_points: int = 5
+    offset_scale: float = 1.0
     discriminator_filters: int = 64
     segmentation_weight: float = 10.0
-    cross_entropy_weight: float = 0.01
     mask_adversarial_weight: float = 1.0
     reconstruction_weight: float = 1.0
     image_adversarial_weight: float = 1.0
     kl_weight: float = 0.1
     code_regression_weight: float = 1.0
-    augmentation: str = ""
-    learning_rate: float = 1e-4
-    beta_1: float = 0.9
-    batch_size: int = 6
-    steps: int = 50_000
-    averaging_start: int = 4_000
-    averaging_interval: int = 100
 
-    FROM_ZERO: ClassVar = ("averaging_start",)
     CHOICES: ClassVar = ModalityConfig.CHOICES | {"anatomy": tuple(ANATOMIES), "decoder": ("film", "spade")}
     PRESETS: ClassVar = presets(
-        quick={
-            "image_size": 64,
-            "filters": 8,
-            "segmentor_filters": 16,
-            "discriminator_filters": 8,
-            "learning_rate": 1e-3,
-            "steps": 1500,
-            "averaging_start": 1000,
-            "averaging_interval": 10,
-        },
-        small={"image_size": 128, "filters": 16, "steps": 5000, "averaging_start": 3000},
+        quick=QUICK | {"segmentor_filters": 16, "discriminator_filters": 8, "offset_scale": 0.1}, small=SMALL
     )
 
     def __post_init__(self):
         super().__post_init__()
-        object.__setattr__(self, "mask_labels", tuple(self.mask_labels))
-        if min(self.image_shape[:2]) < 48:
-            raise ValueError(f"Expected image_size of 48 or more, which D_M and D_i need; received {self.image_size}.")
-        if len(set(self.mask_labels)) < max(2, len(self.mask_labels)):
-            raise ValueError(f"Expected mask_labels to be two or more different names, received {self.mask_labels}.")
         if self.control_points < 2:
             raise ValueError(f"Expected control_points >= 2, received {self.control_points}.")
-
-    @classmethod
-    def data_fields(cls, manifest: Any) -> dict[str, Any]:
-        """Names of the modalities and of the labels."""
-        return super().data_fields(manifest) | {"mask_labels": tuple(manifest.mask_labels)}
-
-    @property
-    def num_labels(self) -> int:
-        """Number of labels, with the background."""
-        return len(self.mask_labels)
+        if not self.offset_scale > 0:
+            raise ValueError(f"Expected offset_scale > 0, received {self.offset_scale}.")
 
 
 class MMSDNet(SliceSystem):
@@ -232,19 +280,8 @@ class MMSDNet(SliceSystem):
         """What a step trains on; of the draws, a key that the batch has is kept, so that a test can inject it."""
         c = self.config
         self.check_batch(batch["image"])
-        if "mask" not in batch or tuple(batch["mask"].shape[1:]) != tuple(batch["image"].shape[1:]):
-            received = tuple(batch["mask"].shape) if "mask" in batch else "none"
-            raise ValueError(
-                f"Expected a 'mask' of the shape of 'image', {tuple(batch['image'].shape)}, with a label at each pixel "
-                f"of each modality; received {received}. Where there are no labels, fill it with 0, and 'labelled' too."
-            )
         size, many = ops.shape(batch["image"])[0], c.num_modalities
-        labelled = ops.cast(batch.get("labelled", ops.ones((size, many))), "float32")
-        # Emptied before anything is computed of them.
-        mask = ops.where(labelled[:, None, None, :] > 0, ops.cast(batch["mask"], "int32"), 0)
-        labels = ops.one_hot(ops.moveaxis(mask, -1, 0), c.num_labels, dtype="float32")
-        labelled = ops.transpose(labelled)
-        labels = labels * labelled[:, :, None, None, None]
+        labels, labelled = annotations(batch, c)
         seed = self.seed_generator
         order = keras.random.uniform((many, many * size), seed=seed)
         real = ops.argsort(ops.where(ops.reshape(labelled, (1, -1)) > 0, order, 2.0), axis=1)[:, :size]
@@ -278,7 +315,7 @@ class MMSDNet(SliceSystem):
             for one in kinds:
                 mask = self.segmentor(one, training=True)
                 y = self.decoder({"anatomy": one, "code": code}, training=True)
-                errors = self.segmentation_error(mask, batch["labels"][i])
+                errors = segmentation_error(mask, batch["labels"][i], c)
                 terms["segmentation"] += weighted_mean(errors, batch["labelled"][i])
                 scores = self.mask_discriminator(mask[..., 1:], training=False)
                 terms["mask_adversarial"] += ops.mean(least_squares(scores, 1.0))
@@ -295,14 +332,6 @@ class MMSDNet(SliceSystem):
             made |= {f"masks_{i}": ops.concatenate(masks), f"images_{i}": ops.concatenate(drawn)}
         total = sum(getattr(c, f"{name}_weight") * value for name, value in terms.items())
         return total, terms, made
-
-    def segmentation_error(self, mask, labels):
-        """(B,): Dice loss of all organs in one ratio, and cross entropy over all labels, of probabilities."""
-        height, width, _ = self.config.image_shape
-        flat = (-1, height, width * (self.config.num_labels - 1), 1)
-        foreground = [ops.reshape(one[..., 1:], flat) for one in (mask, labels)]
-        entropy = -ops.sum(labels * ops.log(ops.maximum(mask, 1e-7)), axis=-1)
-        return dice_loss(*foreground, smooth=1e-6) + self.config.cross_entropy_weight * ops.mean(entropy, axis=(1, 2))
 
     def mask_terms(self, i: int, batch: dict, carried: dict):
         """D_M on masks of modality i; without any label it learns generated masks alone."""
@@ -342,6 +371,22 @@ class MMSDNet(SliceSystem):
     def call(self, image, training=False):
         """Probabilities of the labels of the last modality from all of them, fused: what `predict` gives."""
         return self.segment(self.fuse(image, self.config.modalities[-1]))
+
+    def predictions(self, image) -> dict:
+        """All that the model says of the labels of the target, the last modality.
+
+        Args:
+            image: (B, H, W, M) in [-1, 1].
+
+        Returns:
+            {kind: probabilities (B, H, W, L)}: "fused" of all modalities, "deformed" of all others, and "target" of
+            the target alone.
+        """
+        slices = ops.split(self.checked("image", image), self.config.num_modalities, axis=-1)
+        *others, own = (self.anatomy(one, i) for i, one in enumerate(slices))
+        deformed = functools.reduce(ops.maximum, [self.deformed(one, own) for one in others])
+        found = {"fused": ops.maximum(deformed, own), "deformed": deformed, "target": own}
+        return {kind: self.segment(anatomy) for kind, anatomy in found.items()}
 
     def encode(self, image, modality) -> dict:
         """Anatomy and code of slices in one modality.
@@ -395,15 +440,89 @@ class MMSDNet(SliceSystem):
         """Slices (B, H, W, 1) in [-1, 1] of an anatomy (B, H, W, anatomy_channels) in the look of a code (B, K)."""
         return self.decoder({"anatomy": anatomy, "code": code}, training=False)
 
+    def signatures(self) -> dict:
+        """What is exported: name -> (function to a dict of tensors, {argument: shape}); the first is default."""
+        c = self.config
+        height, width, _ = c.image_shape
+        image, anatomy = {"image": (None, height, width, c.num_modalities)}, (None, height, width, c.anatomy_channels)
+
+        def segment(image):
+            return {"labels": self(image)}
+
+        def segment_target(image):
+            return {"labels": self.segment(self.encode(image, c.modalities[-1])["anatomy"])}
+
+        def encode(image):
+            slices = ops.split(image, c.num_modalities, axis=-1)
+            found = [self.encode(one, i) for i, one in enumerate(slices)]
+            return {name: ops.stack([one[name] for one in found], axis=1) for name in ("anatomy", "code")}
+
+        def reconstruct(anatomy, code):
+            return {"image": self.reconstruct(anatomy, code)}
+
+        return {
+            "segment": (segment, image),
+            "segment_target": (segment_target, {"image": (None, height, width, 1)}),
+            "encode": (encode, image),
+            "align": (self.align, {"moving": anatomy, "fixed": anatomy}),
+            "reconstruct": (reconstruct, {"anatomy": anatomy, "code": (None, c.code_dim)}),
+        }
+
+    def volume_io(self) -> dict:
+        """What the default signature takes and gives when it is applied to volumes, as a model's card says it."""
+        return label_maps_of(self.config)
+
     def _index(self, modality) -> int:
         (index,) = modality_indices(modality, self.config.modalities, 1, "modality")
         return index
 
 
+# --- labels ---
+
+
+def label_maps_of(config: AnnotatedConfig) -> dict:
+    """The part of a model's card on volumes, of a signature from a slice of each modality to labels of the target."""
+    return {
+        "inputs": list(config.modalities),
+        "outputs": {"labels": {"kind": "labels", "names": list(config.mask_labels)}},
+    }
+
+
+def annotations(batch: dict, config: AnnotatedConfig):
+    """Labels (M, B, H, W, L) one-hot, 0 where there are none, and which slices are labelled (M, B), of a batch.
+
+    Raises:
+        ValueError: the batch has no mask, or not one of each modality.
+    """
+    image, mask = batch["image"], batch.get("mask")
+    if mask is None or tuple(mask.shape[1:]) != tuple(image.shape[1:]):
+        raise ValueError(
+            f"Expected a 'mask' of the shape of 'image', {tuple(image.shape)}, with a label at each pixel of each "
+            f"modality; received {'none' if mask is None else tuple(mask.shape)}. Where there are no labels, fill it "
+            "with 0, and 'labelled' too."
+        )
+    everything = ops.ones((ops.shape(image)[0], config.num_modalities))
+    labelled = ops.cast(batch.get("labelled", everything), "float32")
+    # Emptied before anything is computed of them.
+    mask = ops.where(labelled[:, None, None, :] > 0, ops.cast(mask, "int32"), 0)
+    labels = ops.one_hot(ops.moveaxis(mask, -1, 0), config.num_labels, dtype="float32")
+    labelled = ops.transpose(labelled)
+    return labels * labelled[:, :, None, None, None], labelled
+
+
+def segmentation_error(mask, labels, config: AnnotatedConfig):
+    """(B,): Dice loss of all organs in one ratio, and cross entropy over all labels, of probabilities."""
+    height, width, _ = config.image_shape
+    flat = (-1, height, width * (config.num_labels - 1), 1)
+    foreground = [ops.reshape(one[..., 1:], flat) for one in (mask, labels)]
+    entropy = -ops.sum(labels * ops.log(ops.maximum(mask, 1e-7)), axis=-1)
+    return dice_loss(*foreground, smooth=1e-6) + config.cross_entropy_weight * ops.mean(entropy, axis=(1, 2))
+
+
 # --- networks ---
 
 
-def _convolutions(h, filters: int, told: dict):
+def convolutions(h, filters: int, told: dict):
     """Two convolutions of 3 x 3, each with batch norm and ReLU."""
     for _ in range(2):
         h = keras.layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_normal")(h)
@@ -411,7 +530,22 @@ def _convolutions(h, filters: int, told: dict):
     return h
 
 
-def anatomy_encoder(config: MMSDNetConfig, name: str) -> keras.Model:
+def raised(h, skip, filters: int, told: dict):
+    """A stage of a U-Net's decoder: features at twice their resolution, and those of the encoder there."""
+    h = keras.layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_normal")(keras.layers.UpSampling2D()(h))
+    return convolutions(keras.layers.Concatenate()([normalized_by_modality(h, told), skip]), filters, told)
+
+
+def level_inputs(config: AnnotatedConfig) -> dict:
+    """Inputs for the features of `anatomy_encoder`."""
+    height, width, _ = config.image_shape
+    widths = [config.filters * 2 ** min(level, LEVELS - 1) for level in range(LEVELS + 1)]
+    return {
+        f"level_{k}": keras.Input((height >> k, width >> k, depth), name=f"level_{k}") for k, depth in enumerate(widths)
+    }
+
+
+def anatomy_encoder(config: AnnotatedConfig, name: str) -> keras.Model:
     """A modality's own path: {"image": (B, H, W, 1), "modality": (B, M), "weight": (B,)} -> {"level_0": features, ...}.
 
     Level k is (B, H / 2^k, W / 2^k, filters * 2^k) for k < 4; "level_4" is level 3, pooled.
@@ -420,7 +554,7 @@ def anatomy_encoder(config: MMSDNetConfig, name: str) -> keras.Model:
     image = h = keras.Input(config.image_shape, name="image")
     features = {}
     for level in range(LEVELS):
-        h = features[f"level_{level}"] = _convolutions(h, config.filters * 2**level, told)
+        h = features[f"level_{level}"] = convolutions(h, config.filters * 2**level, told)
         h = keras.layers.MaxPooling2D()(h)
     features[f"level_{LEVELS}"] = h
     return keras.Model({"image": image, **told}, features, name=name)
@@ -428,19 +562,10 @@ def anatomy_encoder(config: MMSDNetConfig, name: str) -> keras.Model:
 
 def anatomy_decoder(config: MMSDNetConfig) -> keras.Model:
     """What all modalities share: bottleneck, decoder, head; features, "modality", "weight" -> s (B, H, W, C)."""
-    height, width, _ = config.image_shape
-    told = modality_inputs(config.num_modalities)
-    widths = [config.filters * 2**level for level in range(LEVELS)]
-    levels = {
-        f"level_{k}": keras.Input((height >> k, width >> k, depth), name=f"level_{k}")
-        for k, depth in enumerate([*widths, widths[-1]])
-    }
-    h = _convolutions(levels[f"level_{LEVELS}"], 2 * widths[-1], told)
+    told, levels = modality_inputs(config.num_modalities), level_inputs(config)
+    h = convolutions(levels[f"level_{LEVELS}"], config.filters * 2**LEVELS, told)
     for level in range(LEVELS - 1, -1, -1):
-        h = keras.layers.UpSampling2D()(h)
-        h = keras.layers.Conv2D(widths[level], 3, padding="same", kernel_initializer="he_normal")(h)
-        h = keras.layers.Concatenate()([normalized_by_modality(h, told), levels[f"level_{level}"]])
-        h = _convolutions(h, widths[level], told)
+        h = raised(h, levels[f"level_{level}"], config.filters * 2**level, told)
     h = keras.layers.Softmax(dtype="float32")(keras.layers.Conv2D(config.anatomy_channels, 1)(h))
     return keras.Model({**levels, **told}, ANATOMIES[config.anatomy](dtype="float32")(h), name="anatomy_decoder")
 
@@ -469,7 +594,7 @@ def transformer(config: MMSDNetConfig) -> keras.Model:
     h = keras.layers.Dense(config.transformer_units, activation="tanh")(keras.layers.Flatten()(h))
     points = config.control_points**2
     offsets = keras.layers.Dense(2 * points, kernel_initializer="zeros", dtype="float32")(h)
-    offsets = keras.layers.Reshape((points, 2))(offsets)
+    offsets = keras.layers.Reshape((points, 2))(keras.layers.Rescaling(config.offset_scale, dtype="float32")(offsets))
     anatomy = ThinPlateTransformer(config.control_points, dtype="float32", name="warp")([moving, offsets])
     return keras.Model({"moving": moving, "fixed": fixed}, {"anatomy": anatomy, "offsets": offsets}, name="transformer")
 
