@@ -4,7 +4,7 @@ The data are prepared where they are not yet; then the model is trained, evaluat
 --epochs are totals: the same command again continues exactly where it stopped, and with nothing left to do only
 evaluates. Settings are values of the model's config: a preset, and --set=field=value.
 
-Systems: drai, unified, margin.
+Systems: drai, unified, margin, mmsdnet.
 
 Presets: quick shows the effect in minutes on two CPU cores; small does so with larger images, in about half an hour;
 paper is the setting of the paper, which needs a GPU.
@@ -38,6 +38,16 @@ MODELS = {
     "no_adversarial, no_cycle, no_adversarial_cycle, translation_only.",
     "margin": "margin; or what it is compared with: conv_sim, encoders for each modality; conv_adv, a discriminator in "
     "place of the similarity loss; conv_na, neither.",
+    "mmsdnet": "mmsdnet; or what it is compared with: unet_single, a U-Net of the target; unet_both, of all "
+    "modalities; unet_source, of the sources alone; dual_stream, a stream for each modality. With _50, _25, _12 or _0 "
+    "at its end each is told that share of the target's labels, as by --target_annotations.",
+}
+# System -> flags that are fields of its config, and what they say.
+FIELDS = {
+    "mmsdnet": {
+        "target_annotations": "Share of the training subjects whose labels of the target, the last modality, are read: "
+        "1.0, 0.5, 0.25, 0.125, 0 or another; listed in RUN/splits. Default: 1.0.",
+    }
 }
 
 
@@ -46,6 +56,8 @@ def define(system: str, values: flags.FlagValues) -> None:
     first, *_ = catalogue.DATA[system]
     flags.DEFINE_string("model", system, MODELS[system], flag_values=values)
     flags.DEFINE_string("dataset", first, "Which data set; `--dataset=help` lists them.", flag_values=values)
+    for name, about in FIELDS.get(system, {}).items():
+        flags.DEFINE_string(name, None, about, flag_values=values)
     flags.DEFINE_integer("seed", 0, "Of weights, order, augmentation and noise.", flag_values=values)
     flags.DEFINE_string(
         "run_dir", None, "Folder of the run; default: runs/<model>-<dataset>-<preset>-seed<seed>.", flag_values=values
@@ -85,6 +97,10 @@ def execute(system: str, given: Any, others: Sequence[str]) -> None:
     if given.dataset == "help":
         print(catalogue.about(catalogue.DATA[system]))
         return
+    fields = {name: getattr(given, name) for name in FIELDS.get(system, {}) if getattr(given, name) is not None}
+    shared = training.training_settings(given)
+    if twice := fields.keys() & shared["changes"].keys():
+        raise ValueError(f"Give --{min(twice)}=... or --set={min(twice)}=..., not both.")
     with quiet(given):
         settings = experiment.Settings(
             system=system,
@@ -100,7 +116,7 @@ def execute(system: str, given: Any, others: Sequence[str]) -> None:
             coordinator=given.coordinator,
             num_hosts=given.num_hosts,
             host=given.host,
-            **training.training_settings(given),
+            **shared | {"changes": {**shared["changes"], **fields}},
         )
     experiment.train(settings)
 

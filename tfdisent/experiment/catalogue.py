@@ -10,6 +10,7 @@ DATA = {
     "drai": ("skin_phantom", "nodule_phantom", "ham10000", "lidc", "lidc_patches"),
     "unified": ("brain_phantom", "brats", "manifest", "bids"),
     "margin": ("brain_phantom", "brats", "manifest", "bids"),
+    "mmsdnet": ("abdomen_phantom", "cardiac_phantom", "chaos"),
 }
 SYSTEMS = tuple(DATA)
 # Data set -> what it is.

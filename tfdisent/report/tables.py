@@ -86,6 +86,22 @@ METRICS = {
     "absolute_error_sum": ("Sum of absolute errors (L1)", "lower"),
     "anatomy_distance_ratio": ("Distance of anatomy codes: two modalities over two subjects", "lower"),
     "dice": ("Dice", "higher"),
+    **{
+        f"dice_{way}{kind}": (f"Dice {of}of {about}", better)
+        for way, of in (("", ""), ("slices_", "per slice "))
+        for kind, about, better in (
+            ("fused", "the fused anatomy", "higher"),
+            ("deformed", "the source's anatomy, deformed", "higher"),
+            ("target", "the target alone", "higher"),
+            ("source_only", "a model of the source alone", "higher"),
+            ("copy", "the source's labels, copied", ""),
+        )
+    },
+    "dice_warped_truth": ("Dice of the source's true labels, warped by the field", "higher"),
+    "field_error_relative": ("Error of the field over the displacement", "lower"),
+    "empty_anatomy_share": ("Pixels without anatomy", "lower"),
+    "organs_in_one_channel": ("Organs in one channel in all modalities", "higher"),
+    "modality_from_z": ("Modality read from z", "higher"),
     "dice_real": ("Dice from real slices alone", ""),
     "dice_alone": ("Dice from one real slice alone", ""),
     "iou": ("Intersection over union", "higher"),
@@ -106,9 +122,9 @@ GROUPS = {
     "Copies of training images": ("memorisation",),
     "Hybrids and reconstructions": ("hybrid", "reconstruction", "cross_image"),
     "Likeness to the truth": ("psnr", "ssim", "mean_absolute", "absolute"),
-    "Segmentation": ("dice", "iou"),
+    "Segmentation": ("dice", "iou", "field_error"),
     "Codes": (
-        *("anatomy", "modality", "subject", "margins", "class_from", "factors_from"),
+        *("anatomy", "empty_anatomy", "organs", "modality", "subject", "margins", "class_from", "factors_from"),
         *("block", "mutual", "separated", "dci", "distance_correlation"),
     ),
     "Retrieval": ("disagreement", "label_overlap"),
