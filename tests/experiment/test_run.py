@@ -5,6 +5,7 @@ import json
 import pathlib
 import signal
 import time
+from types import SimpleNamespace
 
 import keras
 import pytest
@@ -14,6 +15,7 @@ from tests.tiny import NARROW
 from tfdisent import files
 from tfdisent.evaluation.entries import entry
 from tfdisent.experiment import Settings, catalogue, evaluate, export, fit, open_run, prepare
+from tfdisent.experiment.run import few_subjects
 from tfdisent.messages import STOPPED
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
@@ -266,6 +268,18 @@ def test_a_run_and_its_export_are_described(whole):
         assert words in out
     metrics = json.loads((work_dir / "r/metrics.json").read_text())
     assert all(f"  {name} " in out for name in metrics)
+
+
+@pytest.mark.parametrize(
+    "count, augmentation, words",
+    [(9, "", ["9 subjects", "--set=augmentation=mirror"]), (1, "flip", ["1 subject to"]), (10, "", [])],
+)
+def test_fewer_than_ten_training_subjects_are_warned_of(count, augmentation, words):
+    subjects = [f"s{k}" for k in range(count)]
+    given = SimpleNamespace(split={"train": {"subjects": subjects}}.get), SimpleNamespace(augmentation=augmentation)
+    warning = few_subjects(*given)
+    assert bool(warning) == bool(words) and all(word in warning for word in words)
+    assert ("--set" in warning) == (bool(words) and not augmentation)
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):

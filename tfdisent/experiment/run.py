@@ -31,6 +31,8 @@ from tfdisent.messages import Incomplete, Stopped, say
 from tfdisent.training import callbacks, distribution
 from tfdisent.training.checkpoint import Checkpoints
 
+FEW_SUBJECTS = 10  # with fewer, those who train are warned
+
 
 @dataclasses.dataclass
 class Run:
@@ -137,6 +139,8 @@ def _opened(settings: Settings, data_folder: pathlib.Path, manifest: Manifest) -
     if settings.epochs:
         steps = settings.epochs * max(1, manifest.split("train")["num_examples"] // config.batch_size)
         config = dataclasses.replace(config, steps=steps)
+    if warning := few_subjects(manifest, config):
+        say(warning)
     before = folder.check_folder(settings, config, manifest)
     if settings.num_hosts > 1:
         say(f"host {settings.host} of {settings.num_hosts} meets the others at {settings.coordinator}")
@@ -147,6 +151,19 @@ def _opened(settings: Settings, data_folder: pathlib.Path, manifest: Manifest) -
     if settings.hosts.is_first:
         folder.write_folder(settings, config, manifest, before, run.state["step"])
     return run
+
+
+def few_subjects(manifest: Manifest, config: Any) -> str:
+    """A warning of a training split with fewer than `FEW_SUBJECTS` subjects, "" with more."""
+    count = len(manifest.split("train")["subjects"])
+    if count >= FEW_SUBJECTS:
+        return ""
+    augmented = "" if config.augmentation else ", or turn on augmentation, as with --set=augmentation=mirror"
+    return (
+        f"    warning: {count} subject{'' if count == 1 else 's'} to train on. Below {FEW_SUBJECTS} a model may learn "
+        "them by heart, and put into new images what only these have; measures vary with who they are. Train on more"
+        f"{augmented}."
+    )
 
 
 def open_run(run_dir: str, **others: Any) -> Run:
