@@ -249,6 +249,7 @@ def test_another_split_is_measured_beside_the_run_and_judged_by_the_same_network
     assert given["judge_directory"] == pathlib.Path("r/judges")
     assert json.loads((work_dir / "r/on-train/metrics.json").read_text())["inception_score"]["value"] == 2.0
     assert "split train" in (work_dir / "r/on-train/report.html").read_text()
+    assert list((work_dir / "r/on-train/tensorboard").iterdir())
     assert (work_dir / "r/metrics.json").read_bytes() == before
     _, err = call(work_dir, "evaluate", "--run_dir=r", "--split=val", status=1)
     assert "val" in err and not (work_dir / "r/on-val").exists()

@@ -121,7 +121,7 @@ def test_validations_are_due_by_steps_of_the_whole_training_and_at_its_end(tmp_p
     validation = ValidationFile(path, 7.0, interval=4, start=5, total=10, also=lambda *row: also.append(row))
     train(validation, [0.0] * 5, Evaluated())
     assert rows(path) == [["step", "a", "b"], ["4", "7", "1"], ["8", "7", "2"], ["10", "7", "4"]]
-    assert also == [(8, {"val_a": 7.0, "val_b": 2.0}), (10, {"val_a": 7.0, "val_b": 4.0})]
+    assert also == [(8, {"a": 7.0, "b": 2.0}), (10, {"a": 7.0, "b": 4.0})]
 
 
 def test_checkpoints_are_due_by_the_interval_and_at_the_end_once():

@@ -24,7 +24,7 @@ from tfdisent.data import Manifest
 from tfdisent.evaluation.entries import Results, failed
 from tfdisent.examples import SHUFFLED_BYTES, Examples
 from tfdisent.experiment import catalogue, folder
-from tfdisent.experiment.curves import Curves
+from tfdisent.experiment.curves import TRAINING, Curves, write_evaluation
 from tfdisent.experiment.settings import Settings, command_of
 from tfdisent.export import export as export_model
 from tfdisent.messages import Incomplete, Stopped, say
@@ -312,6 +312,7 @@ def evaluate(run: Run, split: str = "test") -> dict[str, dict]:
     metrics, figures = found or (results.metrics, [])
     folder.save_figures(results_dir / "figures", figures)
     files.write_json(results_dir / "metrics.json", metrics)
+    write_evaluation(results_dir / "tensorboard", run.state["step"], metrics)
 
     say("4/5 report")
     headline = _headline(run, metrics)
@@ -458,15 +459,15 @@ def _writers(run: Run, load: Callable[..., Any]) -> tuple[list[keras.callbacks.C
     )
     curves = Curves(
         run.run_dir / "tensorboard",
-        lambda name, step: step <= start and (name.startswith("val_") or metrics.is_whole(step)),
+        lambda group, step: step <= start and (group not in TRAINING or metrics.is_whole(step)),
     )
-    metrics.also = curves.write
+    metrics.also = curves.write_training
     writers = [metrics]
     # Of several hosts the first writes alone, and a validation would need all of them.
     validation = run.model.validation(load) if run.settings.num_hosts == 1 else None
     if validation is not None:
-        path = run.run_dir / "validation.csv"
-        writers.append(callbacks.ValidationFile(path, validation, every, start, total=steps, also=curves.write))
+        path, write = run.run_dir / "validation.csv", functools.partial(curves.write, "validation")
+        writers.append(callbacks.ValidationFile(path, validation, every, start, total=steps, also=write))
     return writers, lambda: {"unfinished": metrics.unfinished}
 
 

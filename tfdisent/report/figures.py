@@ -470,6 +470,11 @@ def read_curves(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, np.ndarr
     return steps, {name: np.array([_number(rows[step][name]) for step in steps]) for name in terms}
 
 
+def is_judging(term: str) -> bool:
+    """Whether a loss term is a discriminator's, by its name."""
+    return term.startswith(("d_", "discriminator"))
+
+
 def loss_curves(metrics_csv: str | os.PathLike, groups: Mapping[str, Sequence[str]] | None = None) -> np.ndarray:
     """Returns one panel for each loss term over the steps: a moving average over faint raw values.
 
@@ -486,7 +491,7 @@ def loss_curves(metrics_csv: str | os.PathLike, groups: Mapping[str, Sequence[st
     if not curves:
         raise ValueError(f"{pathlib.Path(metrics_csv).name}: expected at least one row with a finite value.")
     if groups is None:
-        judging = [name for name in curves if name.startswith(("d_", "discriminator"))]
+        judging = [name for name in curves if is_judging(name)]
         others = [name for name in curves if name not in judging]
         groups = {"Discriminator terms": judging, "Generator and encoder terms": others}
         groups = {heading: names for heading, names in groups.items() if names}

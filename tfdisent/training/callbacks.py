@@ -221,7 +221,7 @@ class ValidationFile(StepCallback):
         interval: steps between validations.
         start: steps that are done.
         total: steps after which there is one whatever the interval.
-        also: called with the step and {"val_<term>": mean} of each row.
+        also: called with the step and {term: mean} of each row.
     """
 
     def __init__(
@@ -248,7 +248,7 @@ class ValidationFile(StepCallback):
             terms = self.model.evaluate(self.data, verbose=0, return_dict=True)
             append_row(self.path, self.step, dict(sorted(terms.items())))
             if self.also is not None:
-                self.also(self.step, {f"val_{name}": value for name, value in sorted(terms.items())})
+                self.also(self.step, dict(sorted(terms.items())))
 
 
 def drop_rows(path: pathlib.Path, keep: Callable[[int], bool]) -> None:
