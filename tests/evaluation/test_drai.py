@@ -84,6 +84,15 @@ def test_an_untrained_model_is_as_far_from_the_data_as_an_untrained_one(evaluate
     assert 0.3 < ratio < 3
 
 
+def test_the_caption_of_factors_says_what_each_code_really_tells():
+    told = {"content": {"size": 0.2, "skin_red": 0.9, "border": 0.5}, "style": {"size": -0.4, "skin_red": 0.1}}
+    told["style"]["border"] = 0.5
+    results = {f"factors_from_{code}": {"per_factor": row} for code, row in told.items()}
+    caption = drai.factor_figure(results).caption
+    assert caption.endswith("content tells more (by 0.1 or above) of size, skin red; style of nothing.")
+    assert "Here" not in drai.factor_figure({"factors_from_style": results["factors_from_style"]}).caption
+
+
 def test_too_few_images_for_the_features_are_said(evaluated):
     metrics, *_ = evaluated
     assert "biased" in metrics["frechet_distance"]["protocol"]

@@ -436,7 +436,7 @@ def matrix(values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> n
     axes.imshow(np.nan_to_num(values), cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if math.isfinite(value):
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=12)
+            axes.text(column, row, f"{value:z.2f}", ha="center", va="center", fontsize=12)
     axes.set_xticks(range(len(columns)), columns, fontsize=13, fontweight="bold")
     axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows], fontsize=12)
     axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
