@@ -1,6 +1,6 @@
 """Gives each reader mutated files, and counts what ends in anything but a volume or an error of ours.
 
-    python -m tests.campaigns.fuzz --tries=100000 [--readers=nifti,nifti_gz,metaimage,dicom,png,jpeg,table]
+    python -m tests.campaigns.fuzz --tries=100000 [--readers=nifti,nifti_gz,metaimage,dicom,dicom_header,png,jpeg,table]
 
 A mutation changes, inserts, cuts or doubles bytes, mostly near the front, where headers are. "slow" took more than ten
 seconds; "error without the file's name" is one of ours that does not say which file. Memory is that of the process.
@@ -25,7 +25,7 @@ from PIL import Image
 from tests.campaigns import common
 from tfdisent.datasets import ham10000, make_builder
 from tfdisent.messages import USER_ERRORS
-from tfdisent.volumes import read_dicom_series, read_metaimage, read_nifti
+from tfdisent.volumes import read_dicom_header, read_dicom_series, read_metaimage, read_nifti
 
 SLOW = 10.0  # seconds
 
@@ -161,6 +161,7 @@ READERS = {
     "nifti_gz": (make_nifti, read_nifti, "a.nii.gz"),
     "metaimage": (make_metaimage, read_metaimage, "a.mha"),
     "dicom": (make_dicom, lambda path: read_dicom_series([path]), "a.dcm"),
+    "dicom_header": (make_dicom, lambda path: read_dicom_header([path]), "a.dcm"),
     "png": (make_image, ham10000._decoded, "a.png"),
     "jpeg": (make_image, ham10000._decoded, "a.jpg"),
     "table": (make_table, read_table, "a.csv"),
