@@ -3,6 +3,7 @@
 import itertools
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -53,6 +54,12 @@ def finish(process):
     return out
 
 
+def wait_for_checkpoint(run_dir):
+    deadline = time.monotonic() + 300
+    while not list(run_dir.glob("checkpoints/step-*/state.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 def last_row(run_dir):
     header, *_, row = (run_dir / "metrics.csv").read_text().splitlines()
     return np.array(row.split(","), float)
@@ -69,8 +76,16 @@ def whole(tmp_path_factory):
 @jax_only
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # five processes start, compile and train
-def test_two_hosts_train_as_one_and_the_first_writes(whole):
-    first, second = map(finish, start_two(whole, "--steps=12", "--run_dir=two"))
+def test_two_hosts_stop_together_continue_train_as_one_and_the_first_writes(whole):
+    hosts = start_two(whole, "--steps=12", "--run_dir=two", "--checkpoint_every=2")
+    wait_for_checkpoint(whole / "two")
+    hosts[1].send_signal(signal.SIGTERM)
+    stopped = [host.communicate(timeout=120)[0] for host in hosts]
+    assert [host.returncode for host in hosts] == [143, 143], stopped
+    steps = [re.search(r"stopped by signal 15 after step (\d+)", out)[1] for out in stopped]
+    assert steps[0] == steps[1] and (whole / f"two/checkpoints/step-{int(steps[0]):08d}").is_dir()
+    first, second = map(finish, start_two(whole, "--steps=12", "--run_dir=two", "--checkpoint_every=2"))
+    assert all(f"continuing after step {steps[0]}" in out for out in (first, second))
     np.testing.assert_allclose(last_row(whole / "two"), last_row(whole / "one"), rtol=1e-3, atol=1e-4)
     assert "report: two/report.html" in first and (whole / "two/report.html").is_file()
     assert "host 1 of 2 is done" in second and "report:" not in second
@@ -79,16 +94,14 @@ def test_two_hosts_train_as_one_and_the_first_writes(whole):
 @jax_only
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # five processes start, compile and train
-def test_a_killed_host_ends_the_run_which_continues_on_one(whole):
+def test_the_end_of_the_first_host_ends_the_run_which_continues_on_one(whole):
     hosts = start_two(whole, "--steps=12", "--run_dir=killed", "--checkpoint_every=2")
-    deadline = time.monotonic() + 200
-    while not list((whole / "killed").glob("checkpoints/step-*/state.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    hosts[1].send_signal(signal.SIGKILL)
-    out, _ = hosts[0].communicate(timeout=120)
-    hosts[1].communicate()
-    assert hosts[0].returncode not in (0, None)
-    assert "host 0 lost another host in training" in out or "another task died" in out
+    wait_for_checkpoint(whole / "killed")
+    hosts[0].send_signal(signal.SIGKILL)
+    out, _ = hosts[1].communicate(timeout=120)
+    hosts[0].communicate()
+    assert hosts[1].returncode not in (0, None)
+    assert "host 1 lost another host in training" in out or "another task died" in out
     said = finish(start(whole, "--steps=12", "--run_dir=killed", "--checkpoint_every=2"))
     assert "continuing after step" in said
     np.testing.assert_allclose(last_row(whole / "killed"), last_row(whole / "one"), rtol=1e-3, atol=1e-4)
