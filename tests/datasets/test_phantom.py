@@ -153,6 +153,30 @@ def test_tissue_and_healthy_brains_can_be_written(tmp_path):
     assert set(np.unique(train["mask"])) == {0, 1, 2, 3}
 
 
+def test_one_map_can_hold_tissues_and_lesions():
+    few = {"size": 48, "slices_per_subject": 4, "contrasts": ("T1",), "tumour": 0, "lesions": 1}
+    tissue, disease, both = (
+        np.stack([e["mask"] for e in records(BrainPhantom(1, 1, mask=mask, **few))["train"]])
+        for mask in ("tissue", "pathology", "tissue_and_pathology")
+    )
+    assert BrainPhantom(mask="tissue_and_pathology", **few).info(None).mask_labels == (
+        *brain.TISSUE_LABELS,
+        "lesion",
+    )
+    assert disease.any() and np.array_equal(both == 4, disease == 1)
+    assert np.array_equal(both[disease == 0], tissue[disease == 0])
+
+
+def test_a_record_can_hold_the_image_without_noise_and_bias():
+    few = {"size": 32, "slices_per_subject": 2, "contrasts": ("T1",), "tumour": 0, "scanners": ("scanner_b",)}
+    plain, both = (records(BrainPhantom(1, 1, clean=clean, **few))["train"] for clean in (False, True))
+    for one, two in zip(plain, both, strict=True):
+        assert np.array_equal(one["image"], two["image"]) and "clean" not in one
+        difference = two["clean"].astype(float) - two["image"]
+        inside = two["image"] > 0
+        assert not two["clean"][~inside].any() and 5 < difference[inside].std() < 0.3 * two["image"][inside].mean()
+
+
 def test_neighbours_of_each_contrast_are_its_slices_below_and_above():
     few = {"size": 32, "slices_per_subject": 3, "contrasts": ("T1", "T2")}
     plain = records(BrainPhantom(1, 1, **few))["train"]

@@ -100,6 +100,28 @@ def test_the_same_subject_on_two_scanners_has_the_same_masks_but_not_the_same_gr
     assert np.corrcoef(one[inside], two[inside])[0, 1] > 0.8
 
 
+def test_bias_and_noise_belong_to_the_visit_and_not_to_their_strength(healthy):
+    scanner, inside = brain.SCANNERS["scanner_b"]._replace(gamma=1.0), healthy.brain
+    clean = brain.render(healthy, "T1", scanner.clean)
+    biased, more = (brain.render(healthy, "T1", scanner._replace(noise=0.0, bias=s)) for s in (0.1, 0.2))
+    fields = [np.log(image[inside] / clean[inside]) for image in (biased, more)]
+    np.testing.assert_allclose(fields[1], 2 * fields[0], atol=1e-4)
+    assert fields[0].std() > 0.02
+    noisy = [brain.render(healthy, "T1", scanner._replace(noise=s))[inside] for s in (1e-4, 2e-4)]
+    without = brain.render(healthy, "T1", scanner._replace(noise=0.0))[inside]
+    bright = without > 0.3 * scanner.gain  # where the noise of a magnitude is nearly that of its real part
+    one, two = (image[bright] - without[bright] for image in noisy)
+    assert np.corrcoef(one, two)[0, 1] > 0.99 and two.std() / one.std() == pytest.approx(2, rel=0.02)
+
+
+def test_the_clean_twin_of_a_scan_has_one_grey_for_each_tissue(healthy):
+    scanner = brain.SCANNERS["scanner_b"]._replace(blur=0.0)
+    pure = (fraction(healthy, "white") > 0.999) & healthy.brain
+    spread = {kind: brain.render(healthy, "T1", s)[pure] for kind, s in (("clean", scanner.clean), ("scan", scanner))}
+    relative = {kind: values.std() / values.mean() for kind, values in spread.items()}
+    assert relative["clean"] < 0.02 and 3 * relative["clean"] < relative["scan"]
+
+
 def test_white_matter_is_brightest_on_t1_and_csf_darkest(healthy):
     for scanner in brain.SCANNERS:
         t1 = means(healthy, "T1", scanner)

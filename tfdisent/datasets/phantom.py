@@ -211,6 +211,9 @@ def _paired_domains(domains: tuple[str, ...], paired: str, split: str, index: in
     return (domains[index % len(domains)],)
 
 
+BRAIN_MASKS = ("pathology", "tissue", "tissue_and_pathology")
+
+
 @dataclasses.dataclass(frozen=True)
 class BrainPhantom(_SubjectPhantom):
     """Axial slices of brains, each in all contrasts, aligned.
@@ -222,12 +225,16 @@ class BrainPhantom(_SubjectPhantom):
             the truth; "all" and "none" for both splits.
         tumour: fraction of the subjects with a tumour.
         lesions: fraction of the subjects with lesions of multiple sclerosis.
-        mask: "pathology", as BraTS (with a tumour only) or as MSSEG (with lesions only), or "tissue", as IXI.
+        mask: "pathology", as BraTS (with a tumour only) or as MSSEG (with lesions only); "tissue", as IXI; or
+            "tissue_and_pathology", both in one map, where tissue is what no disease is.
+        clean: whether records hold `clean` as well, the image without noise and bias field: the least error that any
+            harmonisation to this scanner can have is that between the two.
         neighbours: how many slices on either side become channels, of each contrast in turn; slices lie (80 mm /
             (slices_per_subject - 1)) apart.
     """
 
     name = "brain_phantom"
+    version = "1.1.0"
 
     contrasts: tuple[str, ...] = ("T1", "T1ce", "T2", "FLAIR")
     scanners: tuple[str, ...] = ("scanner_a",)
@@ -235,6 +242,7 @@ class BrainPhantom(_SubjectPhantom):
     tumour: float = 1.0
     lesions: float = 0.0
     mask: str = "pathology"
+    clean: bool = False
     neighbours: int = 0
 
     def __post_init__(self):
@@ -242,7 +250,7 @@ class BrainPhantom(_SubjectPhantom):
         self._check_names("contrasts", brain.CONTRASTS)
         self._check_names("scanners", tuple(brain.SCANNERS))
         self._check("paired", self.paired in ("none", "test", "all"), "none, test or all")
-        self._check("mask", self.mask in ("pathology", "tissue"), "pathology or tissue")
+        self._check("mask", self.mask in BRAIN_MASKS, " or ".join(BRAIN_MASKS))
         self._check("tumour", 0 <= self.tumour <= 1, "0 to 1")
         self._check("lesions", 0 <= self.lesions <= 1, "0 to 1")
         self._check("neighbours", 0 <= self.neighbours <= 16, "0 to 16")
@@ -256,6 +264,7 @@ class BrainPhantom(_SubjectPhantom):
             domains=self.scanners,
             factor_names=brain.FACTORS,
             mask_labels=self._mask_labels,
+            extra_features={"clean": Feature((self.size, self.size, num_channels), "int16")} if self.clean else {},
             description="Brains from the MNI152 tissue maps, by the signal equations of MR.",
             homepage="https://nist.mni.mcgill.ca/icbm-152-nonlinear-atlases-2009",
             citation="Tissue maps: Fonov et al., NeuroImage 54, 313 (2011), "
@@ -270,13 +279,13 @@ class BrainPhantom(_SubjectPhantom):
         anatomy = brain.anatomy(subject, positions, size=self.size)
         gap = np.ptp(positions) / max(1, len(positions) - 1)
         for scanner in scanners:
-            stacks = [np.rint(brain.render(anatomy, contrast, scanner)).astype(np.int16) for contrast in self.contrasts]
+            stacks = self._stacks(anatomy, brain.SCANNERS[scanner])
+            clean = self._stacks(anatomy, brain.SCANNERS[scanner].clean) if self.clean else []
             statistics = [volume_statistics(stack, anatomy.brain) for stack in stacks]
             for k in range(len(positions)):
-                channels = [preprocess.neighbour_slices(stack, k, self.neighbours) for stack in stacks]
                 example = {
                     "key": f"{unit.key}/{scanner}/{k:03d}",
-                    "image": np.concatenate(channels, axis=-1),
+                    "image": self._channels(stacks, k),
                     "domain": scanner,
                     "slice_index": k,
                     "num_slices": len(positions),
@@ -286,21 +295,31 @@ class BrainPhantom(_SubjectPhantom):
                 }
                 if self._mask_labels:
                     example["mask"] = self._mask(anatomy, k)[..., None]
+                if self.clean:
+                    example["clean"] = self._channels(clean, k)
                 yield example
+
+    def _stacks(self, anatomy: brain.Anatomy, scanner: brain.Scanner) -> list[np.ndarray]:
+        return [np.rint(brain.render(anatomy, contrast, scanner)).astype(np.int16) for contrast in self.contrasts]
+
+    def _channels(self, stacks: list[np.ndarray], k: int) -> np.ndarray:
+        return np.concatenate([preprocess.neighbour_slices(stack, k, self.neighbours) for stack in stacks], axis=-1)
 
     @property
     def _mask_labels(self) -> tuple[str, ...]:
-        if self.mask == "tissue":
-            return brain.TISSUE_LABELS
-        names = brain.PATHOLOGY_LABELS[1:4] if self.tumour else ()
-        names += brain.PATHOLOGY_LABELS[4:] if self.lesions else ()
+        names = brain.TISSUE_LABELS[1:] if self.mask != "pathology" else ()
+        if self.mask != "tissue":
+            names += brain.PATHOLOGY_LABELS[1:4] if self.tumour else ()
+            names += brain.PATHOLOGY_LABELS[4:] if self.lesions else ()
         return (brain.PATHOLOGY_LABELS[0], *names) if names else ()
 
     def _mask(self, anatomy: brain.Anatomy, k: int) -> np.ndarray:
+        healthy = anatomy.tissue_labels[k]
         if self.mask == "tissue":
-            return anatomy.tissue_labels[k]
+            return healthy
         ids = [self._mask_labels.index(name) if name in self._mask_labels else 0 for name in brain.PATHOLOGY_LABELS]
-        return np.array(ids, np.uint8)[anatomy.pathology[k]]
+        disease = np.array(ids, np.uint8)[anatomy.pathology[k]]
+        return np.where(disease > 0, disease, healthy) if self.mask == "tissue_and_pathology" else disease
 
     def _domains(self, split: str, index: int) -> tuple[str, ...]:
         return _paired_domains(self.scanners, self.paired, split, index)

@@ -110,6 +110,11 @@ class Scanner(NamedTuple):
     noise: float
     pet_blur: float
 
+    @property
+    def clean(self) -> "Scanner":
+        """The same scanner without bias and noise: what its images are to be compared with, in all else alike."""
+        return self._replace(bias=0.0, noise=0.0)
+
 
 SCANNERS = {
     "scanner_a": Scanner(3.0, (2.0, 0.9), (6.0, 0.100), (9.0, 0.105), 700, 1.0, 0.45, 0.05, 0.015, 2.2),
@@ -227,14 +232,16 @@ def render(anatomy: Anatomy, contrast: str, scanner: str | Scanner = "scanner_a"
         scanner: a name in `SCANNERS`, or one of your own.
 
     Returns:
-        float32 (Z, H, W), arbitrary units of 0 to about twice the scanner's gain; 0 outside.
+        float32 (Z, H, W), arbitrary units of 0 to about twice the scanner's gain; 0 outside. Bias field and noise are
+        drawn for the visit, of a subject at a scanner: with another strength of either they are the same in shape, and
+        `scanner.clean` gives the twin without them.
     """
     fields.check_one_of("brain", "contrast", contrast, CONTRASTS)
     if isinstance(scanner, str):
         fields.check_one_of("brain", "scanner", scanner, tuple(SCANNERS))
         scanner = SCANNERS[scanner]
     person, size = anatomy.subject[:2], anatomy.brain.shape[1]
-    visit = *person, zlib.crc32(repr(tuple(scanner)).encode())
+    visit = *person, zlib.crc32(repr(tuple(scanner.clean)).encode())
     own = stream(*person, _TISSUE, 1).normal(1, 0.025, (3, len(TISSUES)))
     values = _signals(contrast, scanner, own)
     healthy = [TISSUES.index(name) for name in TISSUE_LABELS[1:]]
