@@ -64,8 +64,10 @@ setup(
         "jax": ["jax>=0.7"],
         "torch": ["torch>=2.11"],
         "beam": ["apache-beam>=2.77"],
+        "normalize": ["intensity-normalization>=3.0"],
         "onnx": ["onnx>=1.16", "tf2onnx>=1.17"],
         "test": [
+            "intensity-normalization>=3.0",
             "onnx>=1.16",
             "onnxruntime>=1.19",
             "openvino>=2025.0",

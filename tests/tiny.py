@@ -34,6 +34,14 @@ HARMONIZE = {
     "num_levels": 2,
     **dict.fromkeys(("filters", "segmentor_filters", "extractor_filters", "discriminator_filters"), 2),
 }
+# Constants of the evaluation of harmonisation that make its judges small.
+HARMONIZE_JUDGES = {
+    "PROBES": 2,
+    "PROBE_FIT": {"steps": 25, "batch_size": 16, "augment": ()},
+    "SEGMENTOR_SIZE": {"filters": 4},
+    "SEGMENTOR_FIT": {"epochs": 3, "batch_size": 8},
+    "AUTOENCODER": {"filters": 2, "num_blocks": 1, "epochs": 4},
+}
 # Mmsdnet on slices in two modalities.
 MMSDNET = {
     "image_size": 48,

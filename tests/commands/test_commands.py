@@ -21,6 +21,7 @@ COMMANDS = {
     "train drai": train.command("drai"),
     "train unified": train.command("unified"),
     "train margin": train.command("margin"),
+    "train harmonize": train.command("harmonize"),
     "train mmsdnet": train.command("mmsdnet"),
     "evaluate": Command("evaluate", evaluate.__doc__, evaluate.define, evaluate.execute),
     "reproduce": Command("reproduce", reproduce.__doc__, reproduce.define, reproduce.execute),
@@ -96,7 +97,7 @@ def test_data_sets_are_listed_with_a_line_each(tmp_path):
     ("arguments", "words"),
     [
         (["tarin"], "Expected a verb of prepare, train"),
-        (["train", "gan"], "Expected a system of drai, unified, margin, mmsdnet; received 'gan'"),
+        (["train", "gan"], "Expected a system of drai, unified, margin, harmonize, mmsdnet; received 'gan'"),
         (["train", "drai", "extra"], "Expected flags of the form --name=value, received 'extra'"),
         (["train", "drai", "--sede=1"], "Unknown flag --sede: give --seed"),
         (["train", "drai", "--judge=crowd"], "--judge=crowd"),

@@ -32,4 +32,4 @@ def test_drai_alone_generates_labelled_images():
     generates = {
         name: importlib.import_module(f"tfdisent.evaluation.{name}").EVALUATION.generate is not None for name in NAMES
     }
-    assert generates == {"drai": True, "unified": False, "margin": False, "mmsdnet": False}
+    assert generates == {"drai": True, "unified": False, "margin": False, "harmonize": False, "mmsdnet": False}

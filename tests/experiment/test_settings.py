@@ -53,7 +53,7 @@ def test_model_and_data_are_those_of_the_system_where_they_are_not_given():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"system": "gan"}, "a system of drai, unified, margin, mmsdnet; received 'gan'"),
+        ({"system": "gan"}, "a system of drai, unified, margin, harmonize, mmsdnet; received 'gan'"),
         ({"steps": 3, "epochs": 1}, "Give --steps or --epochs, not both"),
         ({"batch_size": 0}, "--batch_size of 1 or more, received 0"),
         ({"num_samples": 1}, "--num_samples of 2 or more, received 1"),

@@ -39,7 +39,7 @@ def test_swapped_columns_of_table_six_are_put_right():
 
 
 def test_an_unknown_paper_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="one of drai, unified, margin, mmsdnet; received 'gan'"):
+    with pytest.raises(ValueError, match="one of drai, unified, margin, harmonize, mmsdnet; received 'gan'"):
         papers.paper_of("gan")
 
 

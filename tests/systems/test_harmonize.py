@@ -219,7 +219,7 @@ def test_domains_and_classes_are_those_of_the_data():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"domains": ("a",)}, "domains a and b, received d with a"),
+        ({"domains": ("a",)}, "two domains or more, received d with a"),
         ({"domains": ()}, "no domains"),
         ({"mask_labels": ()}, "one label map"),
         ({"mask_channels": 2}, "one label map.*2"),

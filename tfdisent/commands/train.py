@@ -4,7 +4,7 @@ The data are prepared where they are not yet; then the model is trained, evaluat
 --epochs are totals: the same command again continues exactly where it stopped, and with nothing left to do only
 evaluates. Settings are values of the model's config: a preset, and --set=field=value.
 
-Systems: drai, unified, margin, mmsdnet.
+Systems: drai, unified, margin, harmonize, mmsdnet.
 
 Presets: quick shows the effect in minutes on two CPU cores; small does so with larger images, in about half an hour;
 paper is the setting of the paper, which needs a GPU.
@@ -38,6 +38,8 @@ MODELS = {
     "no_adversarial, no_cycle, no_adversarial_cycle, translation_only.",
     "margin": "margin; or what it is compared with: conv_sim, encoders for each modality; conv_adv, a discriminator in "
     "place of the similarity loss; conv_na, neither.",
+    "harmonize": "harmonize; or what it is compared with: cyclegan, by the same backbone; cyclegan_resnet, by "
+    "CycleGAN's own; s_cyclegan, with segmentation losses; semgan, with semantic dropout too.",
     "mmsdnet": "mmsdnet; or what it is compared with: unet_single, a U-Net of the target; unet_both, of all "
     "modalities; unet_source, of the sources alone; dual_stream, a stream for each modality. With _50, _25, _12 or _0 "
     "at its end each is told that share of the target's labels, as by --target_annotations.",

@@ -32,8 +32,12 @@ KINDS = ("inception", "convnet")
 AUGMENTATIONS = ("symmetry", "blur", "noise")
 
 
-class _Judge:
-    """What classifier and regressor share: a network from images to features and outputs, its training and files."""
+class Judge:
+    """What networks that judge images share: from images to features and outputs, training and files.
+
+    Attributes:
+        network: images -> {"features": (B, D), "outputs": (B, F)}, and "reconstruction" where it learns to make one.
+    """
 
     def __init__(self, image_shape: Sequence[int]):
         self.image_shape = tuple(int(size) for size in image_shape)
@@ -55,7 +59,8 @@ class _Judge:
         num_steps = steps if steps is not None else epochs * -(-len(images) // batch_size)
         if num_steps < 1:
             raise ValueError(f"Expected at least one step of training, received epochs={epochs}, steps={steps}.")
-        model = keras.Model(self.network.input, self.network.output["outputs"])
+        trained = [name for name in ("outputs", "reconstruction") if name in self.network.output]
+        model = keras.Model(self.network.input, [self.network.output[name] for name in trained])
         # A rate that ends at 0 lets the weights settle, and with them the batch statistics.
         schedule = keras.optimizers.schedules.CosineDecay(
             0.0,
@@ -63,12 +68,12 @@ class _Judge:
             warmup_target=learning_rate,
             warmup_steps=num_steps // 20,
         )
-        model.compile(optimizer=keras.optimizers.Adam(schedule), loss=loss)
+        model.compile(optimizer=keras.optimizers.Adam(schedule), loss=[loss, "mae"][: len(trained)])
         batches = (batch for epoch in itertools.count() for batch in images.epoch(batch_size, (seed, 0, epoch)))
         for step, (items, columns) in zip(range(num_steps), batches, strict=False):
             augmented = _augmented(self._images(columns["image"]), augment, np.random.default_rng((seed, 1, step)))
-            mean_loss = model.train_on_batch(augmented, targets[items])
-        return {"loss": float(mean_loss), "steps": num_steps}
+            mean_loss = model.train_on_batch(augmented, [targets[items], augmented][: len(trained)])
+        return {"loss": float(np.ravel(mean_loss)[0]), "steps": num_steps}
 
     def _predict(self, images, output: str, batch_size: int) -> np.ndarray:
         images = self._selection(images)
@@ -123,7 +128,7 @@ class _Judge:
         return config
 
 
-class ImageClassifier(_Judge):
+class ImageClassifier(Judge):
     """Classifier of images; its pooled features feed FID and KID, its logits IS and CGAcc.
 
     Args:
@@ -262,7 +267,7 @@ class ImageClassifier(_Judge):
         """
         config = cls._read_config(directory)
         judge = cls.__new__(cls)
-        _Judge.__init__(judge, config["image_shape"])
+        Judge.__init__(judge, config["image_shape"])
         judge.num_classes, judge.kind = config["num_classes"], config["kind"]
         judge.weights_source = config["weights_source"]
         judge._build(config["features_dim"], seed=0)
@@ -283,7 +288,7 @@ class ImageClassifier(_Judge):
         return labels.astype("int32")
 
 
-class PositionRegressor(_Judge):
+class PositionRegressor(Judge):
     """Regressor of known factors of an image, above all of the position of its lesion.
 
     It has the convnet trunk of `ImageClassifier`, read out as pooled features and as the centres of mass of 16

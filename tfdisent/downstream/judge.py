@@ -1,6 +1,6 @@
 """Judges that are trained on real images once and then kept in a folder, to be loaded by the next evaluation.
 
-The networks are in `tfdisent.downstream.classifier`.
+The networks are in `tfdisent.downstream.classifier` and `tfdisent.downstream.autoencoder`.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tfdisent import files
+from tfdisent.downstream.autoencoder import DomainAutoencoder
 from tfdisent.downstream.classifier import ImageClassifier, PositionRegressor
 from tfdisent.examples import Selection
 from tfdisent.messages import say
@@ -74,6 +75,38 @@ def fit_position_regressor(
         return judge
 
     return _kept(PositionRegressor, directory, _fingerprint(settings, images, factors), fit)
+
+
+def fit_domain_autoencoder(
+    images: np.ndarray | Selection,
+    domains: np.ndarray,
+    num_domains: int = 2,
+    *,
+    filters: int = 64,
+    num_blocks: int = 6,
+    epochs: int = 120,
+    seed: int = 0,
+    directory=None,
+) -> DomainAutoencoder:
+    """Returns the autoencoder behind FID and KID of harmonised images, trained on real images of all domains.
+
+    Args:
+        images: (N, H, W, C) floats in [-1, 1], or a selection of examples, which is streamed.
+        domains: (N,) integers in [0, num_domains).
+        num_domains: number of domains.
+        filters, num_blocks: of its network; the defaults are the paper's.
+        epochs, seed, directory: as for `fit_classifier`.
+    """
+    images = Selection.of(images)
+    size = {"filters": filters, "num_blocks": num_blocks}
+
+    def fit() -> DomainAutoencoder:
+        judge = DomainAutoencoder(images.shape[1:], num_domains, seed=seed, **size)
+        judge.fit(images, domains, epochs=epochs, seed=seed)
+        return judge
+
+    settings = {"num_domains": num_domains, "epochs": epochs, "seed": seed, **size}
+    return _kept(DomainAutoencoder, directory, _fingerprint(settings, images, domains), fit)
 
 
 def _kept(judge_class: type, directory, fingerprint: dict, fit: Callable):

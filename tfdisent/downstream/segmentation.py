@@ -35,6 +35,8 @@ class Segmentor:
         filters: channels of the first stage, doubled from one to the next; 64 in the paper. 16 takes a quarter of the
             width and a sixteenth of the parameters, for two CPU cores.
         num_levels: how often the slice is halved, 4 in the paper.
+        standardize: whether the network standardises each channel of each slice, which makes it blind to a scanner's
+            gain and offset.
         seed: seed of the random weights.
 
     Attributes:
@@ -49,6 +51,7 @@ class Segmentor:
         *,
         filters: int = 64,
         num_levels: int = 4,
+        standardize: bool = True,
         seed: int = 0,
     ):
         self.image_shape = tuple(int(size) for size in image_shape)
@@ -64,14 +67,14 @@ class Segmentor:
                 f"image_shape {self.image_shape}. Crop or pad the slices, or take fewer levels."
             )
         self.num_labels = int(num_labels)
-        self.filters, self.num_levels = int(filters), int(num_levels)
+        self.filters, self.num_levels, self.standardize = int(filters), int(num_levels), bool(standardize)
         with float32_from(seed):
             self.network = strided_unet(
                 self.image_shape,
                 num_outputs=1 if num_labels == 1 else 1 + self.num_labels,
                 filters=self.filters,
                 num_levels=self.num_levels,
-                standardize=True,
+                standardize=self.standardize,
             )
 
     def fit(
@@ -171,7 +174,7 @@ class Segmentor:
         directory = pathlib.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         weights.save(directory / WEIGHTS, self.network)
-        names = ("image_shape", "num_labels", "filters", "num_levels")
+        names = ("image_shape", "num_labels", "filters", "num_levels", "standardize")
         config = {"segmentor": type(self).__name__} | {name: getattr(self, name) for name in names}
         files.write_json(directory / "config.json", config)
 

@@ -10,6 +10,7 @@ DATA = {
     "drai": ("skin_phantom", "nodule_phantom", "ham10000", "lidc", "lidc_patches"),
     "unified": ("brain_phantom", "brats", "manifest", "bids"),
     "margin": ("brain_phantom", "brats", "manifest", "bids"),
+    "harmonize": ("brain_phantom", "retina_phantom", "ixi", "msseg", "retouch", "manifest", "bids"),
     "mmsdnet": ("abdomen_phantom", "cardiac_phantom", "chaos"),
 }
 SYSTEMS = tuple(DATA)

@@ -4,7 +4,7 @@ import importlib
 
 from tfdisent.papers.paper import Figure, Paper, Row, Table, Value
 
-NAMES = ("drai", "unified", "margin", "mmsdnet")
+NAMES = ("drai", "unified", "margin", "harmonize", "mmsdnet")
 
 
 def paper_of(name: str) -> Paper:

@@ -85,6 +85,55 @@ METRICS = {
     "mean_absolute_error_opposite": ("Mean absolute error in healthy tissue opposite of lesions", "lower"),
     "absolute_error_sum": ("Sum of absolute errors (L1)", "lower"),
     "anatomy_distance_ratio": ("Distance of anatomy codes: two modalities over two subjects", "lower"),
+    "error_to_truth": ("Error to the true target scan", "lower"),
+    "error_to_truth_source": ("Error to the true target scan, without harmonisation", ""),
+    "error_to_truth_floor": ("Error to the true target scan by noise and bias alone, its floor", ""),
+    **{
+        f"{name}{kind}": (f"{label}, of {what}", "")
+        for kind, what in (
+            ("zscore", "z-scores"),
+            ("histogram", "matching of all scans' histogram"),
+            ("histogram_scan", "matching of each scan's histogram"),
+            ("nyul", "Nyul's landmarks"),
+            ("whitestripe", "WhiteStripe"),
+        )
+        for name, label in (
+            ("error_to_truth_", "Error to the true target scan"),
+            ("dice_target_on_", "Dice of the target's segmentor"),
+            ("iou_target_on_", "Intersection over union of the target's segmentor"),
+            ("generalized_dice_target_on_", "Generalised Dice of the target's segmentor"),
+        )
+    },
+    **{
+        f"{name}{ending}": (f"{label}, {what}", "")
+        for ending, what in (
+            ("_source_on_source", "the source's segmentor on source scans"),
+            ("_target_on_target", "the target's segmentor on target scans"),
+            ("_target_on_source", "the target's segmentor on source scans"),
+        )
+        for name, label in (
+            ("dice", "Dice"),
+            ("iou", "Intersection over union"),
+            ("generalized_dice", "Generalised Dice"),
+        )
+    },
+    "generalized_dice": ("Generalised Dice", "higher"),
+    "tissue_gap_recovered": ("Tissues: share of the gap between segmentors that is recovered", "higher"),
+    "lesion_gap_recovered": ("Lesions: share of the gap between segmentors that is recovered", "higher"),
+    "lesion_sign_flips": ("Lesions whose contrast changes its sign", "lower"),
+    "lesion_contrast_ratio": ("Contrast of lesions after over before", ""),
+    "lesion_count_ratio": ("Number of lesions found after over before", ""),
+    "local_contrast_correlation": ("Correlation of local contrast with the source's", "higher"),
+    "tissue_volume_change": ("Change of tissues' volumes", "lower"),
+    "atrophy_effect_ratio": ("Effect of atrophy after over before", ""),
+    "noise_sensitivity": ("Sensitivity of the way back to noise, S_MSE", "lower"),
+    "noise_similarity": ("Likeness of the way back under noise, S_SSIM", "higher"),
+    "scanner_accuracy": ("Scanner told from real slices", ""),
+    "scanner_accuracy_frozen": ("Scanner told from harmonised slices", "lower"),
+    "scanner_accuracy_retrained": ("Scanner told from harmonised slices, trained on such", "lower"),
+    "extractor_accuracy": ("Scanner told by the autoencoder behind KID and FID", ""),
+    "kernel_distance_source": ("Kernel distance (KID) without harmonisation", ""),
+    "frechet_distance_source": ("Fréchet distance (FID) without harmonisation", ""),
     "dice": ("Dice", "higher"),
     **{
         f"dice_{way}{kind}": (f"Dice {of}of {about}", better)
@@ -121,8 +170,10 @@ GROUPS = {
     "Generated images": ("frechet", "kernel", "maximum_mean", "density", "coverage", "inception", "conditional"),
     "Copies of training images": ("memorisation",),
     "Hybrids and reconstructions": ("hybrid", "reconstruction", "cross_image"),
-    "Likeness to the truth": ("psnr", "ssim", "mean_absolute", "absolute"),
-    "Segmentation": ("dice", "iou", "field_error"),
+    "Likeness to the truth": ("psnr", "ssim", "mean_absolute", "absolute", "error_to_truth"),
+    "Segmentation": ("dice", "iou", "generalized_dice", "tissue_gap", "lesion_gap", "field_error"),
+    "What harmonisation must keep": ("lesion_", "local_contrast", "tissue_volume", "atrophy", "noise"),
+    "What harmonisation must remove": ("scanner", "extractor"),
     "Codes": (
         *("anatomy", "empty_anatomy", "organs", "modality", "subject", "margins", "class_from", "factors_from"),
         *("block", "mutual", "separated", "dci", "distance_correlation"),
