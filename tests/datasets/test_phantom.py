@@ -231,6 +231,33 @@ def test_candidates_beyond_the_stack_repeat_the_last():
     assert example["partner_index"].tolist() == [0, 1, 1, 1]
 
 
+def test_a_record_of_the_second_modality_has_candidates_of_the_first_before_it():
+    options = {"size": 32, "slices_per_subject": 3, "candidates": 2}
+    (plain, turned) = (records(AbdomenPhantom(1, 1, **options, reference=name))["train"] for name in ("T1", "T2"))
+    for k, example in enumerate(turned):
+        assert example["image"].shape[-1] == 3
+        np.testing.assert_array_equal(example["partner_index"], plain[k]["partner_index"])
+        np.testing.assert_array_equal(example["image"][..., -1], plain[k]["image"][..., 1])
+        for place, n in enumerate(example["partner_index"]):
+            np.testing.assert_array_equal(example["image"][..., place], plain[n]["image"][..., 0])
+            np.testing.assert_array_equal(example["mask"][..., place], plain[n]["mask"][..., 0])
+        np.testing.assert_array_equal(example["intensity"][0], example["intensity"][1])
+        np.testing.assert_array_equal(example["intensity"][[0, 2]], plain[k]["intensity"][:2])
+
+
+def test_shuffled_candidates_are_near_and_of_several_the_right_one_is_at_any_place():
+    options = {"size": 16, "slices_per_subject": 10, "shuffled": 2}
+    one = [e["partner_index"] for e in records(AbdomenPhantom(2, 1, **options))["train"]]
+    apart = {int(n[0]) - k % 10 for k, n in enumerate(one)}
+    assert apart == {-2, -1, 0, 1, 2}
+    places = set()
+    for k, example in enumerate(records(AbdomenPhantom(2, 1, **options, candidates=3))["train"]):
+        near = example["partner_index"].tolist()
+        assert len(set(near)) == 3 and max(abs(n - k % 10) for n in near) <= 2
+        places.add(near.index(k % 10))
+    assert places == {0, 1, 2}
+
+
 def test_retinas_have_fluid_by_its_fraction_and_layers(tmp_path):
     builder = RetinaPhantom(2, 1, size=64, slices_per_subject=3, fluid=1.0, fluids=("SRF",))
     manifest, train, test = prepared(builder, tmp_path)
@@ -258,6 +285,8 @@ def test_retinas_have_fluid_by_its_fraction_and_layers(tmp_path):
         (BrainPhantom, {"slices_per_subject": 0}, "slices_per_subject of 1 to 500"),
         (CardiacPhantom, {"scar": 2.0}, "scar of 0 to 1"),
         (CardiacPhantom, {"candidates": 0}, "candidates of 1 to 16"),
+        (CardiacPhantom, {"reference": "T1"}, "reference of one of cine, LGE"),
+        (CardiacPhantom, {"shuffled": -1}, "shuffled of 0 to 16"),
         (AbdomenPhantom, {"misalignment": -1.0}, "misalignment of 0 to 100 mm"),
         (AbdomenPhantom, {"size": 8}, "abdomen_phantom: expected 16 <= size"),
         (RetinaPhantom, {"vendors": ("topcon",)}, "vendors of one or more of spectralis,cirrus"),

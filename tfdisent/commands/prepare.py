@@ -38,9 +38,9 @@ Phantoms, made without --raw_dir; num_train, num_test and num_val are images of 
                    --tumour=1.0 --lesions=0.0 --mask=pathology|tissue|tissue_and_pathology --neighbours=0
                    --clean=false
   cardiac_phantom  --size=128 --num_train=60 --num_test=20 --num_val=0 --slices_per_subject=6 --scar=0.5
-                   --candidates=1 --seed=0
+                   --candidates=1 --reference=cine|LGE --shuffled=0 --seed=0
   abdomen_phantom  --size=128 --num_train=60 --num_test=20 --num_val=0 --slices_per_subject=8
-                   --candidates=1 --misalignment=11 --seed=0
+                   --candidates=1 --reference=T1|T2 --shuffled=0 --misalignment=11 --seed=0
   retina_phantom   --size=256 --num_train=60 --num_test=20 --num_val=0 --slices_per_subject=8 --seed=0
                    --vendors=spectralis,cirrus --paired=none|test|all --fluids=IRF,SRF,PED --fluid=0.7
 

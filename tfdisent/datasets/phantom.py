@@ -406,13 +406,23 @@ class _MisalignedPhantom(_SubjectPhantom):
 
     `displacement` (float16, pixels along y and x) leads from a pixel of the nearest slice of the second modality to the
     place of the first that it shows.
+
+    With `reference` the second modality's name, a record is a slice of the second with its candidates of the first,
+    which come before it. `shuffled` draws the candidates from the slices up to so many positions away; of several the
+    right one is among them, at any place.
     """
 
+    modalities: ClassVar[tuple[str, ...]]
+
     candidates: int = 1
+    reference: str = ""
+    shuffled: int = 0
 
     def __post_init__(self):
         super().__post_init__()
         self._check("candidates", 1 <= self.candidates <= 16, "1 to 16")
+        self._check("reference", self.reference in ("", *self.modalities), f"one of {', '.join(self.modalities)}")
+        self._check("shuffled", 0 <= self.shuffled <= 16, "0 to 16")
 
     def _paired_manifest(self, extra_features: dict[str, Feature], **entries) -> Manifest:
         return self._manifest(
@@ -439,18 +449,27 @@ class _MisalignedPhantom(_SubjectPhantom):
         """Records of pairs whose first four entries are two images and their two masks."""
         first, second, first_masks, second_masks = (np.stack([pair[k] for pair in pairs]) for k in range(4))
         first, second = first.astype(np.float16), second.astype(np.float16)
-        statistics = [volume_statistics(stack) for stack in (first, second)]
-        statistics += [statistics[1]] * (self.candidates - 1)
+        of_first, of_second = (volume_statistics(stack) for stack in (first, second))
         distances = np.abs(positions[:, None] - positions)
         partners = np.argsort(distances.round(3), axis=1, kind="stable")
-        partners = partners[:, np.arange(self.candidates).clip(0, len(pairs) - 1)]
+        if self.shuffled:
+            partners = [self._drawn(unit.source[0], k, order) for k, order in enumerate(partners)]
+        last = np.arange(self.candidates)
+        partners = [np.asarray(order)[last.clip(0, len(order) - 1)] for order in partners]
+        is_second = self.reference == self.modalities[-1]
         gap = np.ptp(positions) / max(1, len(positions) - 1)
         for k, pair in enumerate(pairs):
             near = partners[k]
+            if is_second:
+                image, mask = [*first[near], second[k]], [*first_masks[near], second_masks[k]]
+                statistics = [*[of_first] * self.candidates, of_second]
+            else:
+                image, mask = [first[k], *second[near]], [first_masks[k], *second_masks[near]]
+                statistics = [of_first, *[of_second] * self.candidates]
             yield {
                 "key": f"{unit.key}/{k:03d}",
-                "image": np.stack([first[k], *second[near]], axis=-1),
-                "mask": np.stack([first_masks[k], *second_masks[near]], axis=-1),
+                "image": np.stack(image, axis=-1),
+                "mask": np.stack(mask, axis=-1),
                 "slice_index": k,
                 "num_slices": len(pairs),
                 "spacing": np.array([pixel, pixel, gap], np.float32),
@@ -461,6 +480,15 @@ class _MisalignedPhantom(_SubjectPhantom):
                 "partner_distance": distances[k, near],
             }
 
+    def _drawn(self, subject: int, k: int, nearest: np.ndarray) -> np.ndarray:
+        """Candidates of slice k: all that are near enough in a drawn order; of several the right one is in time."""
+        random = np.random.default_rng([self.seed, subject, k])
+        near = random.permutation([n for n in nearest if abs(n - k) <= self.shuffled])
+        if self.candidates == 1:
+            return near
+        others = near[near != k][: self.candidates - 1]
+        return random.permutation([k, *others])
+
 
 @dataclasses.dataclass(frozen=True)
 class CardiacPhantom(_MisalignedPhantom):
@@ -468,10 +496,13 @@ class CardiacPhantom(_MisalignedPhantom):
 
     Args:
         candidates: how many LGE slices come with each cine slice.
+        reference: with "LGE" they are cine slices that come with each LGE slice, before it.
+        shuffled: draw them from the slices up to so many positions away, in place of the nearest.
         scar: fraction of the subjects with a scar. `scar` of a record is its mask on both.
     """
 
     name = "cardiac_phantom"
+    modalities = cardiac.MODALITIES
 
     slices_per_subject: int = 6
     scar: float = 0.5
@@ -509,10 +540,13 @@ class AbdomenPhantom(_MisalignedPhantom):
 
     Args:
         candidates: how many T2 slices come with each T1 slice.
+        reference: with "T2" they are T1 slices that come with each T2 slice, before it.
+        shuffled: draw them from the slices up to so many positions away, in place of the nearest.
         misalignment: how far the T2's anatomy has moved, mm, on top of its breathing, see `abdomen.render`.
     """
 
     name = "abdomen_phantom"
+    modalities = abdomen.MODALITIES
     version = "1.1.0"
 
     misalignment: float = 11.0
