@@ -6,6 +6,10 @@ Data sets: abdomen_phantom and cardiac_phantom (made by themselves), chaos (--ra
 modality is the target: --target_annotations=1.0, 0.5, 0.25, 0.125 or 0 is the share of the training subjects whose
 labels of it are read, listed in RUN/splits; the other modalities are always labelled.
 
+Pairs that no expert made: --data=reference=T2 --data=shuffled=2 draws the T1 slice of each T2 slice from those up to
+two positions away; with --data=candidates=3 and --set=candidates=3 beside it, three are drawn, the right one among
+them, and the system weights them.
+
 | command | slices | steps |
 |---|---|---|
 | python -m train.mmsdnet --preset=quick | 64 x 64 | 1,500 of 6 slices |

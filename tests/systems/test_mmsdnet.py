@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from tests.checks import array, moved, tensors, trained_once, values, weights
 from tests.tiny import MMSDNET
@@ -188,6 +189,71 @@ def test_evaluation_uses_the_averaged_weights():
             np.testing.assert_allclose(average, (one + two) / 2, atol=1e-6)
 
 
+# --- candidates ---
+
+
+def with_candidates():
+    """A slice of the target with three candidates of the source before it."""
+    return examples(many=4, seed=5)
+
+
+def weights_of(model, image):
+    *others, own = (model.anatomy(ops.convert_to_tensor(image[..., k : k + 1]), int(k == 3)) for k in range(4))
+    return array(model.pair_weights([model.deformed(one, own) for one in others], own))
+
+
+@pytest.mark.backend("torch")
+def test_a_step_with_candidates_moves_the_balancer_and_logs_the_same_terms():
+    model = made(candidates=3)
+    before = weights([model.balancer])
+    logs = trained_once(model, with_candidates(), B)
+    assert set(logs) == documented_terms() and np.all(np.isfinite(list(logs.values())))
+    assert any(moved(before, weights([model.balancer])))
+    assert made().balancer is None
+
+
+def test_permuted_candidates_permute_the_weights_and_leave_the_prediction():
+    model, order = made(candidates=3), [2, 0, 1]
+    for variable in model.balancer.trainable_variables:  # biases are 0 at first
+        variable.assign_add(np.random.default_rng(0).normal(size=variable.shape).astype("float32"))
+    image = with_candidates()["image"]
+    turned = image[..., [*order, 3]]
+    one, other = weights_of(model, image), weights_of(model, turned)
+    np.testing.assert_allclose(one.sum(1), 1, atol=1e-5)
+    assert np.ptp(one, axis=1).min() > 1e-4
+    np.testing.assert_allclose(other, one[:, order], atol=1e-5)
+    for kind, found in model.predictions(image).items():
+        np.testing.assert_allclose(array(found), array(model.predictions(turned)[kind]), atol=1e-5)
+
+
+def test_the_prediction_of_candidates_is_the_mean_of_their_fused_labels_by_their_weights():
+    model, image = made(candidates=3), with_candidates()["image"]
+    *others, own = (array(model.encode(image[..., k : k + 1], int(k == 3))["anatomy"]) for k in range(4))
+    labels = [array(model.segment(np.maximum(one, own))) for one in others]  # nothing is deformed at first
+    expected = np.einsum("bk,kbhwl->bhwl", weights_of(model, image), np.stack(labels))
+    np.testing.assert_allclose(array(model(image)), expected, atol=1e-5)
+
+
+def test_a_candidate_that_overlaps_more_has_more_weight_where_the_balancer_rises_with_overlap():
+    model = made(candidates=3)
+    for variable in model.balancer.trainable_variables:
+        variable.assign(ops.ones_like(variable))
+    own = model.encode(with_candidates()["image"][..., 3:], 1)["anatomy"]
+    found = array(model.pair_weights([own, ops.flip(own, axis=-1), 0.5 * own], own))
+    assert np.all(found[:, 0] > found[:, 1:].max(axis=1))
+
+
+def test_data_whose_records_are_of_the_source_are_refused_with_the_mend():
+    manifest = {"image_shape": (64, 64, 4), "mask_labels": ("background", "liver"), "mask_channels": 4}
+    manifest = SimpleNamespace(dataset="mine", modalities=("T1", "T2"), options={"reference": "T1"}, **manifest)
+    config = dataclasses.replace(TINY, candidates=3)
+    with pytest.raises(ValueError, match="--data=reference=T2"):
+        config.check_manifest(manifest)
+    manifest.options["reference"] = "T2"
+    config.check_manifest(manifest)
+    assert config.annotated == {3: 1.0} and config.channel_modalities == (0, 0, 0, 1)
+
+
 # --- bad input ---
 
 
@@ -201,6 +267,7 @@ def test_evaluation_uses_the_averaged_weights():
         ({"anatomy": "soft"}, "'argmax' or 'rounding'"),
         ({"control_points": 1}, "control_points >= 2"),
         ({"target_annotations": 1.5}, "target_annotations from 0 to 1"),
+        ({"candidates": 2, "modalities": ("T1", "T2", "FLAIR")}, "two modalities where there are candidates"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes, message):

@@ -3,6 +3,8 @@
 Where the paper is silent or says two things, as the docstring of `tfdisent.systems.mmsdnet` decides it.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from tests.systems.golden import (
     Stated,
     Turn,
     as_tensors,
+    beside,
     check_gradients,
     check_values,
     distance,
@@ -40,6 +43,7 @@ FACTORIES = {
     "anatomy_decoder": lambda c: Small("anatomy_decoder", 8 + M + 1, (SIZE, SIZE, C), True),
     "modality_encoder": lambda c: Small("modality_encoder", (C + 1) * WIDTH, (2 * K,)),
     "transformer": lambda c: Small("transformer", 2 * C * WIDTH, {"anatomy": (SIZE, SIZE, C)}, True),
+    "balancer": lambda c: Small("balancer", c.candidates, (c.candidates,), True),
     "segmentor": lambda c: Small("segmentor", C * WIDTH, (SIZE, SIZE, L), True),
     "decoder": lambda c: Small("decoder", C * WIDTH + K, (SIZE, SIZE, 1), "image"),
     "discriminator": lambda c, channels, name: Small(name, channels * WIDTH, (1,)),
@@ -183,6 +187,108 @@ TURNS = [
     *(Turn("mask_discriminator", mask_turn(i)) for i in range(M)),
     *(Turn(f"image_discriminator_{i}", image_turn(i)) for i in range(M)),
 ]
+
+
+# --- candidates ---
+
+COUNT = 3  # of the source's slices, for each of the target
+
+
+@pytest.fixture
+def with_candidates(monkeypatch):
+    put_in(monkeypatch, mmsdnet, FACTORIES)
+    model = MMSDNet(dataclasses.replace(CONFIG, candidates=COUNT), seed=3)
+    model.compile(run_eagerly=True)
+    return model
+
+
+def pass_with_candidates(model):
+    random = np.random.default_rng(1)
+    (batch,) = model.passes(
+        as_tensors(
+            {
+                "image": random.uniform(-1, 1, (B, SIZE, SIZE, COUNT + 1)).astype("float32"),
+                "mask": random.integers(0, L, (B, SIZE, SIZE, COUNT + 1)).astype("int32"),
+                "labelled": np.array([[1, 1, 1, 1], [1, 1, 0, 0], [0, 1, 1, 0]], "float32"),
+                "noise": random.normal(size=(COUNT + 1, B, K)).astype("float32"),
+                "prior": random.normal(size=(M, B, K)).astype("float32"),
+                "real": np.array([[0, 3, 2], [1, 9, 6]], "int32"),
+                "generated": np.array([[5, 0, 4], [1, 2, 3]], "int32"),
+            }
+        )
+    )
+    return batch
+
+
+def weighted_networks_turn(net, batch, made, c):
+    """The first turn of Sec. III-F: x_i is the last slice, the others are its candidates."""
+    net = vars(net)
+    of, target = [0] * COUNT + [1], COUNT
+    image = [batch["image"][..., k : k + 1] for k in range(COUNT + 1)]
+    codes = [encoded(net, {"image": beside(*[image[k]] * M)}, of[k]) for k in range(COUNT + 1)]
+    s = [anatomy for anatomy, _, _ in codes]
+    z = [mu + xp.exp(lv / 2) * batch["noise"][k] for k, (_, mu, lv) in enumerate(codes)]
+    t = dict.fromkeys(
+        ("segmentation", "mask_adversarial", "reconstruction", "image_adversarial", "kl", "code_regression"), 0.0
+    )
+
+    def warp(a, b):
+        return net["transformer"]({"moving": s[a], "fixed": s[b]})["anatomy"]
+
+    to_target, to_source = [warp(k, target) for k in range(COUNT)], [warp(target, k) for k in range(COUNT)]
+    overlap = [2 * (d * s[target]).sum((1, 2, 3)) / (d + s[target]).sum((1, 2, 3)) for d in to_target]
+    w = net["balancer"](xp.stack(overlap, 1))
+
+    def judge(anatomy, k, weight, full):
+        m, y = net["segmentor"](anatomy), net["decoder"]({"anatomy": anatomy, "code": z[k]})
+        there = [b for b in range(B) if batch["labelled"][k][b] == 1]
+        t["segmentation"] += mean([weight[b] * segmentation(m[b], batch["labels"][k][b], c) for b in there])
+        t["reconstruction"] += mean([weight[b] * distance(y[b], image[k][b]) for b in range(B)])
+        if full:
+            t["mask_adversarial"] += ((judged(net["mask_discriminator"], m[..., 1:]) - 1) ** 2).mean()
+            t["image_adversarial"] += ((judged(net[f"image_discriminator_{of[k]}"], y) - 1) ** 2).mean()
+        return m, y
+
+    given = {}
+    for i, k in enumerate((0, target)):
+        _, mu, lv = codes[k]
+        t["kl"] += mean([(0.5 * (mu[b] ** 2 + xp.exp(lv[b]) - lv[b] - 1)).sum() for b in range(B)])
+        kinds = [judge(s[k], k, [1] * B, True), judge((to_source, to_target)[i][0], k, w[:, 0], True)]
+        drawn = net["decoder"]({"anatomy": s[k], "code": batch["prior"][i]})
+        again = net["modality_encoder"]({"anatomy": s[k], "image": drawn})[:, :K]
+        t["code_regression"] += distance(again, batch["prior"][i])
+        masks, images = zip(*kinds, strict=True)
+        given |= {f"masks_{i}": xp.concatenate(masks), f"images_{i}": xp.concatenate(images)}
+    for k in range(1, COUNT):
+        judge(to_target[k], target, w[:, k], False)
+        judge(to_source[k], k, w[:, k], False)
+    total = sum(getattr(c, f"{name}_weight") * value for name, value in t.items())
+    shared = ("anatomy_decoder", "modality_encoder", "transformer", "segmentor", "decoder", "balancer")
+    return Stated(total, t, dict.fromkeys(("anatomy_encoder_0", "anatomy_encoder_1", *shared), total), given)
+
+
+def image_turn_with_candidates(i):
+    def turn(net, batch, made, c):
+        k = (0, COUNT)[i]
+        return image_turn(i)(net, {**batch, "image": beside(*[batch["image"][..., k : k + 1]] * M)}, made, c)
+
+    return turn
+
+
+TURNS_WITH_CANDIDATES = [
+    Turn("networks", weighted_networks_turn),
+    *(Turn("mask_discriminator", mask_turn(i)) for i in range(M)),
+    *(Turn(f"image_discriminator_{i}", image_turn_with_candidates(i)) for i in range(M)),
+]
+
+
+def test_totals_and_terms_with_candidates_are_those_of_the_paper(with_candidates):
+    check_values(with_candidates, TURNS_WITH_CANDIDATES, pass_with_candidates(with_candidates))
+
+
+@pytest.mark.skipif(not HAS_GRADIENTS, reason="gradients of the plain statement are PyTorch's")
+def test_gradients_with_candidates_are_those_of_the_paper(with_candidates):
+    check_gradients(with_candidates, TURNS_WITH_CANDIDATES, pass_with_candidates(with_candidates))
 
 
 def test_totals_and_terms_are_those_of_the_paper(model):

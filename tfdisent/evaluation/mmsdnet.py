@@ -170,10 +170,16 @@ def overlap(kind: str, counts: np.ndarray, subject: np.ndarray, organs: tuple[st
 # --- alignment ---
 
 
+def channels(batch: dict, config) -> list[int]:
+    """The channel of each modality; of several candidates of the first modality the first."""
+    first = batch["image"].shape[-1] - config.num_modalities
+    return [0, *(first + i for i in range(1, config.num_modalities))]
+
+
 def aligned(model, batch: dict) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
     """The anatomy of each modality (N, H, W, C), and the first one deformed to the last, with its field."""
-    every = range(model.config.num_modalities)
-    anatomy = [model.anatomy(ops.convert_to_tensor(batch["image"][..., i : i + 1]), i) for i in every]
+    places = channels(batch, model.config)
+    anatomy = [model.anatomy(ops.convert_to_tensor(batch["image"][..., k : k + 1]), i) for i, k in enumerate(places)]
     found = model.align(anatomy[0], anatomy[-1])
     return [ops.convert_to_numpy(one) for one in anatomy], {k: ops.convert_to_numpy(v) for k, v in found.items()}
 
@@ -193,6 +199,8 @@ def field_metrics(model, test: Examples, rows: np.ndarray, names: tuple[str, ...
         field, known = aligned(model, batch)[1]["field"], batch["displacement"].astype("float32")
         source, target = batch["mask"][..., 0], batch["mask"][..., -1]
         inside = target > 0
+        if "partner_distance" in batch:  # the displacement leads to the slice at the same position
+            inside &= (batch["partner_distance"][:, 0] < 1e-3)[:, None, None]
         lengths = (np.linalg.norm(one, axis=-1) * inside for one in (field - known, known, field))
         errors.append(np.stack([inside.sum((1, 2)), *(one.sum((1, 2)) for one in lengths)], axis=1))
         for found, by in ((counts, field), (ideal, known)):
@@ -229,18 +237,18 @@ def field_metrics(model, test: Examples, rows: np.ndarray, names: tuple[str, ...
 def anatomy_metrics(model, test: Examples, rows: np.ndarray, names: tuple[str, ...]) -> dict:
     """Whether the anatomy is there, whether modalities have an organ in one channel, and whether z tells them."""
     config = model.config
-    every = range(config.num_modalities)
     empty, codes, subject = [], [], []
     held = np.zeros((config.num_modalities, len(names), config.anatomy_channels))  # pixels of a label in a channel
     for batch in few_at_once(test, rows):
         anatomy = aligned(model, batch)[0]
         empty.append(np.stack([(one.max(-1) < 0.5).mean((1, 2)) for one in anatomy], axis=1))
-        images = (ops.convert_to_tensor(batch["image"][..., i : i + 1]) for i in every)
+        places = channels(batch, config)
+        images = (ops.convert_to_tensor(batch["image"][..., k : k + 1]) for k in places)
         moments = (model.moments(ops.convert_to_tensor(one), image) for one, image in zip(anatomy, images, strict=True))
         codes.append(np.stack([ops.convert_to_numpy(mean) for mean, _ in moments], axis=1))
-        for i in every:
+        for i, place in enumerate(places):
             for k in range(len(names)):
-                held[i, k] += anatomy[i][batch["mask"][..., i] == k].sum(axis=0)
+                held[i, k] += anatomy[i][batch["mask"][..., place] == k].sum(axis=0)
         subject.append(batch.get("subject", batch["row"]))
     empty = np.concatenate(empty)
     return {
@@ -313,16 +321,16 @@ def draw_anatomy(model, test: Examples, rows: np.ndarray) -> list[Figure]:
     batch, names = shown(test, rows, 1), model.config.modalities
     anatomy, found = aligned(model, batch)
     maps = np.stack([*(one[0] for one in anatomy), found["anatomy"][0]])  # (M + 1, H, W, C)
-    image = np.moveaxis(batch["image"][0], -1, 0)
+    image = np.moveaxis(batch["image"][0][..., channels(batch, model.config)], -1, 0)
     moved = warped(image[0], found["field"][0], 1)
     slices = np.stack([*image, moved])[..., None]
-    channels = {str(k): 2 * maps[..., k : k + 1] - 1 for k in range(maps.shape[-1])}
+    shares = {str(k): 2 * maps[..., k : k + 1] - 1 for k in range(maps.shape[-1])}
     return [
         Figure(
             "Anatomy",
             f"Rows: {', '.join(names)} of one slice and the channels of their anatomies; at last {names[0]} deformed "
             f"to {names[-1]}. An organ should be in the same channel in all rows.",
-            figures.columns_grid({"slice": slices, **channels}, names=(*names, f"{names[0]} deformed")),
+            figures.columns_grid({"slice": slices, **shares}, names=(*names, f"{names[0]} deformed")),
             "paper Fig. 3",
         )
     ]

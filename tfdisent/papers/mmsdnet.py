@@ -2,8 +2,9 @@
 
 The paper prints per cent, whose digits are kept here as shares; what it sets in small type beside a mean is taken for
 its standard deviation. "MMSDNet" joins two rows of Table I, of the target alone and of both modalities at inference.
-Left out are BOLD, which is not public and has no phantom; "register", which is not built; and Table III, as pairs that
-are not expert ones are not built.
+Left out are BOLD, which is not public and has no phantom; "register", which is not built; and Table III, whose rows are
+of data that are prepared differently: --data=reference=T2 with --data=shuffled=2, and for the balancer with
+--data=candidates=3 --set=candidates=3.
 """
 
 from tfdisent.papers.paper import Figure, Paper, Row, transcribed

@@ -48,7 +48,12 @@ The target is the last modality; `target_annotations` is the share of the traini
 Nothing is selected on any label: after all steps the averaged weights are taken. The public code chooses the epoch on
 labels of the target, where training has none too.
 
-Not here: the balancer, which weights several slices of a subject that may belong to one another ("automated pairing").
+Non-expert pairs (Sec. III-F): with `candidates` k above 1 a batch has k slices x_j^l of the source for each x_i of the
+target, and a balancer gives each pair a weight w_l, from the Dice overlap of s_i and of s_j^l deformed to it; they sum
+to 1. What segmentation and reconstruction get from deformed anatomies is the sum over pairs, weighted, in both
+directions; all else is of the first candidate. At inference the probabilities of the labels are weighted in the same
+way. The code's balancer sees all overlaps at once and can learn which place in the list is the right one; ours sees
+each alone, so that permuted candidates permute the weights.
 """
 
 import dataclasses
@@ -115,6 +120,7 @@ class AnnotatedConfig(ModalityConfig):
     averaging_start: int = 4_000
     averaging_interval: int = 100
 
+    candidates: ClassVar[int] = 1
     FROM_ZERO: ClassVar = ("averaging_start",)
 
     def __post_init__(self):
@@ -136,18 +142,34 @@ class AnnotatedConfig(ModalityConfig):
         """Raises ValueError unless the data have two modalities or more, with a slice and a label map of each."""
         super().check_manifest(manifest)
         names, channels, masks = manifest.modalities, manifest.image_shape[-1], manifest.mask_channels
-        if not manifest.mask_labels or not len(names) == channels == masks:
+        if not manifest.mask_labels or not len(names) - 1 + self.candidates == channels == masks:
+            several = f" ({self.candidates} of {names[0]})" if self.candidates > 1 else ""
             raise ValueError(
-                f"Expected data with a slice and a label map of each of {', '.join(names)}, received "
+                f"Expected data with a slice and a label map of each of {', '.join(names)}{several}, received "
                 f"{manifest.dataset} with {channels} slices and {masks if manifest.mask_labels else 'no'} label maps. "
                 "Prepare data of misaligned modalities, as abdomen_phantom, cardiac_phantom or chaos, with "
-                "--data=candidates=1, and chaos with --data=phase=in or out."
+                f"--data=candidates={self.candidates}, and chaos with --data=phase=in or out."
             )
+        if self.candidates > 1 and manifest.options.get("reference") != names[-1]:
+            raise ValueError(
+                f"Expected data with candidates for each slice of {names[-1]}, received {manifest.dataset} with "
+                f"candidates of {names[-1]}. Prepare them with --data=reference={names[-1]}, which phantoms know."
+            )
+
+    @property
+    def num_channels(self) -> int:
+        """Slices of a batch: the candidates of the first modality, and one of each other one."""
+        return self.num_modalities - 1 + self.candidates
+
+    @property
+    def channel_modalities(self) -> tuple[int, ...]:
+        """The modality of each channel, by its index."""
+        return (0,) * (self.candidates - 1) + tuple(range(self.num_modalities))
 
     @property
     def annotated(self) -> dict[int, float]:
         """Of the target the share that the config says."""
-        return {self.num_modalities - 1: self.target_annotations}
+        return {self.num_channels - 1: self.target_annotations}
 
     @property
     def num_labels(self) -> int:
@@ -168,6 +190,8 @@ class MMSDNetConfig(AnnotatedConfig):
         filters: channels of the first stage of the anatomy encoders.
         modality_filters: of the first stage of the modality encoder.
         segmentor_filters: of the segmentor.
+        candidates: slices of the source for each of the target, of which some may not belong to it; where there are
+            several, expects two modalities.
         decoder: "film" or "spade".
         spade_filters: channels of the SPADE decoder's first block and within its normalisations.
         transformer_filters, transformer_units: of the network that chooses the field.
@@ -184,6 +208,7 @@ class MMSDNetConfig(AnnotatedConfig):
     code_dim: int = 8
     modality_filters: int = 16
     segmentor_filters: int = 64
+    candidates: int = 1
     decoder: str = "film"
     spade_filters: int = 128
     transformer_filters: int = 20
@@ -207,6 +232,8 @@ class MMSDNetConfig(AnnotatedConfig):
         super().__post_init__()
         if self.control_points < 2:
             raise ValueError(f"Expected control_points >= 2, received {self.control_points}.")
+        if self.candidates > 1 and self.num_modalities != 2:
+            raise ValueError(f"Expected two modalities where there are candidates, received {self.modalities}.")
         if not self.offset_scale > 0:
             raise ValueError(f"Expected offset_scale > 0, received {self.offset_scale}.")
 
@@ -214,8 +241,9 @@ class MMSDNetConfig(AnnotatedConfig):
 class MMSDNet(SliceSystem):
     """The system: its networks, what they are trained for, and the verbs.
 
-    `fit` takes batches {"image": (B, H, W, M) in [-1, 1], "mask": (B, H, W, M) indices of labels, "labelled": (B, M)
-    of 0 and 1, which slices have labels, by default all}; other keys are ignored.
+    `fit` takes batches {"image": (B, H, W, C) in [-1, 1], "mask": (B, H, W, C) indices of labels, "labelled": (B, C)
+    of 0 and 1, which slices have labels, by default all}; other keys are ignored. C is M, a channel for each modality,
+    or with candidates M - 1 + k: those of the first modality come first.
 
     Args:
         config: its settings; the paper's by default.
@@ -235,6 +263,7 @@ class MMSDNet(SliceSystem):
         self.transformer = transformer(c)
         self.segmentor = segmentor(c)
         self.decoder = decoder(c)
+        self.balancer = balancer(c) if c.candidates > 1 else None
         self.mask_discriminator = discriminator(c, c.num_labels - 1, "mask_discriminator")
         self.image_discriminators = [discriminator(c, 1, f"image_discriminator_{i}") for i in every]
         policy = functools.partial(StochasticWeightAveraging, start=c.averaging_start, interval=c.averaging_interval)
@@ -245,14 +274,14 @@ class MMSDNet(SliceSystem):
     def networks(self) -> list[keras.Model]:
         """All but the discriminators."""
         shared = [self.anatomy_decoder, self.modality_encoder, self.transformer, self.segmentor, self.decoder]
-        return [*self.anatomy_encoders, *shared]
+        return [*self.anatomy_encoders, *shared, *([self.balancer] if self.balancer else [])]
 
     # --- training ---
 
     def batch_shapes(self) -> dict[str, tuple]:
-        """Slices, with a channel for each modality, and which of them are labelled."""
+        """Slices, with a channel for each modality and each further candidate, and which of them are labelled."""
         c = self.config
-        return {"image": (*c.image_shape[:2], c.num_modalities), "labelled": (c.num_modalities,)}
+        return {"image": (*c.image_shape[:2], c.num_channels), "labelled": (c.num_channels,)}
 
     def phases(self) -> list[Phase]:
         """All networks but the discriminators together; D_M on each modality's masks; each D_i."""
@@ -270,9 +299,9 @@ class MMSDNet(SliceSystem):
         """One pass: the slices, labels of the labelled ones alone, and what is drawn.
 
         Returns:
-            [{"image": (B, H, W, M); "labels": (M, B, H, W, L) one-hot, 0 where there are none; "labelled": (M, B);
-            "noise", "prior": (M, B, code_dim); "real": (M, B), which of the M * B masks each D_M step takes as real;
-            "generated": (M, B), which of the M * B images in a modality, and of their masks}]
+            [{"image": (B, H, W, C); "labels": (C, B, H, W, L) one-hot, 0 where there are none; "labelled": (C, B);
+            "noise": (C, B, code_dim); "prior": (M, B, code_dim); "real": (M, B), which of the C * B masks each D_M step
+            takes as real; "generated": (M, B), which of the M * B images in a modality, and of their masks}]
         """
         return [self.draw(batch)]
 
@@ -283,11 +312,11 @@ class MMSDNet(SliceSystem):
         size, many = ops.shape(batch["image"])[0], c.num_modalities
         labels, labelled = annotations(batch, c)
         seed = self.seed_generator
-        order = keras.random.uniform((many, many * size), seed=seed)
+        order = keras.random.uniform((many, c.num_channels * size), seed=seed)
         real = ops.argsort(ops.where(ops.reshape(labelled, (1, -1)) > 0, order, 2.0), axis=1)[:, :size]
         generated = ops.argsort(keras.random.uniform((many, many * size), seed=seed), axis=1)[:, :size]
         drawn = {
-            "noise": keras.random.normal((many, size, c.code_dim), seed=seed),
+            "noise": keras.random.normal((c.num_channels, size, c.code_dim), seed=seed),
             "prior": keras.random.normal((many, size, c.code_dim), seed=seed),
             "real": real,
             "generated": generated,
@@ -298,38 +327,52 @@ class MMSDNet(SliceSystem):
     def network_terms(self, batch: dict, carried: dict):
         """Segments, deforms and reconstructs every modality, from its own anatomy and from those of the others."""
         c = self.config
-        every = range(c.num_modalities)
-        images = ops.split(batch["image"], c.num_modalities, axis=-1)
-        anatomy = [self.anatomy(images[i], i, training=True) for i in every]
-        moments = [self.moments(anatomy[i], images[i], training=True) for i in every]
+        of = c.channel_modalities
+        images = ops.split(batch["image"], c.num_channels, axis=-1)
+        anatomy = [self.anatomy(image, of[k], training=True) for k, image in enumerate(images)]
+        moments = [self.moments(*one, training=True) for one in zip(anatomy, images, strict=True)]
+        codes = [
+            mean + ops.exp(0.5 * log_variance) * batch["noise"][k] for k, (mean, log_variance) in enumerate(moments)
+        ]
         terms = dict.fromkeys(
             ("segmentation", "mask_adversarial", "reconstruction", "image_adversarial", "kl", "code_regression"), 0.0
         )
         made = {}
-        for i in every:
-            mean, log_variance = moments[i]
-            code = mean + ops.exp(0.5 * log_variance) * batch["noise"][i]
-            terms["kl"] += c.code_dim * ops.mean(gaussian_kl(mean, log_variance))
-            kinds = [anatomy[i], *(self.deformed(anatomy[j], anatomy[i], training=True) for j in every if j != i)]
-            masks, drawn = [], []
-            for one in kinds:
-                mask = self.segmentor(one, training=True)
-                y = self.decoder({"anatomy": one, "code": code}, training=True)
-                errors = segmentation_error(mask, batch["labels"][i], c)
-                terms["segmentation"] += weighted_mean(errors, batch["labelled"][i])
+
+        def drawn(one, k, weight=1.0):
+            """The labels and the image of an anatomy that is where slice k is, whose errors count by `weight`."""
+            mask = self.segmentor(one, training=True)
+            y = self.decoder({"anatomy": one, "code": codes[k]}, training=True)
+            errors = segmentation_error(mask, batch["labels"][k], c)
+            terms["segmentation"] += weighted_mean(weight * errors, batch["labelled"][k])
+            terms["reconstruction"] += ops.mean(weight * absolute_error(y, images[k]))
+            return mask, y
+
+        first = [of.index(i) for i in range(c.num_modalities)]  # the slice of each modality, of candidates the first
+        moved = {(k, n): self.deformed(anatomy[k], anatomy[n], training=True) for k in first for n in first if k != n}
+        others = range(1, c.candidates)
+        if c.candidates > 1:
+            target = c.num_channels - 1
+            moved |= {(k, target): self.deformed(anatomy[k], anatomy[target], training=True) for k in others}
+            weight = self.pair_weights([moved[k, target] for k in range(c.candidates)], anatomy[target], training=True)
+            for k in others:
+                drawn(moved[k, target], target, weight[:, k])
+                drawn(self.deformed(anatomy[target], anatomy[k], training=True), k, weight[:, k])
+        for i, k in enumerate(first):
+            terms["kl"] += c.code_dim * ops.mean(gaussian_kl(*moments[k]))
+            of_pair = weight[:, 0] if c.candidates > 1 else 1.0
+            kinds = [drawn(anatomy[k], k), *(drawn(moved[n, k], k, of_pair) for n in first if n != k)]
+            for mask, y in kinds:
                 scores = self.mask_discriminator(mask[..., 1:], training=False)
                 terms["mask_adversarial"] += ops.mean(least_squares(scores, 1.0))
-                terms["reconstruction"] += ops.mean(absolute_error(y, images[i]))
                 scores = self.image_discriminators[i](y, training=False)
                 terms["image_adversarial"] += ops.mean(least_squares(scores, 1.0))
-                masks.append(mask)
-                drawn.append(y)
             prior = batch["prior"][i]
-            again, _ = self.moments(
-                anatomy[i], self.decoder({"anatomy": anatomy[i], "code": prior}, training=True), training=True
-            )
+            y = self.decoder({"anatomy": anatomy[k], "code": prior}, training=True)
+            again, _ = self.moments(anatomy[k], y, training=True)
             terms["code_regression"] += ops.mean(absolute_error(again, prior))
-            made |= {f"masks_{i}": ops.concatenate(masks), f"images_{i}": ops.concatenate(drawn)}
+            masks, drawings = zip(*kinds, strict=True)
+            made |= {f"masks_{i}": ops.concatenate(masks), f"images_{i}": ops.concatenate(drawings)}
         total = sum(getattr(c, f"{name}_weight") * value for name, value in terms.items())
         return total, terms, made
 
@@ -345,9 +388,9 @@ class MMSDNet(SliceSystem):
 
     def image_terms(self, i: int, batch: dict, carried: dict):
         """D_i on slices and images of modality i."""
-        judge = self.image_discriminators[i]
+        judge, k = self.image_discriminators[i], self.config.channel_modalities.index(i)
         made = ops.take(carried[f"images_{i}"], batch["generated"][i], axis=0)
-        real_error = ops.mean(least_squares(judge(batch["image"][..., i : i + 1], training=True), 1.0))
+        real_error = ops.mean(least_squares(judge(batch["image"][..., k : k + 1], training=True), 1.0))
         total = real_error + ops.mean(least_squares(judge(made, training=True), 0.0))
         return total, {f"image_discriminator_{i}": total}, {}
 
@@ -366,27 +409,41 @@ class MMSDNet(SliceSystem):
         """T: the moving anatomy where the fixed one is, (B, H, W, anatomy_channels), soft where it is interpolated."""
         return self.transformer({"moving": moving, "fixed": fixed}, training=training)["anatomy"]
 
+    def pair_weights(self, deformed: list, fixed, training: bool = False):
+        """w (B, candidates): of anatomies that were deformed to the fixed one, by their overlap with it."""
+        overlap = [2 * ops.sum(one * fixed, (1, 2, 3)) / ops.sum(one + fixed, (1, 2, 3)) for one in deformed]
+        return self.balancer(ops.stack(overlap, axis=1), training=training)
+
     # --- verbs ---
 
     def call(self, image, training=False):
         """Probabilities of the labels of the last modality from all of them, fused: what `predict` gives."""
-        return self.segment(self.fuse(image, self.config.modalities[-1]))
+        return self.predictions(image)["fused"]
 
     def predictions(self, image) -> dict:
         """All that the model says of the labels of the target, the last modality.
 
         Args:
-            image: (B, H, W, M) in [-1, 1].
+            image: (B, H, W, C) in [-1, 1].
 
         Returns:
             {kind: probabilities (B, H, W, L)}: "fused" of all modalities, "deformed" of all others, and "target" of
-            the target alone.
+            the target alone; of several candidates the mean by their weights.
         """
-        slices = ops.split(self.checked("image", image), self.config.num_modalities, axis=-1)
-        *others, own = (self.anatomy(one, i) for i, one in enumerate(slices))
-        deformed = functools.reduce(ops.maximum, [self.deformed(one, own) for one in others])
-        found = {"fused": ops.maximum(deformed, own), "deformed": deformed, "target": own}
-        return {kind: self.segment(anatomy) for kind, anatomy in found.items()}
+        c = self.config
+        slices = ops.split(self.checked("image", image), c.num_channels, axis=-1)
+        *others, own = (self.anatomy(one, c.channel_modalities[k]) for k, one in enumerate(slices))
+        moved = [self.deformed(one, own) for one in others]
+        if c.candidates > 1:
+            weight = ops.moveaxis(self.pair_weights(moved, own), 1, 0)[..., None, None, None]
+        else:
+            moved, weight = [functools.reduce(ops.maximum, moved)], [1.0]
+        pairs = list(zip(weight, moved, strict=True))
+        return {
+            "fused": sum(w * self.segment(ops.maximum(one, own)) for w, one in pairs),
+            "deformed": sum(w * self.segment(one) for w, one in pairs),
+            "target": self.segment(own),
+        }
 
     def encode(self, image, modality) -> dict:
         """Anatomy and code of slices in one modality.
@@ -420,10 +477,12 @@ class MMSDNet(SliceSystem):
         """Anatomy of a modality and those of all others deformed to it, by their maximum: (B, H, W, anatomy_channels).
 
         Args:
-            image: (B, H, W, M) in [-1, 1].
+            image: (B, H, W, M) in [-1, 1]; also with candidates a slice of each modality.
             target: name or index of the modality whose places they are in.
         """
-        image, index = self.checked("image", image), self._index(target)
+        c = self.config
+        image = self.checked("image", image, (*c.image_shape[:2], c.num_modalities))
+        index = self._index(target)
         slices = ops.split(image, self.config.num_modalities, axis=-1)
         anatomy = [self.anatomy(one, i) for i, one in enumerate(slices)]
         fused = anatomy[index]
@@ -444,7 +503,7 @@ class MMSDNet(SliceSystem):
         """What is exported: name -> (function to a dict of tensors, {argument: shape}); the first is default."""
         c = self.config
         height, width, _ = c.image_shape
-        image, anatomy = {"image": (None, height, width, c.num_modalities)}, (None, height, width, c.anatomy_channels)
+        image, anatomy = {"image": (None, height, width, c.num_channels)}, (None, height, width, c.anatomy_channels)
 
         def segment(image):
             return {"labels": self(image)}
@@ -453,8 +512,8 @@ class MMSDNet(SliceSystem):
             return {"labels": self.segment(self.encode(image, c.modalities[-1])["anatomy"])}
 
         def encode(image):
-            slices = ops.split(image, c.num_modalities, axis=-1)
-            found = [self.encode(one, i) for i, one in enumerate(slices)]
+            slices = ops.split(image, c.num_channels, axis=-1)
+            found = [self.encode(one, c.channel_modalities[k]) for k, one in enumerate(slices)]
             return {name: ops.stack([one[name] for one in found], axis=1) for name in ("anatomy", "code")}
 
         def reconstruct(anatomy, code):
@@ -469,8 +528,10 @@ class MMSDNet(SliceSystem):
         }
 
     def volume_io(self) -> dict:
-        """What the default signature takes and gives when it is applied to volumes, as a model's card says it."""
-        return label_maps_of(self.config)
+        """What the default signature takes and gives when it is applied to volumes, as a model's card says it; nothing
+        of a model of candidates, which `tfdisent.apply` does not know.
+        """
+        return {} if self.config.candidates > 1 else label_maps_of(self.config)
 
     def _index(self, modality) -> int:
         (index,) = modality_indices(modality, self.config.modalities, 1, "modality")
@@ -489,7 +550,7 @@ def label_maps_of(config: AnnotatedConfig) -> dict:
 
 
 def annotations(batch: dict, config: AnnotatedConfig):
-    """Labels (M, B, H, W, L) one-hot, 0 where there are none, and which slices are labelled (M, B), of a batch.
+    """Labels (C, B, H, W, L) one-hot, 0 where there are none, and which slices are labelled (C, B), of a batch.
 
     Raises:
         ValueError: the batch has no mask, or not one of each modality.
@@ -501,7 +562,7 @@ def annotations(batch: dict, config: AnnotatedConfig):
             f"modality; received {'none' if mask is None else tuple(mask.shape)}. Where there are no labels, fill it "
             "with 0, and 'labelled' too."
         )
-    everything = ops.ones((ops.shape(image)[0], config.num_modalities))
+    everything = ops.ones((ops.shape(image)[0], config.num_channels))
     labelled = ops.cast(batch.get("labelled", everything), "float32")
     # Emptied before anything is computed of them.
     mask = ops.where(labelled[:, None, None, :] > 0, ops.cast(mask, "int32"), 0)
@@ -597,6 +658,14 @@ def transformer(config: MMSDNetConfig) -> keras.Model:
     offsets = keras.layers.Reshape((points, 2))(keras.layers.Rescaling(config.offset_scale, dtype="float32")(offsets))
     anatomy = ThinPlateTransformer(config.control_points, dtype="float32", name="warp")([moving, offsets])
     return keras.Model({"moving": moving, "fixed": fixed}, {"anatomy": anatomy, "offsets": offsets}, name="transformer")
+
+
+def balancer(config: MMSDNetConfig) -> keras.Model:
+    """Overlaps (B, candidates), each seen alone by the same two dense layers -> weights that sum to 1."""
+    overlap = keras.Input((config.candidates,), name="overlap")
+    h = keras.layers.Dense(5, activation="relu")(keras.layers.Reshape((config.candidates, 1))(overlap))
+    h = keras.layers.Reshape((config.candidates,))(keras.layers.Dense(1)(h))
+    return keras.Model(overlap, keras.layers.Softmax(dtype="float32")(h), name="balancer")
 
 
 def segmentor(config: MMSDNetConfig) -> keras.Model:
