@@ -435,7 +435,7 @@ class MMSDNet(SliceSystem):
         *others, own = (self.anatomy(one, c.channel_modalities[k]) for k, one in enumerate(slices))
         moved = [self.deformed(one, own) for one in others]
         if c.candidates > 1:
-            weight = ops.moveaxis(self.pair_weights(moved, own), 1, 0)[..., None, None, None]
+            weight = ops.unstack(self.pair_weights(moved, own)[..., None, None, None], c.candidates, axis=1)
         else:
             moved, weight = [functools.reduce(ops.maximum, moved)], [1.0]
         pairs = list(zip(weight, moved, strict=True))

@@ -1,0 +1,302 @@
+"""Wrong lines of mmsdnet, of what it is compared with, of its evaluation and of the data that it is told about."""
+
+SYSTEM = "tfdisent/systems/mmsdnet.py"
+BASELINES = "tfdisent/baselines/mmsdnet.py"
+EVALUATION = "tfdisent/evaluation/mmsdnet.py"
+GOLDEN = "tests/systems/test_mmsdnet_golden.py"
+TERMS = f"{GOLDEN}::test_totals_and_terms_are_those_of_the_paper"
+GRADIENTS = f"{GOLDEN}::test_gradients_are_those_of_the_paper"
+CANDIDATES = f"{GOLDEN}::test_totals_and_terms_with_candidates_are_those_of_the_paper"
+CANDIDATE_GRADIENTS = f"{GOLDEN}::test_gradients_with_candidates_are_those_of_the_paper"
+OURS = "tests/systems/test_mmsdnet.py"
+ERROR = f"{OURS}::test_the_segmentation_error_is_zero_for_the_truth_and_one_in_dice_for_what_misses_all_of_it"
+UNLABELLED = f"{OURS}::test_the_labels_of_what_is_not_labelled_change_no_bit"
+REAL = f"{OURS}::test_real_masks_are_drawn_from_labelled_slices_first"
+PREDICTIONS = f"{OURS}::test_predictions_are_of_the_target_alone_of_the_source_deformed_to_it_and_of_both"
+OF_CANDIDATES = f"{OURS}::test_the_prediction_of_candidates_is_the_mean_of_their_fused_labels_by_their_weights"
+PERMUTED = f"{OURS}::test_permuted_candidates_permute_the_weights_and_leave_the_prediction"
+ALIGNED = f"{OURS}::test_align_gives_the_moving_anatomy_at_pixel_plus_field"
+COMPARED = "tests/baselines/test_mmsdnet.py"
+LEARNS = f"{COMPARED}::test_a_u_net_learns_from_the_modalities_that_it_is_trained_on_alone"
+STATISTICS = f"{COMPARED}::test_slices_without_labels_have_no_part_in_weights_or_statistics"
+MEASURED = "tests/evaluation/test_mmsdnet.py"
+PERFECT = f"{MEASURED}::test_a_perfect_map_scores_one_in_every_way_and_the_copy_what_it_overlaps"
+EMPTY = f"{MEASURED}::test_empty_slices_raise_the_dice_of_slices_and_not_that_of_volumes"
+FIELD = f"{MEASURED}::test_the_true_field_has_no_error_and_none_at_all_has_all_of_it"
+WHOLE = f"{MEASURED}::test_unlabelled_slices_are_left_out_and_subjects_stay_whole"
+
+
+def system(name, old, new, test=TERMS):
+    return name, SYSTEM, old, new, test
+
+
+def baselines(name, old, new, test):
+    return name, BASELINES, old, new, test
+
+
+def evaluation(name, old, new, test):
+    return name, EVALUATION, old, new, test
+
+
+LOSSES = [
+    system("z is the mean", "mean + ops.exp(0.5 * log_variance) *", "mean + 0.0 *"),
+    system("noise by the variance", "ops.exp(0.5 * log_variance)", "ops.exp(log_variance)"),
+    system("kl as a mean over z", "c.code_dim * ops.mean(gaussian_kl(", "ops.mean(gaussian_kl("),
+    system(
+        "the fixed anatomy is deformed",
+        "moved = {(k, n): self.deformed(anatomy[k], anatomy[n], training=True)",
+        "moved = {(k, n): self.deformed(anatomy[n], anatomy[k], training=True)",
+    ),
+    system("deformed anatomies are left out", "for n in first if n != k)]", "for n in first if n < 0)]"),
+    system(
+        "deformed anatomies drawn in the look of their own modality",
+        'y = self.decoder({"anatomy": one, "code": codes[k]}, training=True)',
+        'y = self.decoder({"anatomy": one, "code": codes[k - 1]}, training=True)',
+    ),
+    system("labels of the other modality", 'batch["labels"][k], c)', 'batch["labels"][k - 1], c)'),
+    system("labelled as the other modality", 'batch["labelled"][k])', 'batch["labelled"][k - 1])'),
+    system(
+        "unlabelled slices have a segmentation error",
+        "weighted_mean(weight * errors, ",
+        "ops.mean(weight * errors + 0 * ",
+    ),
+    system("reconstruction of the other slice", "absolute_error(y, images[k])", "absolute_error(y, images[k - 1])"),
+    system(
+        "the background is judged",
+        "self.mask_discriminator(mask[..., 1:], training=False)",
+        "self.mask_discriminator(mask[..., :-1], training=False)",
+    ),
+    system(
+        "D_M moves its statistics in the networks' turn",
+        "self.mask_discriminator(mask[..., 1:], training=False)",
+        "self.mask_discriminator(mask[..., 1:], training=True)",
+    ),
+    system(
+        "D_i of the other modality",
+        "scores = self.image_discriminators[i](y, training=False)",
+        "scores = self.image_discriminators[i - 1](y, training=False)",
+    ),
+    system(
+        "code regression to the variance",
+        "again, _ = self.moments(anatomy[k], y",
+        "_, again = self.moments(anatomy[k], y",
+    ),
+    system("code regression from the encoded code", 'prior = batch["prior"][i]', "prior = codes[k]"),
+    system("the prior of the other modality", 'prior = batch["prior"][i]', 'prior = batch["prior"][i - 1]'),
+    system("weights of terms are left out", 'getattr(c, f"{name}_weight") * value for', "value for"),
+    system(
+        "an adversarial target of 0",
+        'terms["mask_adversarial"] += ops.mean(least_squares(scores, 1.0))',
+        'terms["mask_adversarial"] += ops.mean(least_squares(scores, 0.0))',
+    ),
+    system(
+        "an adversarial target of 0 for images",
+        'terms["image_adversarial"] += ops.mean(least_squares(scores, 1.0))',
+        'terms["image_adversarial"] += ops.mean(least_squares(scores, 0.0))',
+    ),
+    system(
+        "masks without labels are real", "training=True), 1.0), there)", "training=True), 1.0), ops.ones_like(there))"
+    ),
+    system(
+        "made masks are real",
+        "self.mask_discriminator(made, training=True), 0.0)",
+        "self.mask_discriminator(made, training=True), 1.0)",
+    ),
+    system(
+        "real images are made",
+        'batch["image"][..., k : k + 1], training=True), 1.0)',
+        'batch["image"][..., k : k + 1], training=True), 0.0)',
+    ),
+    system(
+        "the same masks in both turns of D_M",
+        'batch["real"][i], axis=0)\n        there',
+        'batch["real"][0], axis=0)\n        there',
+    ),
+    system(
+        "the same draws of what is made",
+        'carried[f"images_{i}"], batch["generated"][i]',
+        'carried[f"images_{i}"], batch["generated"][i - 1]',
+    ),
+    system("D_i sees the other modality's images", 'carried[f"images_{i}"]', 'carried[f"images_{1 - i}"]'),
+    system(
+        "images of the own anatomy alone",
+        'f"images_{i}": ops.concatenate(drawings)',
+        'f"images_{i}": ops.concatenate([drawings[0]] * len(drawings))',
+    ),
+    system(
+        "Dice of each organ",
+        "flat = (-1, height, width * (config.num_labels - 1), 1)",
+        "flat = (-1, height, width, config.num_labels - 1)",
+    ),
+    system(
+        "the background in Dice",
+        "ops.reshape(one[..., 1:], flat) for one in (mask, labels)",
+        "ops.reshape(one[..., :-1], flat) for one in (mask, labels)",
+        ERROR,
+    ),
+    system("no cross entropy", "config.cross_entropy_weight * ops.mean(entropy", "0.0 * ops.mean(entropy"),
+    system(
+        "gradients past the anatomy",
+        '{"anatomy": anatomy, "image": image}, training=training)\n        return ops.split',
+        '{"anatomy": ops.stop_gradient(anatomy), "image": image}, training=training)\n        return ops.split',
+        GRADIENTS,
+    ),
+    system(
+        "gradients past the moving anatomy",
+        'return self.transformer({"moving": moving,',
+        'return self.transformer({"moving": ops.stop_gradient(moving),',
+        GRADIENTS,
+    ),
+]
+LABELS = [
+    system(
+        "labels are not emptied",
+        "mask = ops.where(labelled[:, None, None, :] > 0, ",
+        "mask = ops.where(labelled[:, None, None, :] >= 0, ",
+        UNLABELLED,
+    ),
+    system(
+        "labels of unlabelled slices are background",
+        "return labels * labelled[:, :, None, None, None], labelled",
+        "return labels, labelled",
+        TERMS,
+    ),
+    system("real masks of any slice", "> 0, order, 2.0)", "> 0, order, order)", REAL),
+    (
+        "labels of all subjects are read",
+        "tfdisent/data/pipeline.py",
+        "labelled[:, None, None, :] > 0",
+        "labelled[:, None, None, :] >= 0",
+        "tests/data/test_pipeline.py::test_labels_of_a_channel_are_read_of_a_share_of_the_subjects_alone",
+    ),
+    (
+        "annotated subjects are the first",
+        "tfdisent/data/pipeline.py",
+        ".permutation(len(subjects))\n    return tuple",
+        ".permutation(len(subjects)) * 0 + np.arange(len(subjects))\n    return tuple",
+        "tests/data/test_pipeline.py::test_subjects_of_a_smaller_share_are_among_those_of_a_larger_and_seeds_draw_others",
+    ),
+]
+PAIRS = [
+    system(
+        "the first pair counts whole",
+        "of_pair = weight[:, 0] if c.candidates > 1",
+        "of_pair = 1.0 if c.candidates > 1",
+        CANDIDATES,
+    ),
+    system(
+        "further candidates are left out",
+        "drawn(moved[k, target], target, weight[:, k])",
+        "moved[k, target]",
+        CANDIDATES,
+    ),
+    system(
+        "candidates one way alone",
+        "drawn(self.deformed(anatomy[target], anatomy[k], training=True), k, weight[:, k])",
+        "self.deformed(anatomy[target], anatomy[k], training=True)",
+        CANDIDATES,
+    ),
+    system("weights of the first pair for all", "target, weight[:, k])", "target, weight[:, 0])", CANDIDATES),
+    system(
+        "overlap over one size alone",
+        "ops.sum(one + fixed, (1, 2, 3))",
+        "ops.sum(fixed + fixed, (1, 2, 3))",
+        CANDIDATES,
+    ),
+    system(
+        "no gradient to the balancer",
+        "return self.balancer(ops.stack(overlap, axis=1), training=training)",
+        "return ops.stop_gradient(self.balancer(ops.stack(overlap, axis=1), training=training))",
+        CANDIDATE_GRADIENTS,
+    ),
+    system(
+        "a balancer that learns the place",
+        "keras.layers.Reshape((config.candidates, 1))(overlap)",
+        "keras.layers.Reshape((config.candidates, 1))(keras.layers.Dense(config.candidates)(overlap))",
+        PERMUTED,
+    ),
+    system(
+        "candidates count alike",
+        '"fused": sum(w * self.segment(ops.maximum(one, own)) for w, one in pairs)',
+        '"fused": sum(self.segment(ops.maximum(one, own)) / len(pairs) for w, one in pairs)',
+        OF_CANDIDATES,
+    ),
+]
+VERBS = [
+    system(
+        "fused is deformed",
+        '"fused": sum(w * self.segment(ops.maximum(one, own))',
+        '"fused": sum(w * self.segment(one)',
+        PREDICTIONS,
+    ),
+    system("the target is the source", '"target": self.segment(own)', '"target": self.segment(others[0])', PREDICTIONS),
+    system(
+        "the field of the scaled offsets is transposed",
+        "ops.reshape(field, (-1, *self.config.image_shape[:2], 2))",
+        "ops.reshape(field, (-1, *self.config.image_shape[:2], 2))[..., ::-1]",
+        ALIGNED,
+    ),
+]
+OPPONENTS = [
+    baselines("a U-Net of all for the target", '"target": (target,)', '"target": (*sources, target)', LEARNS),
+    baselines(
+        "the source's U-Net sees the target", '"sources": tuple(sources)', '"sources": (*sources, target)', LEARNS
+    ),
+    baselines(
+        "statistics of unlabelled slices",
+        '"weight": labelled}\n        levels',
+        '"weight": ops.ones_like(labelled)}\n        levels',
+        STATISTICS,
+    ),
+    baselines(
+        "rows of all subjects",
+        "rows=np.flatnonzero(labelled))",
+        "rows=np.arange(len(labelled)))",
+        f"{COMPARED}::test_a_u_net_of_the_target_asks_for_slices_with_its_labels_alone",
+    ),
+    baselines(
+        "the target's stream without labels",
+        "            modality = 0\n",
+        "            modality += 0\n",
+        f"{COMPARED}::test_a_target_without_labels_is_seen_by_the_sources_stream",
+    ),
+]
+MEASUREMENTS = [
+    evaluation(
+        "an organ taken for another is right",
+        "(predicted == k) & (truth == k)",
+        "(predicted > 0) & (truth == k)",
+        f"{MEASURED}::test_an_organ_taken_for_another_is_wrong",
+    ),
+    evaluation("Dice without the factor two", "np.divide(2 * common", "np.divide(common", PERFECT),
+    evaluation("empty slices score nothing", "empty=1.0)", "empty=0.0)", EMPTY),
+    evaluation(
+        "the field against none",
+        "for one in (field - known, known, field)",
+        "for one in (field + known, known, field)",
+        FIELD,
+    ),
+    evaluation(
+        "rows and columns of the field swapped",
+        "np.moveaxis(field, -1, 0) + np.indices",
+        "np.moveaxis(field[..., ::-1], -1, 0) + np.indices",
+        FIELD,
+    ),
+    evaluation(
+        "the warp runs backwards",
+        "np.moveaxis(field, -1, 0) + np.indices",
+        "-np.moveaxis(field, -1, 0) + np.indices",
+        FIELD,
+    ),
+    evaluation(
+        "unlabelled slices are measured", "reshape(len(test), -1)[:, 0])", "reshape(len(test), -1)[:, 0] >= 0)", WHOLE
+    ),
+    evaluation(
+        "organs in any channel agree",
+        ".tolist())) == 1)",
+        ".tolist())) >= 1)",
+        f"{MEASURED}::test_organs_in_one_channel_of_both_modalities_are_told_from_those_that_are_not",
+    ),
+]
+
+MUTATIONS = [*LOSSES, *LABELS, *PAIRS, *VERBS, *OPPONENTS, *MEASUREMENTS]
