@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from tfdisent.data import Manifest, as_arrays
-from tfdisent.datasets.ham10000 import HAM10000
+from tfdisent.datasets.ham10000 import HAM10000, _decoded
 from tfdisent.datasets.preparation import dry_run, prepare
 
 SMALL = HAM10000(size=16)
@@ -143,6 +143,16 @@ def test_one_photograph_in_train_and_in_the_official_test_set_is_a_problem(ham):
     one_hot(ham.directory / "ISIC2018_Task3_Test_GroundTruth.csv", [(first, "nv"), (other, "nv")])
     paths[row[1]].unlink()
     assert {unit.subject for unit in SMALL.splits(ham.directory)["test"] if not unit.problem} == {first}
+
+
+def test_a_picture_whose_header_is_cut_is_named(tmp_path):
+    """Of which PIL says a ValueError of its own."""
+    path = tmp_path / "a.png"
+    Image.new("L", (8, 8)).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:8] + (5).to_bytes(4, "big") + content[12:])  # the length of the header
+    with pytest.raises(ValueError, match=f"{path} cannot be decoded .*IHDR.*Get it again"):
+        _decoded(path)
 
 
 def test_two_photographs_of_one_name_that_differ_are_a_problem(ham):

@@ -235,7 +235,9 @@ def test_a_table_is_read_with_its_delimiter_and_lines(tmp_path):
     "content, message",
     [
         ("a,b\n1,Zürich\n".encode("latin-1"), "t.csv, line 2: byte 0xfc is not UTF-8 text.*iconv -f LATIN1"),
-        ("a,b\n1,2\n".encode("utf-16"), "t.csv, line 1: byte 0xff is not UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16"), "t.csv, line 1: byte 0xff is not UTF-8.*iconv -f UTF-16"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "t.csv, line 1: byte 0x00 is not UTF-8.*iconv -f UTF-16"),
+        (b"a,b\n1,sc\0n.nii\n", "t.csv, line 2: byte 0x00 is not UTF-8"),
         (b"a,a\n1,2\n", "t.csv has a column twice: a, a"),
         (b"a,b\n1,2,3\n", "t.csv, line 2: 3 values, expected 2"),
         (b'a,b\n"' + b"x" * 200_000 + b'",2\n', "t.csv, line 2: field larger than"),

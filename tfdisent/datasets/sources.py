@@ -5,6 +5,7 @@ Every data set looks at its raw data through these functions, so that what other
 files that could be meant neither is taken without a word.
 """
 
+import codecs
 import csv
 import functools
 import gzip
@@ -252,17 +253,22 @@ def read_text(path: pathlib.Path) -> str:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is of another encoding.
+        ValueError: it is of another encoding, or holds zero bytes, as UTF-16 does.
     """
     content = path.read_bytes()
     try:
-        return content.decode("utf-8-sig")
+        text, place = content.decode("utf-8-sig"), content.find(0)
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ValueError(
-            f"{path}, line {line}: byte {content[error.start]:#04x} is not UTF-8 text. Save it in UTF-8; if it is in "
-            f"Latin-1: iconv -f LATIN1 -t UTF-8 {path.name}"
-        ) from None
+        text, place = "", error.start
+    if place < 0:
+        return text
+    line = content[:place].count(b"\n") + 1
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or content[place] == 0
+    name, code = ("UTF-16", "UTF-16") if is_wide else ("Latin-1", "LATIN1")
+    raise ValueError(
+        f"{path}, line {line}: byte {content[place]:#04x} is not UTF-8 text. Save it in UTF-8; if it is in {name}: "
+        f"iconv -f {code} -t UTF-8 {path.name}"
+    )
 
 
 def read_table(path: pathlib.Path, delimiters: str = ",\t;", *, lower: bool = False) -> tuple[list[str], list[Row]]:
