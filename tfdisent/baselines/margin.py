@@ -30,6 +30,7 @@ from tfdisent.layers import InstanceNormalization
 from tfdisent.losses import softmax_cross_entropy, weighted_mean
 from tfdisent.systems.margin import Margin, MarginConfig
 from tfdisent.training.adversarial import Phase
+from tfdisent.training.system import falling
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,8 @@ class MarginAdversarial(Margin):
     def learning_rate(self, player: str):
         """The rate of the system's networks, or of the discriminator."""
         c = self.config
-        return c.discriminator_learning_rate if player == "discriminators" else c.learning_rate
+        rate = c.discriminator_learning_rate if player == "discriminators" else c.learning_rate
+        return falling(rate, c.learning_rate_decay, c.steps)
 
     def loss_terms(self, batch: dict, carried: dict):
         """The system's, and that no modality can be told from an anatomy."""

@@ -43,10 +43,13 @@ Where paper and code differ, or one is silent:
   code's, which gives lambda_l its scale. Eq. 2 is over all pairs; the code draws one a step.
 * AMSGrad, the bound of the gradient, and the decay in the gradient are the code's. Its falling rate is left out.
 * Intensities are in [-1, 1] by the volume's minimum and maximum, or its percentiles, in place of z-scores, so that the
-  decoder can end in tanh, and all reports and exports have one scale. The background is left in.
+  decoder can end in tanh, and all reports and exports have one scale.
 
 Deviations, each a config field: `average_momentum` keeps averaged weights for evaluation and export; `modulate` gives
-the code a gain and a shift in each block of the decoder, of which instance norms otherwise leave little.
+the code a gain and a shift in each block of the decoder, of which instance norms otherwise leave little;
+`mask_background` has no anatomy in the background, where E^A otherwise draws a pattern for each subject, which holds
+the margins in place of the anatomy; `level_0` lets E^A see and draw at full resolution; `learning_rate_decay` lets the
+rate fall.
 
 Added for use: the typical code of each modality, the running mean over training, in whose look a missing contrast is
 drawn.
@@ -67,7 +70,7 @@ from tfdisent.networks import modality_inputs, normalized_by_modality, spade_dec
 from tfdisent.systems.slices import ModalityConfig, SliceSystem, checked_code, is_code, modality_indices
 from tfdisent.training import inputs
 from tfdisent.training.adversarial import Phase, num_replicas, phase_variables
-from tfdisent.training.system import presets
+from tfdisent.training.system import falling, presets
 
 BACKGROUND = -1.0
 LEVELS = 5  # halvings of both encoders
@@ -90,6 +93,8 @@ class MarginConfig(ModalityConfig):
         conditional: encoders of CondConv for all modalities, or else encoders for each.
         num_experts, routing: of CondConv, see `tfdisent.layers.CondConv2D`.
         modulate: the code modulates each block of the decoder.
+        mask_background: s is 0 where all slices of a subject that there are have background, -1.
+        level_0: E^A has features at full resolution too, by two convolutions each in its halves.
         pool_size: side of f's windows in pixels.
         self_weight, cross_weight, latent_weight, anatomy_similarity_weight, modality_similarity_weight: of the terms; 0
             leaves the last four and their work out.
@@ -97,6 +102,7 @@ class MarginConfig(ModalityConfig):
         latent_self_only: Eq. 1 on self-reconstructions alone.
         weight_decay: of all weights, in the gradient.
         amsgrad: a variant of Adam.
+        learning_rate_decay: fraction of `steps`, the last ones, in which the rate falls to 0 on half a cosine.
     """
 
     image_size: int | tuple[int, int] = (192, 160)
@@ -111,6 +117,8 @@ class MarginConfig(ModalityConfig):
     num_experts: int = 3
     routing: str = "one_hot"
     modulate: bool = False
+    mask_background: bool = False
+    level_0: bool = False
     pool_size: int = 16
     self_weight: float = 1.0
     cross_weight: float = 2.0
@@ -125,6 +133,7 @@ class MarginConfig(ModalityConfig):
     normalize: str = "volume"
     augmentation: str = "mirror"
     learning_rate: float = 2e-4
+    learning_rate_decay: float = 0.0
     beta_1: float = 0.9
     clip_norm: float | None = 1.0
     batch_size: int = 16
@@ -132,6 +141,7 @@ class MarginConfig(ModalityConfig):
 
     MULTIPLE_OF: ClassVar = 2**LEVELS
     FROM_ZERO: ClassVar = ("neighbours",)
+    FRACTIONS: ClassVar = (*ModalityConfig.FRACTIONS, "learning_rate_decay")
     CHOICES: ClassVar = ModalityConfig.CHOICES | {"routing": ROUTINGS}
     PRESETS: ClassVar = presets(
         quick={
@@ -171,6 +181,11 @@ class MarginConfig(ModalityConfig):
                 f"{manifest.dataset} with {channels}. Prepare them with --data=neighbours={self.neighbours}, or give "
                 "--set=neighbours=... as they are."
             )
+
+    @property
+    def scheduled(self) -> tuple[str, ...]:
+        """What follows a schedule over all steps."""
+        return ("learning rates",) * bool(self.learning_rate_decay)
 
     @property
     def num_slices(self) -> int:
@@ -230,6 +245,11 @@ class Margin(SliceSystem):
         """One step of all networks together."""
         return [Phase(self.loss_terms, self.networks, "networks")]
 
+    def learning_rate(self, player: str):
+        """The rate of all networks: constant, or falling at the end of training."""
+        c = self.config
+        return falling(c.learning_rate, c.learning_rate_decay, c.steps)
+
     def default_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         """Adam with the config's settings; its bound of the gradient is shared out among devices."""
         c = self.config
@@ -278,7 +298,7 @@ class Margin(SliceSystem):
         images = ops.split(batch["image"], c.num_modalities, axis=-1)
         every = range(c.num_modalities)
         pairs = [(i, j) for i in every for j in every]
-        anatomy = [self.anatomy(images[i], i, available[:, i], training=True) for i in every]
+        anatomy = self.anatomies(images, available, training=True)
         code = [self.code(images[i], i, training=True) for i in every]
         self.typical_codes(ops.stack(code, axis=1), available, training=True)
         drawn = self.drawings(anatomy, code, training=True)
@@ -357,6 +377,17 @@ class Margin(SliceSystem):
         weight = [available[:, i] * available[:, j] * has_partner[:, i] for i, j in hinges]
         return weighted_mean(ops.stack(list(hinges.values())), ops.stack(weight))
 
+    def anatomies(self, images: list, available, training: bool = False) -> list:
+        """s of slices in each modality, a list of (B, H, W, anatomy_channels), of which (B, M) are available."""
+        inside = self.foreground(ops.concatenate(images, axis=-1))
+        return [inside * self.anatomy(one, i, available[:, i], training) for i, one in enumerate(images)]
+
+    def foreground(self, image):
+        """1 where any of slices (B, H, W, K) is above background and 0 elsewhere, (B, H, W, 1); 1 where it is kept."""
+        if not self.config.mask_background:
+            return 1.0
+        return ops.cast(ops.any(image > BACKGROUND, axis=-1, keepdims=True), "float32")
+
     def anatomy(self, image, modality: int, weight=None, training: bool = False):
         """s (B, H, W, anatomy_channels) of slices (B, H, W, 1 + 2 * neighbours) that are all in one modality.
 
@@ -396,14 +427,16 @@ class Margin(SliceSystem):
             modality: which one they all are in, by name or index.
 
         Returns:
-            {"anatomy": (B, H, W, anatomy_channels), of which the channels of a pixel sum to 1; "code": (B, code_dim)}.
+            {"anatomy": (B, H, W, anatomy_channels), of which the channels of a pixel sum to 1, or are 0 in masked
+            background; "code": (B, code_dim)}.
 
         Raises:
             ValueError: for a modality that is not among the config's.
         """
         image = self.checked_slices(image)
         (index,) = modality_indices(modality, self.config.modalities, 1, "modality")
-        return {"anatomy": self.anatomy(image, index), "code": self.code(image, index)}
+        anatomy = self.anatomy(image, index) * self.foreground(image)
+        return {"anatomy": anatomy, "code": self.code(image, index)}
 
     def encode_all(self, image, available=None) -> dict:
         """Anatomy and code of each modality of subjects.
@@ -417,7 +450,7 @@ class Margin(SliceSystem):
         """
         images, available = self._checked_images(image, available)
         every = range(self.config.num_modalities)
-        anatomy = ops.stack([self.anatomy(images[i], i) for i in every], axis=1)
+        anatomy = ops.stack(self.anatomies(images, available), axis=1)
         code = ops.stack([self.code(images[i], i) for i in every], axis=1)
         return {
             "anatomy": ops.where(available[:, :, None, None, None] > 0, anatomy, 0.0),
@@ -599,11 +632,16 @@ def _convolution(config: MarginConfig, features, modality, filters: int, kernel_
 
 def anatomy_encoder(config: MarginConfig, name: str = "anatomy_encoder") -> keras.Model:
     """The coding half of E^A: {"image": (B, H, W, slices), "modality": (B, M), "weight": (B,)} -> {"level_1": features,
-    ..., "level_5"}.
+    ..., "level_5", and "level_0" if the config has it}.
     """
     told = modality_inputs(config.num_modalities)
     image = h = keras.Input(config.image_shape, name="image")
     features = {}
+    if config.level_0:
+        for _ in range(2):
+            h = _convolution(config, h, told["modality"], config.filters, 3)
+            h = keras.layers.Activation("relu")(normalized_by_modality(h, told))
+        h, features["level_0"] = image, h
     for level, factor in enumerate((1, 2, 4, 8, 8), 1):
         h = _convolution(config, h, told["modality"], factor * config.filters, 4, 2)
         h = features[f"level_{level}"] = keras.layers.Activation("relu")(normalized_by_modality(h, told))
@@ -619,13 +657,15 @@ def anatomy_decoder(config: MarginConfig) -> keras.Model:
         f"level_{k}": keras.Input((height >> k, width >> k, factor * config.filters), name=f"level_{k}")
         for k, factor in enumerate(factors, 1)
     }
+    levels |= {"level_0": keras.Input((height, width, config.filters), name="level_0")} if config.level_0 else {}
     h = levels[f"level_{LEVELS}"]
-    for level in range(LEVELS - 1, 0, -1):
+    for level in range(LEVELS - 1, 0 if not config.level_0 else -1, -1):
         h = keras.layers.UpSampling2D(2, interpolation="bilinear")(h)
-        h = _convolution(config, h, told["modality"], factors[level - 1] * config.filters, 3)
+        h = _convolution(config, h, told["modality"], factors[max(level, 1) - 1] * config.filters, 3)
         h = keras.layers.Activation("relu")(normalized_by_modality(h, told))
         h = keras.layers.Concatenate()([levels[f"level_{level}"], h])
-    h = keras.layers.UpSampling2D(2, interpolation="bilinear")(h)
+    if not config.level_0:
+        h = keras.layers.UpSampling2D(2, interpolation="bilinear")(h)
     h = _convolution(config, h, told["modality"], config.anatomy_channels, 3)
     anatomy = keras.layers.Softmax(dtype="float32")(h)
     return keras.Model({**levels, **told}, anatomy, name="anatomy_decoder")
