@@ -65,6 +65,7 @@ def test_a_modality_that_no_linear_probe_finds_is_found_by_the_network():
     some = found["modality"] < 2
     probed = margin.leak_metrics({**{k: v[some] for k, v in found.items()}, "anatomy": leaking[some]}, seed=0)
     assert probed["modality_from_anatomy"]["per_probe"]["network"] > 0.95
+    assert value(probed, "modality_from_anatomy") > 0.95
     assert probed["modality_from_anatomy"]["per_probe"]["linear"] < 0.75
 
 

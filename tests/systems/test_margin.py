@@ -287,6 +287,65 @@ def test_a_batch_without_any_slice_leaves_a_step_finite():
     assert logs["self_reconstruction"] == logs["cross_reconstruction"] == logs["anatomy_similarity"] == 0
 
 
+# --- options ---
+
+
+def with_background():
+    """Slices with a stripe of background in one modality alone, and with one in all of them."""
+    image = examples()["image"]
+    image[:, :5, :, 0] = image[:, 20:] = -1
+    return image
+
+
+def test_masked_background_has_no_anatomy_and_the_rest_is_as_without_the_mask():
+    model, image = made(mask_background=True), with_background()
+    anatomy = array(model.encode_all(image)["anatomy"])
+    assert not anatomy[:, :, 20:].any()
+    np.testing.assert_allclose(anatomy[:, :, :20].sum(-1), 1, atol=1e-5)  # of all modalities: it shows none by a hole
+    alone = array(model.encode(image[..., :1], "T1")["anatomy"])
+    assert not alone[:, :5].any() and not alone[:, 20:].any()  # here no other modality is known
+    np.testing.assert_allclose(alone[:, 5:20], anatomy[:, 0, 5:20], atol=1e-6)
+
+
+def test_the_mask_is_of_what_is_there():
+    model, image = made(mask_background=True), with_background()
+    available = np.tile(np.array([1, 0, 0], "float32"), (B, 1))
+    anatomy = array(model.encode_all(image, available)["anatomy"])
+    assert not anatomy[:, 0, :5].any() and anatomy[:, 0, 5:20].all()
+
+
+def test_a_step_is_made_on_slices_that_are_background_alone():
+    model = made(mask_background=True)
+    logs = step(model, examples() | {"image": np.full((B, 32, 32, M), -1, "float32")})
+    assert np.all(np.isfinite(list(logs.values())))
+    assert all(np.all(np.isfinite(to_numpy(variable))) for variable in model.trainable_variables)
+
+
+@pytest.mark.parametrize("level_0", [False, True])
+def test_with_level_0_an_anatomy_sees_single_pixels(level_0):
+    config = dataclasses.replace(TINY, level_0=level_0)
+    encoder, decoder = margin.anatomy_encoder(config), margin.anatomy_decoder(config)
+    assert ("level_0" in encoder.output) == level_0
+    told = {"modality": np.eye(M, dtype="float32")[[0]], "weight": np.ones(1, "float32")}
+    features = {k: array(v) for k, v in encoder({"image": examples()["image"][:1, ..., :1], **told}).items()}
+    coarse = {name: 0 * values for name, values in features.items() if name != "level_0"}
+    if level_0:
+        assert features["level_0"].shape == (1, 32, 32, TINY.filters)
+        found = array(decoder({**coarse, "level_0": features["level_0"], **told}))
+        assert np.ptp(found[0, 8:24, 8:24], axis=(0, 1)).min() > 0
+    else:
+        assert np.ptp(array(decoder({**coarse, **told}))[0, 8:24, 8:24], axis=(0, 1)).max() < 1e-6
+
+
+def test_the_rate_falls_to_zero_in_the_last_part_of_training():
+    model = made(learning_rate_decay=0.5, steps=100)
+    rates = [float(array(model.optimizers["networks"].learning_rate))]
+    assert rates == [pytest.approx(1e-3)]
+    schedule = model.learning_rate("networks")
+    assert [float(array(schedule(k))) for k in (0, 50, 75, 100)] == pytest.approx([1e-3, 1e-3, 5e-4, 0], abs=1e-9)
+    assert model.config.scheduled and not TINY.scheduled
+
+
 # --- fusion ---
 
 
@@ -449,6 +508,7 @@ def test_sizes_that_cannot_be_halved_five_times_are_refused(size):
         ({"anatomy_margin": -0.1}, "anatomy_margin >= 0"),
         ({"modalities": ("T1",)}, "two or more"),
         ({"code_dim": 0}, "code_dim to be a whole number >= 1"),
+        ({"learning_rate_decay": 1.0}, r"learning_rate_decay in \[0, 1\)"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes, message):

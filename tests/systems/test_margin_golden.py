@@ -77,8 +77,11 @@ def made(**changes):
 
 def examples():
     """A batch with all that is drawn: slices are missing, one subject has none, two slices are of one subject."""
+    image = np.random.default_rng(0).uniform(-1, 1, (B, SIZE, SIZE, M)).astype("float32")
+    image[:, :9, :, 1:] = -1  # background in two modalities,
+    image[:, :, 20:] = -1  # and in all
     return {
-        "image": np.random.default_rng(0).uniform(-1, 1, (B, SIZE, SIZE, M)).astype("float32"),
+        "image": image,
         "available": np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1], [0, 0, 0], [1, 1, 0]], "float32"),
         "subject_index": np.array([0, 0, 1, 2, 3], "int32"),
         "partner": np.array([[2, 4, 2], [4, 2, 2], [0, 4, 1], [0, 0, 0], [1, 2, 0]], "int32"),
@@ -147,6 +150,8 @@ def state(net, batch, made, c):
     image, there = batch["image"], batch["available"] > 0
     x = [image[..., i : i + 1] for i in range(M)]
     s = [E_A(x[i], i, batch["available"][:, i]) for i in range(M)]
+    if c.mask_background:
+        s = [anatomy * (image > -1).any(-1)[..., None] for anatomy in s]
     z = [E_M(x[i], i) for i in range(M)]
     x_tilde = {(i, j): D(s[i], z[j]) for i in range(M) for j in range(M)}
     z_tilde = {(i, j): E_M(x_tilde[i, j], j) for i, j in x_tilde}
@@ -187,7 +192,9 @@ TURNS = [Turn("networks", state)]
 
 # --- what must equal ours ---
 
-CHOICES = pytest.mark.parametrize("settings", [{}, {"conditional": False}, {"latent_self_only": True}], ids=str)
+CHOICES = pytest.mark.parametrize(
+    "settings", [{}, {"conditional": False}, {"latent_self_only": True}, {"mask_background": True}], ids=str
+)
 
 
 @CHOICES

@@ -1,0 +1,375 @@
+"""Wrong lines of the margin system, of what it is compared with and of its evaluation."""
+
+SYSTEM = "tfdisent/systems/margin.py"
+BASELINES = "tfdisent/baselines/margin.py"
+EVALUATION = "tfdisent/evaluation/margin.py"
+GOLDEN = "tests/systems/test_margin_golden.py"
+TERMS = f"{GOLDEN}::test_totals_and_terms_are_those_of_the_plain_statement"
+GRADIENTS = f"{GOLDEN}::test_each_networks_gradient_is_that_of_what_the_paper_has_it_minimise"
+STEP = f"{GOLDEN}::test_two_steps_move_every_variable_and_average_as_the_plain_statement_does"
+OURS = "tests/systems/test_margin.py"
+PARTNERS = f"{OURS}::test_p_and_q_are_never_of_one_subject_and_q_has_the_modality"
+MISSING = f"{OURS}::test_what_is_missing_enters_no_loss_whatever_its_channel_holds_bit_for_bit"
+STATISTICS = f"{OURS}::test_what_is_missing_moves_no_weight_no_batch_statistic_and_no_typical_code_bit_for_bit"
+VERBS = f"{OURS}::test_verbs_do_not_see_what_is_missing"
+MASKED = f"{OURS}::test_masked_background_has_no_anatomy_and_the_rest_is_as_without_the_mask"
+FUSION = f"{OURS}::test_fusion_is_maximum_mean_and_minimum_of_what_is_there"
+EMPTY = f"{OURS}::test_fusion_does_not_see_what_is_missing_and_is_zero_where_there_is_nothing"
+TYPICAL = f"{OURS}::test_typical_codes_are_means_of_what_is_there"
+LOOK = f"{OURS}::test_a_contrast_that_is_there_is_drawn_in_its_own_look_and_a_missing_one_in_the_typical"
+COMPARED = "tests/baselines/test_margin.py"
+ADVERSARIAL = f"{COMPARED}::test_the_discriminator_tells_the_modality_and_the_encoder_makes_it_say_none"
+MEASURED = "tests/evaluation/test_margin.py"
+
+
+def system(name, old, new, test=TERMS):
+    return name, SYSTEM, old, new, test
+
+
+def baselines(name, old, new, test=ADVERSARIAL):
+    return name, BASELINES, old, new, test
+
+
+def evaluation(name, old, new, test):
+    return name, EVALUATION, old, new, f"{MEASURED}::{test}"
+
+
+OBJECTIVE = [
+    system(
+        "reconstructions compared with the anatomy's slice",
+        "absolute_error(drawn[i, j], images[j])",
+        "absolute_error(drawn[i, j], images[i])",
+    ),
+    system("cross reconstruction counts i = j", "for i, j in pairs if i != j]", "for i, j in pairs]"),
+    system("weight of self_reconstruction", "total = c.self_weight *", "total = c.cross_weight *"),
+    system("weight of cross_reconstruction", "total += c.cross_weight *", "total += c.self_weight *"),
+    system("weight of latent", "total += c.latent_weight *", "total +="),
+    system(
+        "weight of anatomy_similarity",
+        "total += c.anatomy_similarity_weight *",
+        "total += c.modality_similarity_weight *",
+    ),
+    system(
+        "weight of modality_similarity",
+        "total += c.modality_similarity_weight *",
+        "total += c.anatomy_similarity_weight *",
+    ),
+    system("weight of weight_decay", "total += c.weight_decay *", "total +="),
+    system("decay of the whole square", "0.5 * sum(ops.sum(", "sum(ops.sum("),
+    system("Eq. 1 on self-reconstructions alone", "compared = own if c.latent_self_only else pairs", "compared = own"),
+    system("Eq. 1 always on all", "compared = own if c.latent_self_only else pairs", "compared = pairs"),
+    system("Eq. 1 averages over the code", "self.config.code_dim * absolute_error(one", "absolute_error(one"),
+    system("Eq. 1 with the anatomy's code", "absolute_error(one, code[j])", "absolute_error(one, code[i])"),
+    system("Eq. 1 encodes all as one modality", "for i in sources]), j, training", "for i in sources]), 0, training"),
+    system(
+        "no gradient of Eq. 1 into the code of the slice",
+        "absolute_error(one, code[j])",
+        "absolute_error(one, ops.stop_gradient(code[j]))",
+        GRADIENTS,
+    ),
+    system("looks and anatomies swapped", "(i, j): made[i, :, j]", "(i, j): made[j, :, i]"),
+    system(
+        "the decoder in inference mode",
+        "self.drawings(anatomy, code, training=True)",
+        "self.drawings(anatomy, code, training=False)",
+    ),
+    system(
+        "pairs count without the target",
+        "weight * available[:, i] * available[:, j] for i, j in of",
+        "weight * available[:, i] for i, j in of",
+    ),
+    system(
+        "pairs count without the source",
+        "weight * available[:, i] * available[:, j] for i, j in of",
+        "weight * available[:, j] for i, j in of",
+    ),
+]
+SIMILARITIES = [
+    system("the modality's margin for anatomies", "margin=self.config.anatomy_margin", "margin=0.6"),
+    system("the anatomy's margin for modalities", "margin = self.config.modality_margin", "margin = 0.4"),
+    system(
+        "anatomies of two subjects are to be alike",
+        "margin_similarity(one, same_subject, other_subject,",
+        "margin_similarity(one, other_subject, same_subject,",
+    ),
+    system(
+        "codes of two modalities are to be alike",
+        "margin_similarity(one, same_modality, other_modality,",
+        "margin_similarity(one, other_modality, same_modality,",
+    ),
+    system(
+        "the anatomy's anchor is j",
+        "margin_similarity(one, same_subject, other_subject,",
+        "margin_similarity(same_subject, one, other_subject,",
+    ),
+    system(
+        "the code's anchor is the partner",
+        "margin_similarity(one, same_modality, other_modality,",
+        "margin_similarity(same_modality, one, other_modality,",
+    ),
+    system(
+        "the anatomy's partner of the first modality",
+        'other_subject = ops.take(one, batch["partner"][:, i]',
+        'other_subject = ops.take(one, batch["partner"][:, 0]',
+    ),
+    system(
+        "the code's partner of the first modality",
+        'same_modality = ops.take(one, batch["partner"][:, i]',
+        'same_modality = ops.take(one, batch["partner"][:, 0]',
+    ),
+    system("hinges without a partner count", "* has_partner[:, i] for i, j in hinges", "for i, j in hinges"),
+    system("the partner of j", "* has_partner[:, i] for i, j in hinges", "* has_partner[:, j] for i, j in hinges"),
+    system(
+        "hinges count without the second slice",
+        "available[:, i] * available[:, j] * has_partner",
+        "available[:, i] * has_partner",
+    ),
+    system("f takes the mean", "ops.max_pool(anatomy", "ops.average_pool(anatomy"),
+    system("the anatomy is not pooled", "[pooled_anatomy(one, self.config.pool_size)", "[pooled_anatomy(one, 1)"),
+    system(
+        "p and q of one subject",
+        "subject[:, None] != subject[None, :]",
+        "subject[:, None] == subject[None, :]",
+        PARTNERS,
+    ),
+    system(
+        "q may lack the modality",
+        "others[:, :, None] * available[None]",
+        "others[:, :, None] * available[:, None]",
+        PARTNERS,
+    ),
+    system(
+        "q is always the first",
+        "ops.where(fits > 0, noise, -1.0)",
+        "fits",
+        f"{OURS}::test_every_other_subject_of_a_batch_is_drawn",
+    ),
+    system("all have a partner", "ops.max(fits, axis=1)", "ops.ones_like(ops.max(fits, axis=1))", PARTNERS),
+]
+WHAT_IS_MISSING = [
+    system("what is missing is shown", "ops.where(there[:, None, None, :] > 0, image, BACKGROUND)", "image", MISSING),
+    system(
+        "batch statistics of all", 'image), "weight": weight}', 'image), "weight": ops.ones_like(weight)}', STATISTICS
+    ),
+    system("typical codes of all", "ops.sum(available[..., None] * code, axis=0)", "ops.sum(code, axis=0)", TYPICAL),
+    system("a typical code fades where none is there", "rate = there * ops.maximum(", "rate = ops.maximum(", TYPICAL),
+    system(
+        "typical codes move in inference",
+        "        if training:\n            code = ops.cast",
+        "        if True:\n            code = ops.cast",
+        TYPICAL,
+    ),
+    system(
+        "the first typical code is zero", "1.0 / (self.count + 1.0), 0.01)", "1.0 / (self.count + 2.0), 0.01)", TYPICAL
+    ),
+    system(
+        "anatomies of what is missing",
+        "available[:, :, None, None, None] > 0, anatomy, 0.0)",
+        "available[:, :, None, None, None] >= 0, anatomy, 0.0)",
+        VERBS,
+    ),
+    system(
+        "codes of what is missing",
+        "available[:, :, None] > 0, code, 0.0)",
+        "available[:, :, None] >= 0, code, 0.0)",
+        VERBS,
+    ),
+]
+VERB = [
+    system("the minimum is the maximum", "[highest, mean, lowest]", "[highest, mean, highest]", FUSION),
+    system("the mean of all", "/ ops.maximum(number, 1.0)\n    lowest", "/ 3.0\n    lowest", FUSION),
+    system(
+        "the maximum sees what is missing", "ops.where(there, anatomy, -1.0)", "ops.where(there, anatomy, 2.0)", FUSION
+    ),
+    system(
+        "the minimum sees what is missing", "ops.where(there, anatomy, 2.0)", "ops.where(there, anatomy, -1.0)", FUSION
+    ),
+    system(
+        "nothing is fused to minus one",
+        "ops.where(number > 0, ops.concatenate",
+        "ops.where(number >= 0, ops.concatenate",
+        EMPTY,
+    ),
+    system(
+        "the typical look always",
+        "own = ops.where(available[:, :, None] > 0, found",
+        "own = ops.where(available[:, :, None] > 1, found",
+        LOOK,
+    ),
+    system(
+        "the own look always",
+        "own = ops.where(available[:, :, None] > 0, found",
+        "own = ops.where(available[:, :, None] >= 0, found",
+        LOOK,
+    ),
+    system(
+        "completed from the maximum", "_, mean, _ = ops.split(fused(found", "mean, _, _ = ops.split(fused(found", LOOK
+    ),
+    system(
+        "rows and columns of the cross reconstruction",
+        "[ops.stack([drawn[i, j] for j in every], axis=1) for i in every]",
+        "[ops.stack([drawn[j, i] for j in every], axis=1) for i in every]",
+        f"{OURS}::test_cross_reconstruction_draws_the_anatomy_of_the_row_in_the_look_of_the_column",
+    ),
+    system(
+        "missing rows are drawn",
+        "there = available[:, :, None] * available[:, None, :]",
+        "there = 0 * available[:, :, None] + available[:, None, :]",
+        VERBS,
+    ),
+]
+OPTIONS = [
+    system("nothing is masked in training", "return [inside * self.anatomy(one", "return [self.anatomy(one"),
+    system("background of one modality is masked", "ops.any(image > BACKGROUND", "ops.all(image > BACKGROUND", MASKED),
+    system(
+        "a slice alone is not masked",
+        "self.anatomy(image, index) * self.foreground(image)",
+        "self.anatomy(image, index)",
+        MASKED,
+    ),
+    system("the mask always", "if not self.config.mask_background:", "if False:"),
+    system(
+        "the rate does not fall",
+        "falling(c.learning_rate, c.learning_rate_decay, c.steps)",
+        "c.learning_rate",
+        f"{OURS}::test_the_rate_falls_to_zero_in_the_last_part_of_training",
+    ),
+    system(
+        "features of half the resolution at the end",
+        "0 if not config.level_0 else -1, -1)",
+        "0, -1)",
+        f"{OURS}::test_with_level_0_an_anatomy_sees_single_pixels",
+    ),
+    system("no bound of the gradient", "global_clipnorm=bound", "global_clipnorm=None", STEP),
+    system(
+        "the bound is ten times as far",
+        "bound = c.clip_norm and c.clip_norm /",
+        "bound = c.clip_norm and 10 * c.clip_norm /",
+        STEP,
+    ),
+    system("no AMSGrad", "amsgrad=c.amsgrad", "amsgrad=False", f"{OURS}::test_the_optimizer_is_the_codes"),
+    system(
+        "one encoder for the modalities of Conv",
+        "self.anatomy_encoders[0 if self.config.conditional else modality]",
+        "self.anatomy_encoders[0]",
+    ),
+    system(
+        "one modality encoder for Conv",
+        "self.modality_encoders[0 if self.config.conditional else modality]",
+        "self.modality_encoders[0]",
+    ),
+]
+COMPARISON = [
+    baselines(
+        "the encoder helps the discriminator",
+        "softmax_cross_entropy(logits, alike)",
+        "-softmax_cross_entropy(logits, alike)",
+    ),
+    baselines("weight of g_adversarial", "total + c.adversarial_weight *", "total +"),
+    baselines(
+        "the truth by subjects",
+        "ops.repeat(ops.arange(c.num_modalities), ops.shape(available)[0], axis=0)",
+        "ops.tile(ops.arange(c.num_modalities), (ops.shape(available)[0],))",
+    ),
+    baselines(
+        "the discriminator judges what is missing",
+        '"d_adversarial": weighted_mean(softmax_cross_entropy(logits, code), weight)',
+        '"d_adversarial": weighted_mean(softmax_cross_entropy(logits, code), ops.ones_like(weight))',
+    ),
+    baselines(
+        "the encoder hides what is missing",
+        "weighted_mean(softmax_cross_entropy(logits, alike), weight)",
+        "weighted_mean(softmax_cross_entropy(logits, alike), ops.ones_like(weight))",
+    ),
+    baselines("accuracy of all", '"d_accuracy": weighted_mean(found, weight)', '"d_accuracy": ops.mean(found)'),
+    baselines(
+        "the discriminator moves the encoders",
+        "self.discriminator_loss, [self.discriminator]",
+        "self.discriminator_loss, self.networks",
+        f"{COMPARED}::test_a_player_moves_its_own_networks_and_leaves_the_others_bit_for_bit",
+    ),
+    baselines(
+        "Adv with the similarity loss",
+        '{"conditional": False, **NO_SIMILARITY}),\n    Method("conv_na"',
+        '{"conditional": False}),\n    Method("conv_na"',
+        f"{COMPARED}::test_the_logs_of_a_method_are_its_terms",
+    ),
+]
+MEASUREMENT = [
+    evaluation(
+        "probes are asked about their own subjects",
+        'train = np.isin(codes["subject"], subjects[::2])',
+        'train = codes["slice"] % 2 == 0',
+        "test_probes_are_asked_about_subjects_that_they_were_not_trained_on",
+    ),
+    evaluation(
+        "the linear probe alone counts",
+        "entry(max(found.values()), int((~train[chosen]).sum())",
+        'entry(found["linear"], int((~train[chosen]).sum())',
+        "test_a_modality_that_no_linear_probe_finds_is_found_by_the_network",
+    ),
+    evaluation(
+        "both leaks from the code",
+        'zip(names, ("anatomy", "code"), strict=True)',
+        'zip(names, ("code", "code"), strict=True)',
+        "test_of_ideal_codes_the_modality_is_told_from_its_code_alone",
+    ),
+    evaluation(
+        "retrieval of the least similar",
+        "np.argmax(_cosines(",
+        "np.argmin(_cosines(",
+        "test_an_anatomy_of_the_subject_finds_it_in_every_modality_and_a_collapsed_one_does_not",
+    ),
+    evaluation(
+        "retrieval within a modality",
+        '(np.flatnonzero(codes["modality"] == k) for k in (i, j))',
+        '(np.flatnonzero(codes["modality"] == k) for k in (i, i))',
+        "test_an_anatomy_of_the_subject_finds_it_in_every_modality_and_a_collapsed_one_does_not",
+    ),
+    evaluation(
+        "margins of i = j count",
+        "if n is None or j == i:",
+        "if n is None:",
+        "test_all_margins_hold_between_ideal_codes_and_none_where_the_two_are_swapped",
+    ),
+    evaluation(
+        "margins the wrong way round",
+        "_cosine(s[p], s[n]) - _cosine(s[p], s[q])",
+        "_cosine(s[p], s[q]) - _cosine(s[p], s[n])",
+        "test_all_margins_hold_between_ideal_codes_and_none_where_the_two_are_swapped",
+    ),
+    evaluation(
+        "entropy without its bound",
+        " / math.log(len(share))",
+        "",
+        "test_the_entropy_of_channels_is_zero_where_the_anatomy_has_collapsed",
+    ),
+    evaluation(
+        "the first slice of a stack",
+        "image[..., config.neighbours ::",
+        "image[..., 0 ::",
+        "test_perfect_reconstructions_are_perfect_by_the_centre_slice_and_grey_ones_are_not",
+    ),
+    evaluation(
+        "pairs with a slice that is missing",
+        "some = exists[:, i] & exists[:, j]",
+        "some = exists[:, i] | exists[:, j]",
+        "test_what_is_missing_is_not_measured",
+    ),
+    evaluation(
+        "windows of means alone",
+        "split.max((2, 4)).reshape(flat)",
+        "split.mean((2, 4)).reshape(flat)",
+        "test_codes_hold_maxima_and_means_of_windows_and_shares_in_the_brain",
+    ),
+]
+
+MUTATIONS = [
+    *OBJECTIVE,
+    *SIMILARITIES,
+    *WHAT_IS_MISSING,
+    *VERB,
+    *OPTIONS,
+    *COMPARISON,
+    *MEASUREMENT,
+]
