@@ -18,7 +18,7 @@ from absl import app, flags
 from benchmarks import machine
 from benchmarks.process import run_python
 
-BENCHMARKS = ("help_time", "fid", "preparation", "pipeline", "translation", "step")
+BENCHMARKS = ("help_time", "fid", "preparation", "pipeline", "translation", "margin", "step")
 PAPER = {"steps": 2, "seconds": 20.0, "train_twice": False}
 
 FLAGS = flags.FLAGS
@@ -73,6 +73,9 @@ def cases(folder: str) -> list[Case]:
             name = f"{model}, 128 x 128, batch 8, {dtype}"
             arguments = {"model": model, "dtype": dtype}
             found.append(Case("translation", name, "translation:measure", 120, arguments))
+    for dtype in ("float32", "bfloat16"):
+        name = f"margin, 160 x 192, 7 slices, batch 2, {dtype}"
+        found.append(Case("margin", name, "margin:measure", 240, {"dtype": dtype}))
     found.append(Case("step", "quick, engine, float32", "engine:measure", 90, {}))
     for words, limit, settings in (
         ("quick", 90, {"preset": "quick"}),

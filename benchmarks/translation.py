@@ -49,13 +49,13 @@ def measure(
     if importlib.util.find_spec("torch") is None:
         return Measurement(median, "s", times.warm, times.first)
     words = "TC-MGAN's step in plain PyTorch, float32"
-    return Measurement(median, "s", times.warm, times.first, words, median / in_torch(batch_size, steps, seconds))
+    reference = in_torch("tcmgan_torch", batch_size=batch_size, steps=steps, seconds=seconds)
+    return Measurement(median, "s", times.warm, times.first, words, median / reference)
 
 
-def in_torch(batch_size: int, steps: int, seconds: float) -> float:
-    """Seconds of TC-MGAN's step in plain PyTorch."""
-    arguments = {"batch_size": batch_size, "steps": steps, "seconds": seconds}
-    command = ["-m", "benchmarks.case", "tcmgan_torch:measure", json.dumps(arguments)]
+def in_torch(module: str, **arguments) -> float:
+    """Seconds of a step in plain PyTorch: what `measure` of a module in `benchmarks` finds, in a process of its own."""
+    command = ["-m", "benchmarks.case", f"{module}:measure", json.dumps(arguments)]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT, check=True)
     return json.loads(done.stdout)["value"]
 
