@@ -48,8 +48,8 @@ Where paper and code differ, or one is silent:
 Deviations, each a config field: `average_momentum` keeps averaged weights for evaluation and export; `modulate` gives
 the code a gain and a shift in each block of the decoder, of which instance norms otherwise leave little;
 `mask_background` has no anatomy in the background, where E^A otherwise draws a pattern for each subject, which holds
-the margins in place of the anatomy; `level_0` lets E^A see and draw at full resolution; `learning_rate_decay` lets the
-rate fall.
+the margins in place of the anatomy; `anatomy_similarity_delay` starts its half of Eq. 2 only when there is an anatomy to
+compare; `level_0` lets E^A see and draw at full resolution; `learning_rate_decay` lets the rate fall.
 
 Added for use: the typical code of each modality, the running mean over training, in whose look a missing contrast is
 drawn.
@@ -98,6 +98,8 @@ class MarginConfig(ModalityConfig):
         pool_size: side of f's windows in pixels.
         self_weight, cross_weight, latent_weight, anatomy_similarity_weight, modality_similarity_weight: of the terms; 0
             leaves the last four and their work out.
+        anatomy_similarity_delay: fraction of `steps` in which the anatomies' half of Eq. 2 does not count; in as many
+            steps more its weight grows to the whole.
         anatomy_margin, modality_margin: alpha_s and alpha_z.
         latent_self_only: Eq. 1 on self-reconstructions alone.
         weight_decay: of all weights, in the gradient.
@@ -125,6 +127,7 @@ class MarginConfig(ModalityConfig):
     latent_weight: float = 0.1
     anatomy_similarity_weight: float = 10.0
     modality_similarity_weight: float = 2.0
+    anatomy_similarity_delay: float = 0.0
     anatomy_margin: float = 0.1
     modality_margin: float = 0.1
     latent_self_only: bool = False
@@ -141,7 +144,7 @@ class MarginConfig(ModalityConfig):
 
     MULTIPLE_OF: ClassVar = 2**LEVELS
     FROM_ZERO: ClassVar = ("neighbours",)
-    FRACTIONS: ClassVar = (*ModalityConfig.FRACTIONS, "learning_rate_decay")
+    FRACTIONS: ClassVar = (*ModalityConfig.FRACTIONS, "anatomy_similarity_delay", "learning_rate_decay")
     CHOICES: ClassVar = ModalityConfig.CHOICES | {"routing": ROUTINGS}
     PRESETS: ClassVar = presets(
         quick={
@@ -185,7 +188,8 @@ class MarginConfig(ModalityConfig):
     @property
     def scheduled(self) -> tuple[str, ...]:
         """What follows a schedule over all steps."""
-        return ("learning rates",) * bool(self.learning_rate_decay)
+        delayed = self.anatomy_similarity_weight and self.anatomy_similarity_delay
+        return ("learning rates",) * bool(self.learning_rate_decay) + ("the weight of Eq. 2",) * bool(delayed)
 
     @property
     def num_slices(self) -> int:
@@ -322,7 +326,7 @@ class Margin(SliceSystem):
         if c.anatomy_similarity_weight:
             hinges, weight = self.anatomy_hinges(anatomy, batch), batch["has_partner"]
             terms["anatomy_similarity"] = self._mean_of_hinges(hinges, available, weight)
-            total += c.anatomy_similarity_weight * terms["anatomy_similarity"]
+            total += self.anatomy_similarity_weight() * terms["anatomy_similarity"]
         if c.modality_similarity_weight:
             hinges, weight = self.modality_hinges(code, batch), batch["has_partner"]
             terms["modality_similarity"] = self._mean_of_hinges(hinges, available, weight)
@@ -332,6 +336,14 @@ class Margin(SliceSystem):
             terms["weight_decay"] = 0.5 * sum(ops.sum(ops.square(v.value)) for v in variables)
             total += c.weight_decay * terms["weight_decay"]
         return total, terms, {f"anatomy_{i}": anatomy[i] for i in every}
+
+    def anatomy_similarity_weight(self):
+        """lambda_s, or as much of it as the step has of it."""
+        c = self.config
+        if not c.anatomy_similarity_delay:
+            return c.anatomy_similarity_weight
+        done = ops.cast(self.optimizers["networks"].iterations, "float32") / c.steps
+        return c.anatomy_similarity_weight * ops.clip(done / c.anatomy_similarity_delay - 1.0, 0.0, 1.0)
 
     def drawings(self, anatomy: list, code: list, training: bool) -> dict:
         """{(i, j): x~_ij (B, H, W, 1 + 2 * neighbours)}, in one call of the decoder, which sees each anatomy once."""
