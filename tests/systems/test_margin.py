@@ -337,6 +337,25 @@ def test_with_level_0_an_anatomy_sees_single_pixels(level_0):
         assert np.ptp(array(decoder({**coarse, **told}))[0, 8:24, 8:24], axis=(0, 1)).max() < 1e-6
 
 
+def test_the_anatomies_similarity_is_delayed_and_then_grows_to_its_weight():
+    model = made(anatomy_similarity_weight=3.0, anatomy_similarity_delay=0.25, steps=8)
+    batch, found = one_pass(model), []
+    model.optimizers["networks"].build(model.trainable_variables)
+
+    def share():
+        """Of the anatomies' similarity in the total."""
+        total, terms = losses(model, batch)
+        rest = terms["self_reconstruction"] + 2 * terms["cross_reconstruction"] + 0.1 * terms["latent"]
+        rest += 2 * terms["modality_similarity"] + 1e-5 * terms["weight_decay"]
+        return (total - rest) / terms["anatomy_similarity"]
+
+    for done in (0, 1, 2, 3, 4, 8):
+        model.optimizers["networks"].iterations.assign(done)
+        found.append(share())
+    assert found == pytest.approx([0, 0, 0, 1.5, 3, 3], abs=1e-3)
+    assert model.config.scheduled and not TINY.scheduled
+
+
 def test_the_rate_falls_to_zero_in_the_last_part_of_training():
     model = made(learning_rate_decay=0.5, steps=100)
     rates = [float(array(model.optimizers["networks"].learning_rate))]
@@ -509,6 +528,7 @@ def test_sizes_that_cannot_be_halved_five_times_are_refused(size):
         ({"modalities": ("T1",)}, "two or more"),
         ({"code_dim": 0}, "code_dim to be a whole number >= 1"),
         ({"learning_rate_decay": 1.0}, r"learning_rate_decay in \[0, 1\)"),
+        ({"anatomy_similarity_delay": -0.1}, r"anatomy_similarity_delay in \[0, 1\)"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes, message):

@@ -48,7 +48,7 @@ Where paper and code differ, or one is silent:
 Deviations, each a config field: `average_momentum` keeps averaged weights for evaluation and export; `modulate` gives
 the code a gain and a shift in each block of the decoder, of which instance norms otherwise leave little;
 `mask_background` has no anatomy in the background, where E^A otherwise draws a pattern for each subject, which holds
-the margins in place of the anatomy; `anatomy_similarity_delay` starts its half of Eq. 2 only when there is an anatomy to
+the margins in place of the anatomy; `anatomy_similarity_delay` starts that half of Eq. 2 when there is an anatomy to
 compare; `level_0` lets E^A see and draw at full resolution; `learning_rate_decay` lets the rate fall.
 
 Added for use: the typical code of each modality, the running mean over training, in whose look a missing contrast is

@@ -46,7 +46,7 @@ OBJECTIVE = [
     system("weight of latent", "total += c.latent_weight *", "total +="),
     system(
         "weight of anatomy_similarity",
-        "total += c.anatomy_similarity_weight *",
+        "total += self.anatomy_similarity_weight() *",
         "total += c.modality_similarity_weight *",
     ),
     system(
@@ -229,6 +229,18 @@ OPTIONS = [
     ),
     system("the mask always", "if not self.config.mask_background:", "if False:"),
     system(
+        "the similarity starts at once",
+        "ops.clip(done / c.anatomy_similarity_delay - 1.0, 0.0, 1.0)",
+        "ops.clip(done / c.anatomy_similarity_delay, 0.0, 1.0)",
+        f"{OURS}::test_the_anatomies_similarity_is_delayed_and_then_grows_to_its_weight",
+    ),
+    system(
+        "the similarity outgrows its weight",
+        "ops.clip(done / c.anatomy_similarity_delay - 1.0, 0.0, 1.0)",
+        "ops.maximum(done / c.anatomy_similarity_delay - 1.0, 0.0)",
+        f"{OURS}::test_the_anatomies_similarity_is_delayed_and_then_grows_to_its_weight",
+    ),
+    system(
         "the rate does not fall",
         "falling(c.learning_rate, c.learning_rate_decay, c.steps)",
         "c.learning_rate",
@@ -265,7 +277,7 @@ COMPARISON = [
         "softmax_cross_entropy(logits, alike)",
         "-softmax_cross_entropy(logits, alike)",
     ),
-    baselines("weight of g_adversarial", "total + c.adversarial_weight *", "total +"),
+    baselines("weight of the encoder in Adv", "total + c.adversarial_weight *", "total +"),
     baselines(
         "the truth by subjects",
         "ops.repeat(ops.arange(c.num_modalities), ops.shape(available)[0], axis=0)",
