@@ -176,6 +176,60 @@ def test_what_is_missing_is_not_measured():
     assert set(codes_found["modality"]) == {0, 1} and len(codes_found["slice"]) == 24
 
 
+class Drawer(Model):
+    """Its anatomy is the tissue, and it draws any modality of it; or it knows the tissue of T1 alone."""
+
+    def __init__(self, from_t1_alone=False):
+        super().__init__()
+        self.from_t1_alone, self.seen = from_t1_alone, set()
+        self.typical_codes = SimpleNamespace(mean=np.eye(3, dtype="float32"))
+
+    def encode_all(self, image, available):
+        self.seen |= {tuple(row) for row in available.astype(int).tolist()}
+        anatomy = np.repeat(image[:, None, ..., :1], 3, axis=1) / 2 + 0.5
+        if self.from_t1_alone:
+            anatomy = np.where(available[:, :1, None, None, None] > 0, anatomy, 0.5)
+        return {"anatomy": np.where(available[..., None, None, None] > 0, anatomy, 0)}
+
+    def fuse(self, anatomy, available):
+        mean = anatomy.sum(1) / available.sum(1)[:, None, None, None]
+        return np.concatenate([0 * mean, mean, 0 * mean], axis=-1)
+
+    def decode(self, anatomy, code):
+        every = np.concatenate([anatomy, 1 - anatomy, 4 * (anatomy - 0.5) ** 2], axis=-1)
+        return (2 * every * (anatomy > 0) - 1) @ code[:, None, :, None]
+
+
+def test_from_every_subset_what_is_missing_is_drawn_and_the_subject_is_found():
+    model, train, test = Drawer(), subjects(0), subjects(1)
+    found = margin.subset_metrics(model, train, test, np.arange(12))
+    assert model.seen == {(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1)}
+    subsets = {"T1", "T2", "FLAIR", "T1+T2", "T1+FLAIR", "T2+FLAIR"}
+    for name in ("ssim_brain_missing", "psnr_brain_missing", "subset_retrieval", "ssim_brain_missing_lookup"):
+        assert set(found[name]["per_subset"]) == subsets
+    assert value(found, "ssim_brain_missing") == pytest.approx(1, abs=1e-4)
+    assert value(found, "subset_retrieval") == 1
+    table = found["ssim_brain_missing_lookup"]["per_subset"]
+    assert table["T1"] > 0.95 > table["FLAIR"] + 0.2  # a tissue of T1 has one intensity in each other, not so of FLAIR
+    (figure,) = margin.draw_subsets(found)
+    assert figure.image.ndim == 3 and not margin.draw_subsets({})
+
+
+def test_subsets_without_the_modality_that_shows_the_anatomy_find_no_subject():
+    found = margin.subset_metrics(Drawer(from_t1_alone=True), subjects(0), subjects(1), np.arange(12))
+    by_subset = found["subset_retrieval"]["per_subset"]
+    assert by_subset["T1"] == by_subset["T1+FLAIR"] == 1
+    assert max(by_subset["T2"], by_subset["FLAIR"], by_subset["T2+FLAIR"]) < 0.3
+    assert found["ssim_brain_missing"]["per_subset"]["T2"] < 0.3
+
+
+def test_subsets_need_slices_of_all_modalities():
+    arrays = {name: values for name, values in subjects(1).sample(12).items() if name != "row"}
+    arrays["available"] = np.tile([1, 1, 0], (12, 1))
+    found = margin.subset_metrics(Drawer(), subjects(0), Examples.of(arrays), np.arange(12))
+    assert [entry["reason"] for entry in found.values()] == 2 * ["no test slice has all modalities"]
+
+
 def test_codes_hold_maxima_and_means_of_windows_and_shares_in_the_brain():
     anatomy = np.random.default_rng(0).uniform(size=(2, 8, 16, 3))
     highest, mean = margin.windows(anatomy, 8)

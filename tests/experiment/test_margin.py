@@ -36,9 +36,10 @@ def test_a_run_measures_reports_and_exports(trained):
     assert not [name for name, found in metrics.items() if found.get("failed")]
     chief = {"modality_from_anatomy", "modality_from_modality_code", "subject_retrieval", "subject_from_modality_code"}
     assert chief | {"margins_held", "psnr_brain", "ssim_brain", "psnr_brain_lookup"} <= metrics.keys()
+    assert len(metrics["subset_retrieval"]["per_subset"]) == len(metrics["psnr_brain_missing"]["per_subset"]) == 14
     assert all(metrics[name]["value"] is not None for name in chief)
     assert set(metrics["psnr"]["per_target"]) == {"T1", "T1ce", "T2", "FLAIR"}
-    assert len(list((trained / "r/figures").glob("*.png"))) == 3
+    assert len(list((trained / "r/figures").glob("*.png"))) == 4
     assert (trained / "r/report.html").is_file()
     card = json.loads((trained / "saved_models/margin-brain_phantom/1/card.json").read_text())
     assert card["inputs"] == card["config"]["modalities"] == ["T1", "T1ce", "T2", "FLAIR"]

@@ -5,6 +5,9 @@ other. As in the paper's Table 1, likeness is given for each target as the mean 
 images in [0, 1] and range 1, on the whole slice and inside the brain. Opponents that need no network map intensities of
 the source to the target's: an affine map and a lookup table.
 
+What a user of incomplete data gets: from each subset of the modalities, the others, drawn in their typical look, and
+whether the fused anatomy finds its subject.
+
 Beyond the paper's pictures, what the codes tell: the modality, by probes that are trained on half of the test subjects
 and asked about the others; the subject; and how many of the margins of Eq. 2 hold between different modalities.
 """
@@ -22,6 +25,7 @@ from tfdisent.evaluation.entries import Results, entry, value_of
 from tfdisent.evaluation.intensity_maps import KINDS, intensity_maps, opponents
 from tfdisent.evaluation.protocol import Evaluation
 from tfdisent.evaluation.slices import (
+    available,
     brain,
     likeness,
     likeness_metrics,
@@ -34,6 +38,7 @@ from tfdisent.examples import Examples, evenly, together
 from tfdisent.report import Figure, figures
 
 PROBED_CODES = 4000
+SUBSET_SLICES = 64  # of which modalities are left out
 
 
 def evaluate_run(
@@ -65,6 +70,8 @@ def evaluate_run(
     with model.averaged():
         log(f"cross-reconstructing {len(rows)} slices in {model.config.num_modalities} modalities")
         results.measure(["psnr_brain", "ssim_brain"], reconstruction_metrics, model, train, test, rows)
+        log("drawing what is missing from every subset of the modalities")
+        results.measure(["psnr_brain_missing", "subset_retrieval"], subset_metrics, model, train, test, rows)
         log("probing the codes")
         codes = codes_of(model, test, rows)
         results.measure(["modality_from_anatomy", "modality_from_modality_code"], leak_metrics, codes, seed)
@@ -73,6 +80,7 @@ def evaluate_run(
         results.measure(["anatomy_entropy"], entropy_metrics, codes)
         results.draw("Cross reconstruction", draw_figures, model, test, rows)
         results.draw("Codes in the plane", draw_codes, codes, model.config.modalities, seed)
+        results.draw("Subsets of modalities", draw_subsets, results.metrics)
     return results.metrics, results.figures
 
 
@@ -128,6 +136,62 @@ def reconstruction_metrics(model, train: Examples, test: Examples, rows: np.ndar
             what = f"{how}; of {KINDS[kind]} of each pair, fitted on training slices"
             results[f"{metric}_{kind}"] = pooled(by_target, what, "target")
     return results
+
+
+def subset_metrics(model, train: Examples, test: Examples, rows: np.ndarray) -> dict:
+    """Of each subset of the modalities, what is drawn of the others, and how often what is fused finds its subject.
+
+    The opponent is the mean of the lookup tables of all that there are.
+    """
+    config, every = model.config, range(model.config.num_modalities)
+    rows = evenly(rows[available(test)[rows].all(axis=1)], SUBSET_SLICES)
+    if not len(rows):
+        reason = "no test slice has all modalities"
+        return {name: entry(None, 0, "", reason=reason) for name in ("psnr_brain_missing", "subset_retrieval")}
+    subsets = [some for size in range(1, len(every)) for some in itertools.combinations(every, size)]
+    tables = intensity_maps(train, list(itertools.permutations(every, 2)), lambda x: centre(x["image"], config))[
+        "lookup"
+    ]
+    looks = ops.convert_to_numpy(model.typical_codes.mean)
+    scores = {kind: {some: [] for some in subsets} for kind in ("", "_lookup")}
+    found, subject = {some: [] for some in (*subsets, tuple(every))}, []
+    for whole in test.batches(rows):
+        for start in range(0, len(whole["image"]), 16):
+            batch = {name: values[start : start + 16] for name, values in whole.items()}
+            truth = centre(batch["image"], config)
+            inside = brain(truth)
+            subject.append(batch.get("subject", batch["row"]))
+            for some, parts in found.items():
+                exists = np.isin(every, some)[None].repeat(len(truth), axis=0).astype("float32")
+                anatomies = model.encode_all(batch["image"], exists)["anatomy"]
+                _, anatomy, _ = np.split(ops.convert_to_numpy(model.fuse(anatomies, exists)), 3, axis=-1)
+                parts.append(windows(anatomy, config.pool_size)[0])
+                for j in set(every) - set(some):
+                    made = model.decode(anatomy, looks[[j] * len(truth)])
+                    shown = {"": ops.convert_to_numpy(made)[..., config.neighbours]}
+                    by_table = [
+                        dict(opponents({"": tables}, (i, j), truth[..., i], truth[..., j], inside)) for i in some
+                    ]
+                    known = [one[""] for one in by_table if one]
+                    shown |= {"_lookup": np.mean(known, axis=0)} if known else {}
+                    for kind, image in shown.items():
+                        scores[kind][some].append(likeness(image, truth[..., j], inside))
+    names = {some: "+".join(config.modalities[i] for i in some) for some in found}
+    results = {}
+    for kind, of in (("", ""), ("_lookup", f"; of the mean of {KINDS['lookup']} from each that there is")):
+        for metric in ("psnr_brain", "ssim_brain"):
+            by_subset = {names[some]: together(parts)[metric] for some, parts in scores[kind].items() if parts}
+            how = likeness_protocol(metric, f"the missing modalities of {len(subsets)} subsets, in their typical look")
+            results[f"{metric}_missing{kind}"] = pooled(by_subset, how + of, "subset")
+    codes, subject = {names[some]: np.concatenate(parts) for some, parts in found.items()}, np.concatenate(subject)
+    of_all = codes.pop(names[tuple(every)])
+    hits = {name: subject == subject[np.argmax(_cosines(code, of_all), axis=1)] for name, code in codes.items()}
+    protocol = (
+        "share of slices whose mean anatomy over a subset of the modalities is most similar, by the cosine of f, to "
+        f"that of a slice of the same subject over all modalities; random slices: "
+        f"{np.mean(subject[:, None] == subject[None]):.3f}"
+    )
+    return results | {"subset_retrieval": pooled(hits, protocol, "subset")}
 
 
 # --- codes ---
@@ -348,6 +412,28 @@ def draw_codes(codes: dict, names: tuple[str, ...], seed: int) -> list[Figure]:
             "by modality. Anatomies should not cluster by modality, codes should.",
             figures.tsne_figure(codes["pooled"], codes["code"], codes["modality"], names, seed=seed, max_points=600),
             "paper Fig. 3",
+        )
+    ]
+
+
+def draw_subsets(metrics: dict) -> list[Figure]:
+    """What `subset_metrics` found, a row for each subset."""
+    columns = {
+        "subject": "subset_retrieval",
+        "SSIM": "ssim_brain_missing",
+        "SSIM of tables": "ssim_brain_missing_lookup",
+    }
+    parts = {label: metrics.get(name, {}).get("per_subset", {}) for label, name in columns.items()}
+    subsets = list(parts["subject"])
+    if not subsets:
+        return []
+    values = [[np.nan if (v := by.get(some)) is None else v for by in parts.values()] for some in subsets]
+    return [
+        Figure(
+            "Subsets of modalities",
+            "For each subset of the modalities: how often its mean anatomy finds the subject, and SSIM inside the "
+            "brain of the other modalities, drawn from it in their typical look, beside the mean of lookup tables.",
+            figures.matrix(np.array(values), subsets, list(parts)),
         )
     ]
 
