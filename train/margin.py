@@ -4,12 +4,12 @@ are compared with: python -m train.margin --model=conv_na ...
 Data sets: brain_phantom (made by itself), brats, manifest, bids (--raw_dir=DIR) with two modalities or more. The preset
 paper takes a slice with one neighbour on each side: --data=neighbours=1.
 
-Presets of `MarginConfig`. None has been trained to its end yet, so that there are no results.
+Presets of `MarginConfig`; docs/results/margin.md says what `quick` reaches. The other two have not been measured.
 
 | command | slices | steps |
 |---|---|---|
-| python -m train.margin --preset=quick | 64 x 64 | 1,500 of 8 slices |
-| python -m train.margin --preset=small | 128 x 128 | 2,500 of 8 slices |
+| python -m train.margin --preset=quick | 64 x 64 | 1,200 of 4 slices, 9 minutes on one core |
+| python -m train.margin --preset=small | 128 x 128 | 1,200 of 4 slices |
 | python -m train.margin --preset=paper --data=neighbours=1 | 192 x 160, 3 slices | 45,000 of 16, needs a GPU |
 """
 

@@ -328,8 +328,8 @@ MEASUREMENT = [
     ),
     evaluation(
         "retrieval of the least similar",
-        "np.argmax(_cosines(",
-        "np.argmin(_cosines(",
+        "np.argmax(_cosines(codes",
+        "np.argmin(_cosines(codes",
         "test_an_anatomy_of_the_subject_finds_it_in_every_modality_and_a_collapsed_one_does_not",
     ),
     evaluation(
