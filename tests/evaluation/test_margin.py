@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from keras import ops
 
 from tfdisent.evaluation import margin
 from tfdisent.examples import Examples
@@ -191,12 +192,12 @@ class Drawer(Model):
         self.typical_codes = SimpleNamespace(mean=np.eye(3, dtype="float32"))
 
     def anatomy(self, image, modality):
-        bright = image / 2 + 0.5
+        bright = ops.convert_to_numpy(image) / 2 + 0.5
         tissue = (bright, 1 - bright, 0.5 + np.sqrt(bright) / 2)[modality]
         return np.full_like(tissue, 0.5) if modality and self.from_t1_alone else tissue
 
     def foreground(self, image):
-        return (image > -1).any(axis=-1, keepdims=True)
+        return (ops.convert_to_numpy(image) > -1).any(axis=-1, keepdims=True)
 
     def decode(self, anatomy, code):
         anatomy = np.repeat(anatomy, len(code) // len(anatomy), axis=0)
@@ -225,6 +226,22 @@ def test_subsets_without_the_modality_that_shows_the_anatomy_find_no_subject():
     assert min(by_subset["T1"], by_subset["T1+T2"], by_subset["T1+FLAIR"]) > 0.5
     assert max(by_subset["T2"], by_subset["FLAIR"], by_subset["T2+FLAIR"]) < 0.3
     assert found["ssim_brain_missing"]["per_subset"]["T2"] < 0.3
+
+
+@pytest.mark.backend("torch")
+def test_what_a_model_draws_of_a_subset_is_what_its_verb_gives():
+    from tests.tiny import MARGIN
+    from tfdisent.systems.margin import Margin, MarginConfig
+
+    model = Margin(MarginConfig(**MARGIN | {"modalities": NAMES}, mask_background=True))
+    test = subjects(1)
+    found = margin.subset_metrics(model, subjects(0), test, np.arange(12))["psnr_brain_missing"]["per_subset"]
+    image = test.take(np.arange(12))["image"]
+    for subset, target in (("T1+FLAIR", 1), ("T1+T2", 2)):
+        exists = np.array([[name in subset.split("+") for name in NAMES]] * 12, "float32")
+        made = ops.convert_to_numpy(model.complete(image, target, exists)["image"])[..., 0]
+        likeness = margin.likeness(made, image[..., target], margin.brain(image))
+        assert found[subset] == pytest.approx(likeness["psnr_brain"].mean(), rel=1e-4)
 
 
 def test_subsets_need_slices_of_all_modalities():

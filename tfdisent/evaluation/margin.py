@@ -162,11 +162,11 @@ def subset_metrics(model, train: Examples, test: Examples, rows: np.ndarray) -> 
             truth = centre(batch["image"], config)
             inside = brain(truth)
             subject.append(batch.get("subject", batch["row"]))
-            images = np.split(batch["image"], len(every), axis=-1)
+            images = ops.split(ops.convert_to_tensor(batch["image"]), len(every), axis=-1)
             alone = [ops.convert_to_numpy(model.anatomy(image, i)) for i, image in enumerate(images)]
             for some, parts in found.items():
                 anatomy = np.mean([alone[i] for i in some], axis=0)
-                anatomy *= ops.convert_to_numpy(model.foreground(np.concatenate([images[i] for i in some], axis=-1)))
+                anatomy *= ops.convert_to_numpy(model.foreground(ops.concatenate([images[i] for i in some], axis=-1)))
                 parts.append(windows(anatomy, config.pool_size)[0])
                 missing = [j for j in every if j not in some]
                 if not missing:

@@ -369,6 +369,18 @@ MEASUREMENT = [
         "test_what_is_missing_is_not_measured",
     ),
     evaluation(
+        "what is missing in the look of what is there",
+        "np.tile(looks[missing], (len(truth), 1))",
+        "np.tile(looks[[some[0]] * len(missing)], (len(truth), 1))",
+        "test_from_every_subset_what_is_missing_is_drawn_and_the_subject_is_found",
+    ),
+    evaluation(
+        "subsets with the anatomies of all",
+        "np.mean([alone[i] for i in some], axis=0)",
+        "np.mean(alone, axis=0)",
+        "test_what_a_model_draws_of_a_subset_is_what_its_verb_gives",
+    ),
+    evaluation(
         "windows of means alone",
         "split.max((2, 4)).reshape(flat)",
         "split.mean((2, 4)).reshape(flat)",
