@@ -235,3 +235,37 @@ def test_impossible_trainings_are_refused(segmentor, options):
 def test_impossible_segmentors_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Segmentor(**{"image_shape": (32, 32, 1), **arguments})
+
+
+def test_the_cross_entropy_finds_a_small_label_beside_large_ones():
+    """Three labels, of which the last is four pixels in every slice: the Dice loss alone may lose it."""
+    random = np.random.default_rng(0)
+    masks = np.zeros((48, 16, 16), np.uint8)
+    masks[:, 2:14, 2:14] = 1
+    masks[:, 5:11, 5:11] = 2
+    for mask, (row, column) in zip(masks, random.integers(3, 12, (48, 2)), strict=True):
+        mask[row : row + 2, column : column + 2] = 3
+    images = (np.array([-1, 0.1, 0.5, 1])[masks] + 0.05 * random.normal(size=masks.shape))[..., None]
+    segmentor = Segmentor((16, 16, 1), 3, filters=8, num_levels=2, standardize=False)
+    segmentor.fit(images, masks, epochs=60, batch_size=16, learning_rate=3e-3, class_weights=(1, 1, 1, 4))
+    found = segmentor.predict(images)
+    assert (found == masks).mean() > 0.97 and ((found == 3) & (masks == 3)).sum() > 0.8 * (masks == 3).sum()
+
+
+@pytest.mark.parametrize("class_weights", [(1, 1), (1, 1, 1, -1)])
+def test_class_weights_are_one_for_each_class(class_weights):
+    masks = np.ones((1, 16, 16), np.uint8)
+    with pytest.raises(ValueError, match="for the background and 3 labels"):
+        Segmentor((16, 16, 1), 3, filters=2, num_levels=1).fit(
+            np.zeros((1, 16, 16, 1)), masks, class_weights=class_weights
+        )
+
+
+def test_without_standardisation_a_segmentor_sees_a_scanner_s_gain(tmp_path):
+    images = np.random.default_rng(0).normal(size=(2, 16, 16, 1))
+    for standardize in (True, False):
+        segmentor = Segmentor((16, 16, 1), filters=2, num_levels=1, standardize=standardize)
+        one, two = (segmentor.probabilities(gain * images) for gain in (1, 3))
+        assert np.allclose(one, two, atol=1e-3) == standardize
+        segmentor.save(tmp_path / str(standardize))
+        assert Segmentor.load(tmp_path / str(standardize)).standardize == standardize

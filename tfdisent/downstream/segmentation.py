@@ -86,11 +86,13 @@ class Segmentor:
         batch_size: int = 64,
         learning_rate: float = 1e-3,
         smooth: float = 1.0,
+        class_weights: Sequence[float] | None = None,
         seed: int = 0,
     ) -> dict[str, float]:
-        """Trains with the Dice loss and Adam, from the present weights.
+        """Trains with Adam, from the present weights, with the Dice loss or, given class weights, the cross entropy.
 
-        The loss of a slice is 1 - (2 I + smooth) / (A + B + smooth), mean over labels.
+        The Dice loss of a slice is 1 - (2 I + smooth) / (A + B + smooth), mean over labels. Of several labels, one that
+        covers few pixels of few slices is easily lost by it, which the cross entropy prevents.
 
         Args:
             images: (N, H, W, C), finite, on any scale; or a selection of examples' images and masks, which is streamed.
@@ -99,7 +101,8 @@ class Segmentor:
             epochs: times that each slice is seen.
             batch_size: slices per step.
             learning_rate: Adam's learning rate, constant.
-            smooth: above 0; the loss of an empty slice depends on it.
+            smooth: above 0; the Dice loss of an empty slice depends on it.
+            class_weights: (1 + K,), 0 or more, of background and labels in the cross entropy; None for the Dice loss.
             seed: seed of the order of slices.
 
         Returns:
@@ -114,6 +117,11 @@ class Segmentor:
                 f"Expected epochs and batch_size to be 1 or more, learning_rate and smooth above 0, received {epochs}, "
                 f"{batch_size}, {learning_rate} and {smooth}."
             )
+        if class_weights is not None and (len(class_weights) != 1 + self.num_labels or min(class_weights) < 0):
+            raise ValueError(
+                f"Expected class_weights of 0 or more for the background and {self.num_labels} labels, received "
+                f"{list(class_weights)}."
+            )
         if not isinstance(images, Selection):
             images = self._images(images)
             arrays = {"image": images, "mask": self._masks(masks, len(images))}
@@ -124,10 +132,20 @@ class Segmentor:
                 "some."
             )
 
-        def loss(targets, outputs):
+        def overlap(targets, outputs):
             return dice_loss(self._foreground(outputs), targets, smooth=smooth)
 
+        def cross_entropy(targets, outputs):
+            labels = self._foreground(outputs)
+            found, true = (
+                ops.concatenate([1 - ops.sum(values, axis=-1, keepdims=True), values], axis=-1)
+                for values in (labels, targets)
+            )
+            weights_of = ops.convert_to_tensor(class_weights, "float32")
+            return -ops.mean(ops.sum(weights_of * true * ops.log(ops.clip(found, 1e-7, 1.0)), axis=-1))
+
         model = self.network
+        loss = overlap if class_weights is None else cross_entropy
         model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss=loss)
         for epoch in range(epochs):
             model.reset_metrics()
