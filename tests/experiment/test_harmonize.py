@@ -38,7 +38,7 @@ def test_a_run_measures_and_reports_and_its_data_have_what_the_audit_asks_about(
     assert not [name for name, found in metrics.items() if found.get("failed")]
     measured = {name for name, found in metrics.items() if found["value"] is not None}
     assert {"error_to_truth", "error_to_truth_source", "error_to_truth_histogram", "error_to_truth_floor"} <= measured
-    assert {"local_contrast_correlation", "scanner_accuracy_frozen", "scanner_accuracy_retrained", "dice"} <= measured
+    assert {"local_contrast_correlation", "scanner_accuracy", "noise_sensitivity", "dice"} <= measured
     assert {"tissue_gap_recovered", "lesion_gap_recovered", "lesion_sign_flips", "atrophy_effect_ratio"} <= set(metrics)
     assert set(metrics["dice"]["per_label"]) == {"csf", "grey", "white", "lesion"}
     assert (tmp_path / "r/report.html").is_file() and len(list((tmp_path / "r/figures").glob("*.png"))) == 3
