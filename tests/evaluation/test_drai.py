@@ -84,6 +84,13 @@ def test_an_untrained_model_is_as_far_from_the_data_as_an_untrained_one(evaluate
     assert 0.3 < ratio < 3
 
 
+def test_the_trend_in_training_is_of_held_out_images_and_needs_no_judge(model):
+    found = drai.trend(model, Examples.of(arrays(6, 2)))
+    assert list(found) == ["reconstruction_mean_absolute_error", "cross_image_feature_consistency_relative"]
+    assert 0 < found["reconstruction_mean_absolute_error"] < 2
+    assert found == drai.trend(model, Examples.of(arrays(6, 2)))
+
+
 def test_the_caption_of_factors_says_what_each_code_really_tells():
     told = {"content": {"size": 0.2, "skin_red": 0.9, "border": 0.5}, "style": {"size": -0.4, "skin_red": 0.1}}
     told["style"]["border"] = 0.5

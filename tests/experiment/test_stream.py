@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from tfdisent import examples, experiment
-from tfdisent.experiment.run import _loader
+from tfdisent.evaluation import unified
+from tfdisent.experiment.run import _loader, require_trend, select
 from tfdisent.systems.unified import Unified
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
@@ -43,7 +44,13 @@ def run(tmp_path_factory):
         batch_size=4,
         sample_every=2,
         changes={"image_size": 32, "filters": 2, "discriminator_filters": 2},
-        data={"num_train": 4, "num_test": 2, "slices_per_subject": 2, "scanners": ("scanner_a", "scanner_b")},
+        data={
+            "num_train": 4,
+            "num_test": 2,
+            "num_val": 2,
+            "slices_per_subject": 2,
+            "scanners": ("scanner_a", "scanner_b"),
+        },
     )
     run = experiment.prepare(settings)
     model = TwoScanners(run.config, seed=0)
@@ -67,6 +74,30 @@ def test_a_run_trains_on_the_stream_to_its_last_step_and_validates_between(run):
     assert [int(row["step"]) for row in rows] == [2, 4, 5]
     assert {"translation", "d_adversarial"} <= rows[0].keys()
     assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+
+
+def test_translations_of_the_validation_split_are_measured_between_and_the_best_checkpoint_is_kept(run):
+    with (run.run_dir / "trend.csv").open(newline="") as file:
+        rows = {int(row["step"]): float(row["ssim_brain"]) for row in csv.DictReader(file)}
+    assert list(rows) == [2, 4, 5] and all(0 < value < 1 for value in rows.values())
+    best = max(rows, key=rows.get)
+    assert [path.name for path in (run.run_dir / "best").iterdir()] == [f"step-{best:08d}"]
+    chosen = dataclasses.replace(run, settings=dataclasses.replace(run.settings, select="best"))
+    last = keras.ops.convert_to_numpy(chosen.model.encoder.weights[0])
+    select(chosen)
+    assert chosen.state["step"] == best
+    found = unified.trend(chosen.model, run.examples("val"))
+    assert found["ssim_brain"] == pytest.approx(rows[best], abs=1e-5)
+    if best < 5:
+        assert not np.array_equal(keras.ops.convert_to_numpy(chosen.model.encoder.weights[0]), last)
+
+
+def test_what_cannot_be_chosen_is_said_before_training(run):
+    without = dataclasses.replace(run.manifest, splits={"train": {}, "test": {}})
+    with pytest.raises(ValueError, match="on the split val, which brain_phantom does not have"):
+        require_trend("unified", without)
+    with pytest.raises(ValueError, match="margin is not measured while it trains"):
+        require_trend("margin", run.manifest)
 
 
 def test_systems_train_on_the_training_split_without_validation_by_default(run):

@@ -16,6 +16,7 @@ from tfdisent.training.callbacks import (
     SaveCheckpoints,
     StopOnNonFinite,
     ValidationFile,
+    validation_of,
 )
 
 
@@ -118,7 +119,9 @@ class Evaluated(Model):
 def test_validations_are_due_by_steps_of_the_whole_training_and_at_its_end(tmp_path):
     path, also = tmp_path / "v.csv", []
     path.write_text("step,a,b\n4,7,1\n6,7,9\n")  # the second row is beyond the checkpoint
-    validation = ValidationFile(path, 7.0, interval=4, start=5, total=10, also=lambda *row: also.append(row))
+    validation = ValidationFile(
+        path, validation_of(7.0), interval=4, start=5, total=10, also=lambda *row: also.append(row)
+    )
     train(validation, [0.0] * 5, Evaluated())
     assert rows(path) == [["step", "a", "b"], ["4", "7", "1"], ["8", "7", "2"], ["10", "7", "4"]]
     assert also == [(8, {"a": 7.0, "b": 2.0}), (10, {"a": 7.0, "b": 4.0})]

@@ -19,7 +19,7 @@ from tfdisent.layers import SpectralNormalization
 from tfdisent.training import weights
 from tfdisent.training.adversarial import AdversarialModel, Phase, ReplicaSeedGenerator
 from tfdisent.training.callbacks import SaveCheckpoints
-from tfdisent.training.checkpoint import Checkpoints, NonFiniteWeights
+from tfdisent.training.checkpoint import BestCheckpoint, Checkpoints, NonFiniteWeights
 
 BATCH = 4
 
@@ -537,3 +537,31 @@ def test_the_state_beside_the_weights_is_plain_json_that_anyone_can_read(tmp_pat
     _, model = saved(tmp_path, 5)
     read = json.loads((tmp_path / "step-00000005" / "state.json").read_text())
     assert read["step"] == 5 and read["format"] == 2
+
+
+def best_of(tmp_path):
+    return [path.name for path in (tmp_path / "best").glob("step-*")]
+
+
+def test_the_best_checkpoint_is_that_of_the_first_highest_value(tmp_path):
+    best = BestCheckpoint(tmp_path / "best")
+    for step, value in ((1, float("nan")), (2, 0.5), (3, 0.75), (4, 0.75), (5, 0.25)):
+        best.offer(small(1), step, value)
+        assert best_of(tmp_path) == {1: [], 2: ["step-00000002"]}.get(step, ["step-00000003"])
+
+
+def test_a_resumed_run_goes_on_with_its_best_and_forgets_what_came_later(tmp_path):
+    BestCheckpoint(tmp_path / "best").offer(small(1), 4, 0.5)
+    BestCheckpoint(tmp_path / "best", start=4).offer(small(1), 6, 0.25)
+    assert best_of(tmp_path) == ["step-00000004"]
+    again = BestCheckpoint(tmp_path / "best", start=3)
+    assert best_of(tmp_path) == []
+    again.offer(small(1), 6, 0.25)
+    assert best_of(tmp_path) == ["step-00000006"]
+
+
+def test_a_damaged_best_checkpoint_is_replaced_by_the_next(tmp_path):
+    BestCheckpoint(tmp_path / "best").offer(small(1), 4, 0.5)
+    (tmp_path / "best/step-00000004/state.json").write_text("{")
+    BestCheckpoint(tmp_path / "best", start=5).offer(small(1), 6, 0.25)
+    assert best_of(tmp_path) == ["step-00000006"]

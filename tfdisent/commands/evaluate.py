@@ -25,6 +25,7 @@ def define(values: flags.FlagValues) -> None:
     training.define_data(values, None, " Default: that of the run.")
     training.define_measuring(values)
     training.define_judge_dir(values)
+    training.define_select(values, None, " Default: those of the run.")
 
 
 def execute(given: Any, others: Sequence[str]) -> None:
@@ -45,6 +46,7 @@ def execute(given: Any, others: Sequence[str]) -> None:
         judge=given.judge,
         judge_dir=given.judge_dir,
         num_samples=given.num_samples,
+        select=given.select,
     )
     experiment.require_all_measured(experiment.evaluate(run, given.split))
 

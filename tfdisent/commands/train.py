@@ -91,6 +91,7 @@ def define(system: str, values: flags.FlagValues) -> None:
     training.define_training(values)
     training.define_measuring(values)
     training.define_judge_dir(values)
+    training.define_select(values)
 
 
 def execute(system: str, given: Any, others: Sequence[str]) -> None:
@@ -115,6 +116,7 @@ def execute(system: str, given: Any, others: Sequence[str]) -> None:
             export=given.export,
             export_format=given.export_format,
             judge_dir=given.judge_dir,
+            select=given.select,
             coordinator=given.coordinator,
             num_hosts=given.num_hosts,
             host=given.host,

@@ -41,6 +41,17 @@ def define_measuring(values: flags.FlagValues) -> None:
     )
 
 
+def define_select(values: flags.FlagValues, default: str | None = "last", about_default: str = "") -> None:
+    """Defines which weights are measured and exported."""
+    flags.DEFINE_enum(
+        "select",
+        default,
+        ["last", "best"],
+        f"Weights that are measured and exported: the last, or the best on the split val.{about_default}",
+        flag_values=values,
+    )
+
+
 def define_judge_dir(values: flags.FlagValues) -> None:
     """Defines where the networks that judge images lie."""
     flags.DEFINE_string(

@@ -27,7 +27,7 @@ from tfdisent import metrics as measure
 from tfdisent.downstream.judge import fit_classifier, fit_position_regressor
 from tfdisent.evaluation import retrieval
 from tfdisent.evaluation.arrays import in_batches
-from tfdisent.evaluation.entries import Results, entry, value_of
+from tfdisent.evaluation.entries import Results, entry, value_of, values_of
 from tfdisent.evaluation.protocol import Evaluation
 from tfdisent.examples import LARGEST_BATCH, Examples, evenly, together
 from tfdisent.report import Figure, figures
@@ -35,6 +35,7 @@ from tfdisent.systems.drai import ContentStyleModel
 
 POSITION = ("position_x", "position_y")  # of a phantom's lesion
 MEMORISATION_SAMPLES = 1000  # generated, and as many test images, that are compared with all training images
+TREND_IMAGES = 256  # that are looked at at times in training
 CROP = 7 / 8  # of the sides, as `tfdisent.data.augment.crop` has it; a test holds the two together
 MOST_REAL = 10_000  # real images of a split whose features stand for it
 # The classes that data sets abbreviate.
@@ -800,4 +801,15 @@ def _frechet(real, generated, extractor, protocol) -> dict:
     return entry(value, len(generated), "; ".join([protocol, *notes]), extractor)
 
 
-EVALUATION = Evaluation(evaluate_run, sample_grid, headline, card_values, generate)
+def trend(model: ContentStyleModel, val: Examples) -> dict[str, float]:
+    """How well some images of the validation split are reconstructed, and how consistent codes of hybrids are."""
+    some = Examples.of(val.sample(TREND_IMAGES))
+    with model.averaged():
+        hybrids = make_hybrids(model, some, np.random.default_rng(0))
+        found = reconstruction_metrics(model, hybrids, some)
+        if "content" in model.codes:
+            found |= consistency_metrics(model, hybrids)
+    return values_of(found, ["reconstruction_mean_absolute_error", "cross_image_feature_consistency_relative"])
+
+
+EVALUATION = Evaluation(evaluate_run, sample_grid, headline, card_values, generate, trend)

@@ -91,5 +91,11 @@ def value_of(metrics: Mapping[str, Mapping], name: str) -> float | None:
     return metrics.get(name, {}).get("value")
 
 
+def values_of(metrics: Mapping[str, Mapping], names: Sequence[str]) -> dict[str, float]:
+    """Values of those of the metrics that are there, by name; NaN for one without a value."""
+    found = {name: metrics[name]["value"] for name in names if name in metrics}
+    return {name: float("nan") if value is None else value for name, value in found.items()}
+
+
 def _finite(value) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)

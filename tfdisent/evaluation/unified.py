@@ -25,7 +25,7 @@ from tfdisent import metrics as measure
 from tfdisent.downstream.judge import fit_classifier
 from tfdisent.downstream.segmentation import Segmentor
 from tfdisent.evaluation.arrays import in_batches
-from tfdisent.evaluation.entries import Results, entry
+from tfdisent.evaluation.entries import Results, entry, values_of
 from tfdisent.evaluation.intensity_maps import KINDS, intensity_maps, opponents
 from tfdisent.evaluation.protocol import Evaluation
 from tfdisent.evaluation.slices import (
@@ -46,6 +46,7 @@ from tfdisent.systems.unified import Unified, anatomy_distance
 SEGMENTOR_SIZE = {"filters": 16}  # a quarter of the paper's, for two CPU cores
 SEGMENTOR_FIT = {"epochs": 30, "batch_size": 16}
 MAX_SLICES = 1000  # for the distance of anatomies
+TREND_SLICES = 64  # that are translated at times in training
 PROBED_SLICES = 600  # whose codes are probed for their modality, in all of their modalities
 
 
@@ -641,4 +642,11 @@ def card_values(manifest) -> dict[str, str]:
     return {"target": f"one-hot: {', '.join(manifest.modalities)}"}
 
 
-EVALUATION = Evaluation(evaluate_run, sample_grid, headline, card_values)
+def trend(model, val: Examples) -> dict[str, float]:
+    """The likeness of translations inside the brain, of a few slices spread over the validation split."""
+    with model.averaged():
+        found = translation_metrics(Translations(model, val, val.spread(TREND_SLICES)), {}, model.config.modalities)
+    return values_of(found, ["ssim_brain", "mean_absolute_error_brain"])
+
+
+EVALUATION = Evaluation(evaluate_run, sample_grid, headline, card_values, trend=trend)

@@ -4,6 +4,7 @@ config.json environment.json flags.txt    settings, versions and machine, and fl
 splits/<split>.txt                        subjects of each split
 splits/train-annotated-<modality>.txt     those of them whose labels were read, where not all were
 checkpoints/ metrics.csv tensorboard/     training
+validation.csv trend.csv best/            what was measured in it on other images, and the best checkpoint by that
 samples/                                  pictures of progress
 metrics.json report.html figures/         evaluation
 judges/                                   networks that judged the images
@@ -176,6 +177,7 @@ def read_settings(run_dir: str | os.PathLike, **others: Any) -> Settings:
         "data": record["data_options"],
         "data_dir": _flag(run_dir, "data_dir") or "data",
         "run_dir": str(run_dir),
+        "select": _flag(run_dir, "select") or "last",
     }
     settings = Settings(**{**recorded, **others})
     preset = _plain(dataclasses.asdict(settings.provisional_config))

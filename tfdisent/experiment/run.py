@@ -28,8 +28,9 @@ from tfdisent.experiment.curves import TRAINING, Curves, write_evaluation
 from tfdisent.experiment.settings import Settings, command_of
 from tfdisent.export import export as export_model
 from tfdisent.messages import Incomplete, Stopped, say
+from tfdisent.report.tables import METRICS
 from tfdisent.training import callbacks, distribution
-from tfdisent.training.checkpoint import Checkpoints
+from tfdisent.training.checkpoint import BestCheckpoint, Checkpoints
 
 FEW_SUBJECTS = 10  # with fewer, those who train are warned
 
@@ -112,6 +113,7 @@ def train(settings: Settings) -> Run:
                 return run
             settings = dataclasses.replace(settings, coordinator=None, num_hosts=1, devices="1")
             run = _opened(settings, data_folder, manifest)  # the model of this host alone
+        select(run)
         metrics = evaluate(run)
         if settings.export:
             export(run)
@@ -141,6 +143,8 @@ def _opened(settings: Settings, data_folder: pathlib.Path, manifest: Manifest) -
         config = dataclasses.replace(config, steps=steps)
     if warning := few_subjects(manifest, config):
         say(warning)
+    if settings.select == "best":
+        require_trend(settings.system, manifest)
     before = folder.check_folder(settings, config, manifest)
     if settings.num_hosts > 1:
         say(f"host {settings.host} of {settings.num_hosts} meets the others at {settings.coordinator}")
@@ -198,7 +202,37 @@ def open_run(run_dir: str, **others: Any) -> Run:
     if not run.state["step"]:
         raise FileNotFoundError(f"{run_dir} has no checkpoint yet; train it first.")
     results.mkdir(exist_ok=True)
+    select(run)
     return run
+
+
+def select(run: Run) -> None:
+    """Gives the model the weights that the settings choose: the last ones, which it has, or the best on "val".
+
+    Raises:
+        FileNotFoundError: none are best, since nothing was measured in training.
+    """
+    if run.settings.select == "last":
+        return
+    state = Checkpoints(run.settings.folder / "best").restore(run.model)
+    if state is None:
+        raise FileNotFoundError(
+            f"{run.settings.folder} has no best checkpoint: it is chosen in training, every --sample_every steps, on "
+            "data with a split val. Train on such data, or give --select=last."
+        )
+    run.state = run.state | {"step": state["step"], "is_best": True}
+    say(f"the best checkpoint is that of step {state['step']}")
+
+
+def require_trend(system: str, manifest: Manifest) -> None:
+    """Raises ValueError where no checkpoint can be the best, since nothing is measured in training."""
+    if catalogue.evaluation(system).trend is None:
+        raise ValueError(f"--select=best: {system} is not measured while it trains. Give --select=last.")
+    if "val" not in manifest.splits:
+        raise ValueError(
+            f"--select=best chooses on the split val, which {manifest.dataset} does not have as it is prepared. "
+            "Prepare it with one (of a phantom --data=num_val=64), or give --select=last."
+        )
 
 
 def prepared_data(settings: Settings) -> tuple[pathlib.Path, Manifest]:
@@ -467,8 +501,31 @@ def _writers(run: Run, load: Callable[..., Any]) -> tuple[list[keras.callbacks.C
     validation = run.model.validation(load) if run.settings.num_hosts == 1 else None
     if validation is not None:
         path, write = run.run_dir / "validation.csv", functools.partial(curves.write, "validation")
-        writers.append(callbacks.ValidationFile(path, validation, every, start, total=steps, also=write))
+        measure = callbacks.validation_of(validation)
+        writers.append(callbacks.ValidationFile(path, measure, every, start, total=steps, also=write))
+    if run.settings.num_hosts == 1 and run.evaluation.trend is not None and "val" in run.manifest.splits:
+        writers.append(_trend(run, curves))
     return writers, lambda: {"unfinished": metrics.unfinished}
+
+
+def _trend(run: Run, curves: Curves) -> keras.callbacks.Callback:
+    """Measures the model on the validation split at times, and keeps the best checkpoint beside the newest."""
+    val, start = run.examples("val"), run.state["step"]
+    best = BestCheckpoint(run.run_dir / "best", start)
+
+    def keep(step: int, values: dict[str, float]) -> None:
+        curves.write("trend", step, values)
+        name, value = next(iter(values.items()))
+        best.offer(run.model, step, -value if METRICS[name][1] == "lower" else value)
+
+    return callbacks.ValidationFile(
+        run.run_dir / "trend.csv",
+        lambda model: run.evaluation.trend(model, val),
+        run.settings.sample_every,
+        start,
+        total=run.config.steps,
+        also=keep,
+    )
 
 
 def _bad_examples(model: keras.Model, load: Callable[..., Any], step: int) -> str:
@@ -496,9 +553,10 @@ def _headline(run: Run, metrics: Mapping[str, Mapping]) -> str:
 def _summary(run: Run) -> str:
     """What was trained on what and for how long, in words."""
     manifest = run.manifest
+    best = f" (the best on the validation split; trained for {run.config.steps})" * run.state.get("is_best", False)
     return (
-        f"{run.title}, preset {run.settings.preset}, {run.state['step']} steps of {run.config.batch_size} images in "
-        f"{run.state['seconds'] / 60:.1f} minutes{_extension(run)}. Measured on {manifest.dataset}: "
+        f"{run.title}, preset {run.settings.preset}, {run.state['step']} steps{best} of {run.config.batch_size} images "
+        f"in {run.state['seconds'] / 60:.1f} minutes{_extension(run)}. Measured on {manifest.dataset}: "
         f"{manifest.split('train')['num_examples']} images to train, {manifest.split('test')['num_examples']} to test, "
         f"{' x '.join(map(str, manifest.image_shape))}."
     )

@@ -15,6 +15,7 @@ from tfdisent.training.distribution import Hosts
 
 JUDGES = ("convnet", "inception")
 PRECISIONS = ("bfloat16",)
+SELECTED = ("last", "best")
 # Fields that have another name as flags.
 FLAG_NAMES = {"changes": "set"}
 # Fields that are no part of a run, which other hosts may continue.
@@ -57,6 +58,7 @@ class Settings:
         judge_dir: folder of the networks that judge images, to share them among runs on one data set; None for
             <run_dir>/judges.
         num_samples: generated images to measure; None for 5000 with preset paper, else 2000.
+        select: the weights that are measured and exported: the "last", or the "best" on the validation split.
     """
 
     system: str
@@ -86,6 +88,7 @@ class Settings:
     judge: str | None = None
     judge_dir: str | None = None
     num_samples: int | None = None
+    select: str = "last"
 
     def __post_init__(self):
         default = catalogue.DATA[catalogue.check_system(self.system)][0]
@@ -113,7 +116,7 @@ class Settings:
             raise ValueError(f"Expected --num_samples of 2 or more, received {self.num_samples}.")
         if self.export:
             check_formats(self.export_formats)  # what cannot be written is an error before hours of work
-        for name, choices in (("judge", JUDGES), ("mixed_precision", PRECISIONS)):
+        for name, choices in (("judge", JUDGES), ("mixed_precision", PRECISIONS), ("select", SELECTED)):
             value = getattr(self, name)
             if value is not None and value not in choices:
                 raise ValueError(f"Expected --{name} of {', '.join(choices)}; received {value!r}.")

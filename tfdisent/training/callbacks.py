@@ -211,30 +211,30 @@ class MetricsFile(StepCallback):
 
 
 class ValidationFile(StepCallback):
-    """Evaluates the model on `data` every `interval` steps, and appends the loss terms to a CSV file.
+    """Measures the model every `interval` steps, and appends the values to a CSV file.
 
     By steps of the whole training, unlike Keras's validation, so that it does not matter where a run was interrupted.
 
     Args:
         path: of the file.
-        data: what `model.evaluate` takes.
+        measure: model -> {name: value}, the same names each time.
         interval: steps between validations.
         start: steps that are done.
         total: steps after which there is one whatever the interval.
-        also: called with the step and {term: mean} of each row.
+        also: called with the step and the values of each row.
     """
 
     def __init__(
         self,
         path: str | os.PathLike,
-        data: Any,
+        measure: Callable[[keras.Model], dict[str, float]],
         interval: int,
         start: int = 0,
         total: int | None = None,
         also: Callable | None = None,
     ):
         super().__init__(start)
-        self.path, self.data, self.interval = pathlib.Path(path), data, interval
+        self.path, self.measure, self.interval = pathlib.Path(path), measure, interval
         self.total, self.also = total, also
 
     def on_train_begin(self, logs=None):
@@ -242,13 +242,18 @@ class ValidationFile(StepCallback):
         drop_rows(self.path, lambda step: step <= self.step)
 
     def on_step(self, logs):
-        """Evaluates when due."""
+        """Measures when due."""
         if self.step % self.interval == 0 or self.step == self.total:
             sync(self.model)
-            terms = self.model.evaluate(self.data, verbose=0, return_dict=True)
-            append_row(self.path, self.step, dict(sorted(terms.items())))
+            values = self.measure(self.model)
+            append_row(self.path, self.step, values)
             if self.also is not None:
-                self.also(self.step, dict(sorted(terms.items())))
+                self.also(self.step, values)
+
+
+def validation_of(data: Any) -> Callable[[keras.Model], dict[str, float]]:
+    """What `ValidationFile` measures on data that `model.evaluate` takes: the means of the loss terms."""
+    return lambda model: dict(sorted(model.evaluate(data, verbose=0, return_dict=True).items()))
 
 
 def drop_rows(path: pathlib.Path, keep: Callable[[int], bool]) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import logging
+import math
 import os
 import pathlib
 import re
@@ -153,6 +154,37 @@ class Checkpoints:
                 "to start anew."
             )
         return None
+
+
+class BestCheckpoint:
+    """The checkpoint of the step at which a measure was highest.
+
+    Args:
+        directory: of the checkpoint.
+        start: steps that are done. What a run left that was killed beyond them is removed: it is trained again.
+    """
+
+    def __init__(self, directory: str | os.PathLike, start: int = 0):
+        self._checkpoints = Checkpoints(directory, keep=1)
+        self._value = -math.inf
+        for step in self._checkpoints.steps():
+            folder = self._checkpoints.directory / f"step-{step:08d}"
+            try:
+                self._value = _read(folder, step)[0]["value"] if step <= start else self._value
+            except ValueError:  # damaged: the next one is the best that there is
+                step = math.inf
+            if step > start:
+                delete_folder(folder)
+
+    def offer(self, model: keras.Model, step: int, value: float) -> None:
+        """Keeps the model's state in the place of the one before if its value is higher.
+
+        Raises:
+            OSError, NonFiniteWeights: as `Checkpoints.save`.
+        """
+        if value > self._value:
+            self._checkpoints.save(model, step, value=value)
+            self._value = value
 
 
 def _read(folder: pathlib.Path, step: int) -> tuple[dict, dict[str, np.ndarray]]:
