@@ -342,8 +342,8 @@ def draw_alignment(model, test: Examples, rows: np.ndarray) -> list[Figure]:
     field = aligned(model, batch)[1]["field"]
     fields, largest = {"field": field}, float(np.linalg.norm(field, axis=-1).max())
     if "displacement" in batch:
-        fields["true field"] = batch["displacement"].astype("float32")
-        largest = max(largest, float(np.linalg.norm(fields["true field"], axis=-1).max()))
+        fields["truth"] = batch["displacement"].astype("float32")
+        largest = max(largest, float(np.linalg.norm(fields["truth"], axis=-1).max()))
     source, labels = batch["image"][..., 0], batch["mask"].astype(int)
     columns = {
         names[-1]: coloured(batch["image"][..., -1], labels[..., -1]),
@@ -354,7 +354,7 @@ def draw_alignment(model, test: Examples, rows: np.ndarray) -> list[Figure]:
             np.stack([warped(one, place, order) for one, place in zip(values, by, strict=True)])
             for values, order in ((source, 1), (labels[..., 0], 0))
         )
-        columns[f"{names[0]} by the {name}"] = coloured(image, mask)
+        columns[f"by {name}"] = coloured(image, mask)
     largest = max(largest, 1e-6)
     lengths = {name: np.linalg.norm(by, axis=-1, keepdims=True) for name, by in fields.items()}
     columns |= {name: figures.error_colours(length, largest) for name, length in lengths.items()}
