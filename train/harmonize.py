@@ -5,7 +5,8 @@ Data sets: brain_phantom, retina_phantom (made by themselves), ixi, msseg, retou
 two scanners as domains and label maps. The first two domains are source and target; others by --set=source=NAME
 --set=target=NAME, as IOP and HH of ixi, which are the paper's.
 
-Presets of `HarmonizeConfig`. None has been trained to its end yet, so that there are no results.
+Presets of `HarmonizeConfig`. None has been trained to its end yet; docs/results/harmonize.md has a trial of quick, in
+which histogram matching, without any network, does better.
 
 | command | slices | steps |
 |---|---|---|
