@@ -127,6 +127,13 @@ def test_validations_are_due_by_steps_of_the_whole_training_and_at_its_end(tmp_p
     assert also == [(8, {"a": 7.0, "b": 2.0}), (10, {"a": 7.0, "b": 4.0})]
 
 
+def test_a_measurement_that_has_nothing_to_say_leaves_no_row_and_training_goes_on(tmp_path):
+    path, also, values = tmp_path / "v.csv", [], iter([{}, {"a": 2.0}])
+    measured = ValidationFile(path, lambda model: next(values), interval=1, also=lambda *row: also.append(row))
+    train(measured, [0.0] * 2)
+    assert rows(path) == [["step", "a"], ["2", "2"]] and also == [(2, {"a": 2.0})]
+
+
 def test_checkpoints_are_due_by_the_interval_and_at_the_end_once():
     saved = Saved()
     train(SaveCheckpoints(saved, 3, start=2, seconds=100.0), [0.0] * 7)

@@ -518,9 +518,13 @@ def _trend(run: Run, curves: Curves) -> keras.callbacks.Callback:
         name, value = next(iter(values.items()))
         best.offer(run.model, step, -value if METRICS[name][1] == "lower" else value)
 
+    def measure(model) -> dict[str, float]:
+        results = Results(log=lambda message: say(f"    {message}"))  # what fails here must not end the training
+        return results.attempt(["trend"], run.evaluation.trend, model, val) or {}
+
     return callbacks.ValidationFile(
         run.run_dir / "trend.csv",
-        lambda model: run.evaluation.trend(model, val),
+        measure,
         run.settings.sample_every,
         start,
         total=run.config.steps,

@@ -217,7 +217,7 @@ class ValidationFile(StepCallback):
 
     Args:
         path: of the file.
-        measure: model -> {name: value}, the same names each time.
+        measure: model -> {name: value}, the same names each time; or {}, which leaves no row.
         interval: steps between validations.
         start: steps that are done.
         total: steps after which there is one whatever the interval.
@@ -246,6 +246,8 @@ class ValidationFile(StepCallback):
         if self.step % self.interval == 0 or self.step == self.total:
             sync(self.model)
             values = self.measure(self.model)
+            if not values:
+                return
             append_row(self.path, self.step, values)
             if self.also is not None:
                 self.also(self.step, values)
