@@ -103,6 +103,13 @@ def test_all_margins_hold_between_ideal_codes_and_none_where_the_two_are_swapped
 def test_the_entropy_of_channels_is_zero_where_the_anatomy_has_collapsed(share, expected):
     found = margin.entropy_metrics({"share": np.tile(share, (5, 1))})
     assert value(found, "anatomy_entropy") == pytest.approx(expected)
+    assert value(found, "anatomy_entropy_per_slice") == pytest.approx(expected)
+
+
+def test_channels_that_tell_slices_apart_are_even_over_all_slices_and_not_in_each():
+    found = margin.entropy_metrics({"share": np.eye(4)[[0, 1, 2, 3, 0, 1, 2, 3]]})
+    assert value(found, "anatomy_entropy") == pytest.approx(1)
+    assert value(found, "anatomy_entropy_per_slice") == pytest.approx(0)
 
 
 @pytest.mark.parametrize("keep", ["subject", "modality"])
