@@ -10,7 +10,6 @@ CANDIDATES = f"{GOLDEN}::test_totals_and_terms_with_candidates_are_those_of_the_
 CANDIDATE_GRADIENTS = f"{GOLDEN}::test_gradients_with_candidates_are_those_of_the_paper"
 OURS = "tests/systems/test_mmsdnet.py"
 ERROR = f"{OURS}::test_the_segmentation_error_is_zero_for_the_truth_and_one_in_dice_for_what_misses_all_of_it"
-UNLABELLED = f"{OURS}::test_the_labels_of_what_is_not_labelled_change_no_bit"
 REAL = f"{OURS}::test_real_masks_are_drawn_from_labelled_slices_first"
 PREDICTIONS = f"{OURS}::test_predictions_are_of_the_target_alone_of_the_source_deformed_to_it_and_of_both"
 OF_CANDIDATES = f"{OURS}::test_the_prediction_of_candidates_is_the_mean_of_their_fused_labels_by_their_weights"
@@ -149,18 +148,6 @@ LOSSES = [
     ),
 ]
 LABELS = [
-    system(
-        "labels are not emptied",
-        "mask = ops.where(labelled[:, None, None, :] > 0, ",
-        "mask = ops.where(labelled[:, None, None, :] >= 0, ",
-        UNLABELLED,
-    ),
-    system(
-        "labels of unlabelled slices are background",
-        "return labels * labelled[:, :, None, None, None], labelled",
-        "return labels, labelled",
-        TERMS,
-    ),
     system("real masks of any slice", "> 0, order, 2.0)", "> 0, order, order)", REAL),
     (
         "labels of all subjects are read",
@@ -197,12 +184,6 @@ PAIRS = [
         CANDIDATES,
     ),
     system("weights of the first pair for all", "target, weight[:, k])", "target, weight[:, 0])", CANDIDATES),
-    system(
-        "overlap over one size alone",
-        "ops.sum(one + fixed, (1, 2, 3))",
-        "ops.sum(fixed + fixed, (1, 2, 3))",
-        CANDIDATES,
-    ),
     system(
         "no gradient to the balancer",
         "return self.balancer(ops.stack(overlap, axis=1), training=training)",
