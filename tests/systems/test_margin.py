@@ -432,6 +432,8 @@ def test_verbs_do_not_see_what_is_missing(model, value):
         lambda x: model.complete(x, "T2", AVAILABLE)["anatomy"],
     ):
         np.testing.assert_array_equal(array(verb(spoilt)), array(verb(image)))
+    for values_of in model.encode_all(image, AVAILABLE).values():
+        assert not array(values_of)[AVAILABLE == 0].any() and array(values_of)[AVAILABLE > 0].any()
     made = array(model.cross_reconstruct(image, AVAILABLE))
     assert np.all(made[0, 1] == -1) and np.all(made[0, :, 1] == -1) and np.ptp(made[0, 0, 2]) > 0
 

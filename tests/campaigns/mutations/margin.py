@@ -9,8 +9,6 @@ GRADIENTS = f"{GOLDEN}::test_each_networks_gradient_is_that_of_what_the_paper_ha
 STEP = f"{GOLDEN}::test_two_steps_move_every_variable_and_average_as_the_plain_statement_does"
 OURS = "tests/systems/test_margin.py"
 PARTNERS = f"{OURS}::test_p_and_q_are_never_of_one_subject_and_q_has_the_modality"
-MISSING = f"{OURS}::test_what_is_missing_enters_no_loss_whatever_its_channel_holds_bit_for_bit"
-STATISTICS = f"{OURS}::test_what_is_missing_moves_no_weight_no_batch_statistic_and_no_typical_code_bit_for_bit"
 VERBS = f"{OURS}::test_verbs_do_not_see_what_is_missing"
 MASKED = f"{OURS}::test_masked_background_has_no_anatomy_and_the_rest_is_as_without_the_mask"
 FUSION = f"{OURS}::test_fusion_is_maximum_mean_and_minimum_of_what_is_there"
@@ -147,9 +145,17 @@ SIMILARITIES = [
     system("all have a partner", "ops.max(fits, axis=1)", "ops.ones_like(ops.max(fits, axis=1))", PARTNERS),
 ]
 WHAT_IS_MISSING = [
-    system("what is missing is shown", "ops.where(there[:, None, None, :] > 0, image, BACKGROUND)", "image", MISSING),
     system(
-        "batch statistics of all", 'image), "weight": weight}', 'image), "weight": ops.ones_like(weight)}', STATISTICS
+        "what is missing is shown",
+        "ops.where(there[:, None, None, :] > 0, image, BACKGROUND)",
+        "image",
+        f"{GOLDEN}::test_a_pass_is_the_slices_with_background_where_they_are_missing",
+    ),
+    system(
+        "batch statistics of all",
+        'image), "weight": weight}',
+        'image), "weight": ops.ones_like(weight)}',
+        f"{OURS}::test_a_subject_without_any_modality_counts_for_nothing",
     ),
     system("typical codes of all", "ops.sum(available[..., None] * code, axis=0)", "ops.sum(code, axis=0)", TYPICAL),
     system("a typical code fades where none is there", "rate = there * ops.maximum(", "rate = ops.maximum(", TYPICAL),
