@@ -234,6 +234,19 @@ def test_the_prediction_of_candidates_is_the_mean_of_their_fused_labels_by_their
     np.testing.assert_allclose(array(model(image)), expected, atol=1e-5)
 
 
+def test_overlap_is_that_of_dice_over_the_sizes_of_both():
+    model, random = made(candidates=3), np.random.default_rng(1)
+    for variable in model.balancer.trainable_variables:
+        variable.assign_add(random.normal(size=variable.shape).astype("float32"))
+    # Soft, and of other sizes: where each pixel has one channel all sizes are equal.
+    own, *others = (size * random.random((B, 48, 48, 3)).astype("float32") for size in (1.0, 0.2, 0.6, 1.4))
+    overlap = [2 * (one * own).sum((1, 2, 3)) / (one.sum((1, 2, 3)) + own.sum((1, 2, 3))) for one in others]
+    expected = array(model.balancer(np.stack(overlap, axis=1)))
+    assert np.ptp(expected, axis=1).min() > 1e-3
+    found = array(model.pair_weights([ops.convert_to_tensor(one) for one in others], ops.convert_to_tensor(own)))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_a_candidate_that_overlaps_more_has_more_weight_where_the_balancer_rises_with_overlap():
     model = made(candidates=3)
     for variable in model.balancer.trainable_variables:

@@ -14,6 +14,7 @@ REAL = f"{OURS}::test_real_masks_are_drawn_from_labelled_slices_first"
 PREDICTIONS = f"{OURS}::test_predictions_are_of_the_target_alone_of_the_source_deformed_to_it_and_of_both"
 OF_CANDIDATES = f"{OURS}::test_the_prediction_of_candidates_is_the_mean_of_their_fused_labels_by_their_weights"
 PERMUTED = f"{OURS}::test_permuted_candidates_permute_the_weights_and_leave_the_prediction"
+OVERLAP = f"{OURS}::test_overlap_is_that_of_dice_over_the_sizes_of_both"
 ALIGNED = f"{OURS}::test_align_gives_the_moving_anatomy_at_pixel_plus_field"
 COMPARED = "tests/baselines/test_mmsdnet.py"
 LEARNS = f"{COMPARED}::test_a_u_net_learns_from_the_modalities_that_it_is_trained_on_alone"
@@ -184,6 +185,8 @@ PAIRS = [
         CANDIDATES,
     ),
     system("weights of the first pair for all", "target, weight[:, k])", "target, weight[:, 0])", CANDIDATES),
+    system("overlap over one size", "ops.sum(one + fixed, (1, 2, 3))", "ops.sum(fixed + fixed, (1, 2, 3))", OVERLAP),
+    system("overlap without its 2", "[2 * ops.sum(one * fixed", "[1 * ops.sum(one * fixed", OVERLAP),
     system(
         "no gradient to the balancer",
         "return self.balancer(ops.stack(overlap, axis=1), training=training)",
