@@ -69,6 +69,7 @@ def documented_terms():
 # --- the step ---
 
 
+@pytest.mark.backend("torch")
 def test_the_logs_are_the_terms_of_the_docstrings_table_and_nothing_else():
     logs = step(made())
     assert set(logs) == documented_terms()
@@ -143,6 +144,7 @@ def test_the_losses_similarity_over_i_equal_to_j_is_the_margin_above_the_distanc
         assert array(hinges[i, i]).min() >= 0.1 - 1e-5  # never 0
 
 
+@pytest.mark.backend("torch")
 def test_a_step_is_made_on_oblong_slices_with_neighbours():
     model = made(neighbours=1, image_size=(32, 64))
     batch = examples()
@@ -205,6 +207,7 @@ def test_every_other_subject_of_a_batch_is_drawn(model):
     assert set(np.stack(found)[:, 0, 0].tolist()) == {2, 3, 4, 5}
 
 
+@pytest.mark.backend("torch")
 @pytest.mark.parametrize("size", [2, 4])
 def test_a_batch_of_one_subject_holds_no_margin_and_the_rest_is_learnt(size):
     model = made()

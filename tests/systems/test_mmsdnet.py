@@ -250,7 +250,7 @@ def test_overlap_is_that_of_dice_over_the_sizes_of_both():
 def test_a_candidate_that_overlaps_more_has_more_weight_where_the_balancer_rises_with_overlap():
     model = made(candidates=3)
     for variable in model.balancer.trainable_variables:
-        variable.assign(ops.ones_like(variable))
+        variable.assign(ops.ones(variable.shape))
     own = model.encode(with_candidates()["image"][..., 3:], 1)["anatomy"]
     found = array(model.pair_weights([own, ops.flip(own, axis=-1), 0.5 * own], own))
     assert np.all(found[:, 0] > found[:, 1:].max(axis=1))
