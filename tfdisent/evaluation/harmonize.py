@@ -174,7 +174,7 @@ class Slices:
         if "mask" in found:
             found["mask"] = found["mask"][..., 0]
         if "clean" in found:
-            low, high = (value[..., one][:, None, None] for value in bounds(found["intensity"], "volume"))
+            low, high = (value[..., one][:, None, None] for value in bounds(found["intensity"], self.config.normalize))
             found["clean"] = np.clip(2 * (found["clean"][..., one] - low) / (high - low) - 1, -1, 1)[..., 0]
         return found
 
@@ -182,13 +182,13 @@ class Slices:
         """Slices for a network, (N, H, W, 1); `change` is applied to those of the source, a batch at a time."""
         is_source = np.zeros(len(self.examples), bool)
         is_source[self.rows["source"]] = True
-        examples = self.examples if change is None else _numbered(self.examples, change, is_source, self.channel)
+        examples = self.examples if change is None else _with_changed(self.examples, change, is_source, self.channel)
         channels = [self.channel] if change is None else None
         return examples.select(rows, channels, columns)
 
 
-def _numbered(examples: Examples, change: Callable, is_changed: np.ndarray, channel: int) -> Examples:
-    """Examples of one channel, of which some are changed, by their keys."""
+def _with_changed(examples: Examples, change: Callable, is_changed: np.ndarray, channel: int) -> Examples:
+    """Examples of one channel, of which some are changed; which ones is known by their keys, in any order."""
     keys = examples["key"]
     changed = set(keys[is_changed].tolist())
 
