@@ -464,7 +464,7 @@ def test_workers_end_with_their_parent_and_the_next_preparation_ends_what_it_beg
     workers = readers(tmp_path)
     assert process.pid not in workers and all(map(is_running, workers))
     process.send_signal(number)
-    until(lambda: not any(map(is_running, workers)), seconds=10)
+    until(lambda: not any(map(is_running, workers)))
     assert process.wait(10) != 0
     (tmp_path / "go").touch()
     folder = prepare(Slow(), tmp_path / "data", numbers, workers=1)
