@@ -31,7 +31,7 @@ from tfdisent.evaluation.arrays import in_batches
 from tfdisent.evaluation.entries import Results, entry
 from tfdisent.evaluation.normalizations import KINDS, OF_PACKAGE, Map, normalizations, normalized
 from tfdisent.evaluation.protocol import Evaluation
-from tfdisent.evaluation.slices import available, brain, rows_to_show
+from tfdisent.evaluation.slices import areas, available, brain, rows_to_show
 from tfdisent.examples import Examples, evenly
 from tfdisent.intensity import bounds
 from tfdisent.report import Figure, figures
@@ -300,7 +300,7 @@ def measured_scans(
         if "mask" not in scan:
             continue
         truth = scan["mask"]
-        predicted = _add_areas(found, shown, truth, segmentors, len(labels) - 1)
+        predicted = _add_areas(found, shown, truth, segmentors, len(labels))
         found.volumes.setdefault("true", []).append(_shares(truth, inside, len(labels)))
         for when, kind in (("before", ("source", "source")), ("after", ("target", "harmonized"))):
             if kind in predicted:
@@ -318,8 +318,8 @@ def measured_scans(
     for subject in chosen["target"]:
         scan = test.scan("target", subject)
         if "mask" in scan and "target" in segmentors:
-            areas = _areas(segmentors["target"].predict(scan["image"]), scan["mask"], len(labels) - 1)
-            found.areas.setdefault(("target", "target"), []).append(areas)
+            of_scan = areas(segmentors["target"].predict(scan["image"]), scan["mask"], len(labels)).sum(axis=0)
+            found.areas.setdefault(("target", "target"), []).append(of_scan)
     return found
 
 
@@ -341,18 +341,8 @@ def _add_areas(found: Measured, shown: dict, truth: np.ndarray, segmentors: dict
     for name, segmentor in segmentors.items():
         for kind in ("source",) if name == "source" else tuple(shown):
             predicted[name, kind] = segmentor.predict(shown[kind][..., None])
-            found.areas.setdefault((name, kind), []).append(_areas(predicted[name, kind], truth, number))
+            found.areas.setdefault((name, kind), []).append(areas(predicted[name, kind], truth, number).sum(axis=0))
     return predicted
-
-
-def _areas(predicted: np.ndarray, truth: np.ndarray, number: int) -> np.ndarray:
-    """Pixels of each label (L, 3): in both, predicted, true."""
-    return np.array(
-        [
-            [np.sum(both) for both in ((predicted == k) & (truth == k), predicted == k, truth == k)]
-            for k in range(1, number + 1)
-        ]
-    )
 
 
 def _shares(labels: np.ndarray, inside: np.ndarray, number: int) -> np.ndarray:

@@ -27,6 +27,7 @@ from tfdisent.evaluation.protocol import Evaluation
 from tfdisent.evaluation.slices import (
     available,
     brain,
+    few_at_once,
     likeness,
     likeness_metrics,
     likeness_protocol,
@@ -111,20 +112,18 @@ def reconstruction_metrics(model, train: Examples, test: Examples, rows: np.ndar
     maps = intensity_maps(train, pairs, lambda batch: centre(batch["image"], config))
     kinds = ("", *maps)
     scores = {kind: {name: [] for name in config.modalities} for kind in kinds}
-    for whole in test.batches(rows):
-        for start in range(0, len(whole["image"]), 16):
-            batch = {name: values[start : start + 16] for name, values in whole.items()}
-            truth, exists = centre(batch["image"], config), there(batch, config) > 0
-            inside, made = brain(truth), reconstructed(model, batch)
-            for i, j in pairs:
-                some = exists[:, i] & exists[:, j]
-                if not some.any():
-                    continue
-                shown = {"": made[some, i, j]}
-                shown |= opponents(maps, (i, j), truth[some, ..., i], truth[some, ..., j], inside[some])
-                for kind, image in shown.items():
-                    found = likeness(image, truth[some, ..., j], inside[some])
-                    scores[kind][config.modalities[j]].append(found)
+    for batch in few_at_once(test, rows):
+        truth, exists = centre(batch["image"], config), there(batch, config) > 0
+        inside, made = brain(truth), reconstructed(model, batch)
+        for i, j in pairs:
+            some = exists[:, i] & exists[:, j]
+            if not some.any():
+                continue
+            shown = {"": made[some, i, j]}
+            shown |= opponents(maps, (i, j), truth[some, ..., i], truth[some, ..., j], inside[some])
+            for kind, image in shown.items():
+                found = likeness(image, truth[some, ..., j], inside[some])
+                scores[kind][config.modalities[j]].append(found)
     joined = {
         kind: {name: together(parts) for name, parts in by_target.items() if parts}
         for kind, by_target in scores.items()
@@ -156,32 +155,28 @@ def subset_metrics(model, train: Examples, test: Examples, rows: np.ndarray) -> 
     looks = ops.convert_to_numpy(model.typical_codes.mean)
     scores = {kind: {some: [] for some in subsets} for kind in ("", "_lookup")}
     found, subject = {some: [] for some in (*subsets, tuple(every))}, []
-    for whole in test.batches(rows):
-        for start in range(0, len(whole["image"]), 16):
-            batch = {name: values[start : start + 16] for name, values in whole.items()}
-            truth = centre(batch["image"], config)
-            inside = brain(truth)
-            subject.append(batch.get("subject", batch["row"]))
-            images = ops.split(ops.convert_to_tensor(batch["image"]), len(every), axis=-1)
-            alone = [ops.convert_to_numpy(model.anatomy(image, i)) for i, image in enumerate(images)]
-            for some, parts in found.items():
-                anatomy = np.mean([alone[i] for i in some], axis=0)
-                anatomy *= ops.convert_to_numpy(model.foreground(ops.concatenate([images[i] for i in some], axis=-1)))
-                parts.append(windows(anatomy, config.pool_size)[0])
-                missing = [j for j in every if j not in some]
-                if not missing:
-                    continue
-                made = ops.convert_to_numpy(model.decode(anatomy, np.tile(looks[missing], (len(truth), 1))))
-                made = made[..., config.neighbours].reshape(len(truth), len(missing), *truth.shape[1:3])
-                for k, j in enumerate(missing):
-                    shown = {"": made[:, k]}
-                    by_table = [
-                        dict(opponents({"": tables}, (i, j), truth[..., i], truth[..., j], inside)) for i in some
-                    ]
-                    known = [one[""] for one in by_table if one]
-                    shown |= {"_lookup": np.mean(known, axis=0)} if known else {}
-                    for kind, image in shown.items():
-                        scores[kind][some].append(likeness(image, truth[..., j], inside))
+    for batch in few_at_once(test, rows):
+        truth = centre(batch["image"], config)
+        inside = brain(truth)
+        subject.append(batch.get("subject", batch["row"]))
+        images = ops.split(ops.convert_to_tensor(batch["image"]), len(every), axis=-1)
+        alone = [ops.convert_to_numpy(model.anatomy(image, i)) for i, image in enumerate(images)]
+        for some, parts in found.items():
+            anatomy = np.mean([alone[i] for i in some], axis=0)
+            anatomy *= ops.convert_to_numpy(model.foreground(ops.concatenate([images[i] for i in some], axis=-1)))
+            parts.append(windows(anatomy, config.pool_size)[0])
+            missing = [j for j in every if j not in some]
+            if not missing:
+                continue
+            made = ops.convert_to_numpy(model.decode(anatomy, np.tile(looks[missing], (len(truth), 1))))
+            made = made[..., config.neighbours].reshape(len(truth), len(missing), *truth.shape[1:3])
+            for k, j in enumerate(missing):
+                shown = {"": made[:, k]}
+                by_table = [dict(opponents({"": tables}, (i, j), truth[..., i], truth[..., j], inside)) for i in some]
+                known = [one[""] for one in by_table if one]
+                shown |= {"_lookup": np.mean(known, axis=0)} if known else {}
+                for kind, image in shown.items():
+                    scores[kind][some].append(likeness(image, truth[..., j], inside))
     names = {some: "+".join(config.modalities[i] for i in some) for some in found}
     results = {}
     for kind, of in (("", ""), ("_lookup", f"; of the mean of {KINDS['lookup']} from each that there is")):
@@ -212,32 +207,30 @@ def codes_of(model, test: Examples, rows: np.ndarray) -> dict[str, np.ndarray]:
         the number of the slice; subject (N,), numbers; position (N,).
     """
     config, parts = model.config, []
-    for whole in test.batches(rows):
-        for start in range(0, len(whole["image"]), 16):
-            batch = {name: values[start : start + 16] for name, values in whole.items()}
-            exists = there(batch, config)
-            found = {k: ops.convert_to_numpy(v) for k, v in model.encode_all(batch["image"], exists).items()}
-            inside = brain(centre(batch["image"], config))
-            count = len(exists)
-            subject = batch.get("subject", batch["row"])
-            position = np.asarray(batch.get("slice_index", np.zeros(count))).reshape(count)
-            for i in range(config.num_modalities):
-                some = np.flatnonzero(exists[:, i] > 0)
-                anatomy = found["anatomy"][some, i]
-                highest, mean = windows(anatomy, config.pool_size)
-                weight = inside[some][..., None]
-                parts.append(
-                    {
-                        "anatomy": np.concatenate([highest, mean], axis=1),
-                        "pooled": highest,
-                        "code": found["code"][some, i],
-                        "share": (anatomy * weight).sum((1, 2)) / np.maximum(weight.sum((1, 2)), 1),
-                        "modality": np.full(len(some), i),
-                        "slice": batch["row"][some],
-                        "subject": subject[some],
-                        "position": position[some],
-                    }
-                )
+    for batch in few_at_once(test, rows):
+        exists = there(batch, config)
+        found = {k: ops.convert_to_numpy(v) for k, v in model.encode_all(batch["image"], exists).items()}
+        inside = brain(centre(batch["image"], config))
+        count = len(exists)
+        subject = batch.get("subject", batch["row"])
+        position = np.asarray(batch.get("slice_index", np.zeros(count))).reshape(count)
+        for i in range(config.num_modalities):
+            some = np.flatnonzero(exists[:, i] > 0)
+            anatomy = found["anatomy"][some, i]
+            highest, mean = windows(anatomy, config.pool_size)
+            weight = inside[some][..., None]
+            parts.append(
+                {
+                    "anatomy": np.concatenate([highest, mean], axis=1),
+                    "pooled": highest,
+                    "code": found["code"][some, i],
+                    "share": (anatomy * weight).sum((1, 2)) / np.maximum(weight.sum((1, 2)), 1),
+                    "modality": np.full(len(some), i),
+                    "slice": batch["row"][some],
+                    "subject": subject[some],
+                    "position": position[some],
+                }
+            )
     found = together(parts)
     _, found["subject"] = np.unique(found["subject"], return_inverse=True)  # numbers, as classifiers take them
     return found

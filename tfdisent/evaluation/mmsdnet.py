@@ -12,7 +12,7 @@ same organ is in the same channel of it in all modalities, and whether the code 
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from keras import ops
@@ -21,11 +21,10 @@ from scipy import ndimage
 from tfdisent import metrics as measure
 from tfdisent.evaluation.entries import Results, entry, value_of
 from tfdisent.evaluation.protocol import Evaluation
-from tfdisent.evaluation.slices import rows_to_show
+from tfdisent.evaluation.slices import areas, few_at_once, rows_to_show
 from tfdisent.examples import Examples, evenly
 from tfdisent.report import Figure, figures
 
-AT_ONCE = 16  # slices that a model is given
 KINDS = {
     "fused": "the fused anatomy of all modalities",
     "deformed": "the sources' anatomy, deformed to the target",
@@ -91,13 +90,6 @@ def labelled_rows(test: Examples, most: int) -> np.ndarray:
     return rows[np.isin(subject, chosen)]
 
 
-def few_at_once(test: Examples, rows: np.ndarray) -> Iterator[dict]:
-    """Batches of some slices, as small as a model is to see them."""
-    for whole in test.batches(rows):
-        for start in range(0, len(whole["image"]), AT_ONCE):
-            yield {name: values[start : start + AT_ONCE] for name, values in whole.items()}
-
-
 def label_maps(model, batch: dict) -> dict[str, np.ndarray]:
     """{kind: (N, H, W)}: what the model says of the target, and the copy."""
     found = {k: ops.convert_to_numpy(v).argmax(-1) for k, v in model.predictions(batch["image"]).items()}
@@ -105,13 +97,6 @@ def label_maps(model, batch: dict) -> dict[str, np.ndarray]:
 
 
 # --- segmentation ---
-
-
-def areas(predicted: np.ndarray, truth: np.ndarray, labels: int) -> np.ndarray:
-    """Pixels in common, of the prediction and of the truth, of each organ of each slice: (N, labels - 1, 3)."""
-    organs = range(1, labels)
-    found = [[(predicted == k) & (truth == k), predicted == k, truth == k] for k in organs]
-    return np.array([[part.sum((1, 2)) for part in parts] for parts in found], float).transpose(2, 0, 1)
 
 
 def dice_of(counts: np.ndarray, empty: float = np.nan) -> np.ndarray:

@@ -4,7 +4,7 @@ Examples and batches of them hold image (N, H, W, M) in [-1, 1] with a channel f
 some are missing, subject and slice_index where they are known.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from tfdisent.evaluation.entries import entry
 from tfdisent.examples import Examples, evenly
 
 TOLERANCE = 1e-3  # of images in [-1, 1]: a pixel that differs more from the corner's value is no background
+AT_ONCE = 16  # slices of a small batch
 LIKENESS = ("mean_absolute_error", "psnr", "ssim")
 
 
@@ -36,6 +37,20 @@ def available(arrays: Mapping[str, np.ndarray] | Examples) -> np.ndarray:
         whole = isinstance(arrays, Examples)
         given = np.ones((len(arrays), arrays.image_shape[-1]) if whole else arrays["image"].shape[::3])
     return np.asarray(given) > 0
+
+
+def few_at_once(test: Examples, rows: np.ndarray) -> Iterator[dict]:
+    """Batches of some slices, as small as a model that makes much of each is to see them."""
+    for whole in test.batches(rows):
+        for start in range(0, len(whole["image"]), AT_ONCE):
+            yield {name: values[start : start + AT_ONCE] for name, values in whole.items()}
+
+
+def areas(predicted: np.ndarray, truth: np.ndarray, labels: int) -> np.ndarray:
+    """Pixels in common, of the prediction and of the truth, of each organ of each slice: (N, labels - 1, 3)."""
+    organs = range(1, labels)
+    found = [[(predicted == k) & (truth == k), predicted == k, truth == k] for k in organs]
+    return np.array([[part.sum((1, 2)) for part in parts] for parts in found], float).transpose(2, 0, 1)
 
 
 def partners(subject: np.ndarray, position: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 SYSTEM = "tfdisent/systems/mmsdnet.py"
 BASELINES = "tfdisent/baselines/mmsdnet.py"
 EVALUATION = "tfdisent/evaluation/mmsdnet.py"
+SLICES = "tfdisent/evaluation/slices.py"
 GOLDEN = "tests/systems/test_mmsdnet_golden.py"
 TERMS = f"{GOLDEN}::test_totals_and_terms_are_those_of_the_paper"
 GRADIENTS = f"{GOLDEN}::test_gradients_are_those_of_the_paper"
@@ -36,6 +37,10 @@ def baselines(name, old, new, test):
 
 def evaluation(name, old, new, test):
     return name, EVALUATION, old, new, test
+
+
+def slices(name, old, new, test):
+    return name, SLICES, old, new, test
 
 
 LOSSES = [
@@ -246,7 +251,7 @@ OPPONENTS = [
     ),
 ]
 MEASUREMENTS = [
-    evaluation(
+    slices(
         "an organ taken for another is right",
         "(predicted == k) & (truth == k)",
         "(predicted > 0) & (truth == k)",
