@@ -97,6 +97,43 @@ def test_distance_correlation_of_two_points_by_hand():
     assert metrics.distance_correlation(np.array([0.0, 2.0]), np.array([5.0, 6.0])) == 1
 
 
+def test_the_bias_corrected_correlation_is_the_published_sum_written_out():
+    a, b = np.random.default_rng(0).normal(size=(2, 9, 3))
+    b[:, 0] += a[:, 1]
+    n = len(a)
+
+    def unbiased(x, y):  # Huo and Szekely, Technometrics 2016
+        x, y = (np.linalg.norm(p[:, None] - p, axis=-1) for p in (x, y))
+        sums = (x * y).sum() / (n * (n - 3)), x.sum(1) @ y.sum(1) / (n * (n - 2) * (n - 3))
+        return sums[0] - 2 * sums[1] + x.sum() * y.sum() / (n * (n - 1) * (n - 2) * (n - 3))
+
+    square = unbiased(a, b) / np.sqrt(unbiased(a, a) * unbiased(b, b))
+    found = metrics.dependence(a, b, permutations=3)
+    assert found.correlation == pytest.approx(np.sign(square) * np.sqrt(abs(square)))
+    assert found.uncorrected == pytest.approx(metrics.distance_correlation(a, b))
+
+
+def test_wide_independent_sets_seem_alike_until_the_bias_is_taken_out():
+    random = np.random.default_rng(0)
+    a, b = random.normal(size=(40, 500)), random.normal(size=(40, 400))
+    found = metrics.dependence(a, b)
+    assert found.uncorrected > 0.9 and found.uncorrected == pytest.approx(found.uncorrected_floor, abs=0.02)
+    assert abs(found.correlation) < 0.2 and found.correlation < found.floor and found.p > 0.05
+
+
+def test_dependence_is_found_far_above_its_floor():
+    x = np.random.default_rng(0).normal(size=(100, 2))
+    found = metrics.dependence(x, np.hstack([x**2, x[:, :1]]))
+    assert found.correlation > 2 * found.floor > 0 and found.p == pytest.approx(1 / 201)
+    assert metrics.dependence(x, 3 * x - 1).correlation == pytest.approx(1)
+
+
+def test_a_constant_depends_on_nothing_and_three_rows_are_too_few():
+    assert metrics.dependence(np.arange(5.0), np.ones(5)) == (0, 0, 1, 0, 0)
+    with pytest.raises(ValueError, match="4 or more"):
+        metrics.dependence(np.arange(3.0), np.arange(3.0))
+
+
 def test_coefficient_of_determination_of_known_predictions():
     true = RNG.normal(size=(50, 3))
     mean = np.broadcast_to(true.mean(axis=0), true.shape)

@@ -4,9 +4,12 @@ Importing this module imports neither TensorFlow nor Keras: what TF-GAN computes
 score) loads TensorFlow at the first call. Networks that judge images are in `tfdisent.downstream.judge`.
 """
 
+from tfdisent.metrics.comparison import Paired, paired_permutation_test
 from tfdisent.metrics.disentanglement import (
+    Dependence,
     coefficient_of_determination,
     cross_image_feature_consistency,
+    dependence,
     distance_correlation,
     linear_probe_accuracy,
     linear_probe_r2,
@@ -36,14 +39,17 @@ from tfdisent.metrics.truth import (
 __all__ = [
     "DCI",
     "BlockGap",
+    "Dependence",
     "Memorisation",
     "Nearest",
+    "Paired",
     "block_gap",
     "coefficient_of_determination",
     "conditional_generation_accuracy",
     "cross_image_feature_consistency",
     "dci",
     "density_and_coverage",
+    "dependence",
     "dice",
     "disagreement_divergence",
     "distance_correlation",
@@ -60,6 +66,7 @@ __all__ = [
     "mutual_information_gap",
     "nearest",
     "nearest_distances",
+    "paired_permutation_test",
     "psnr",
     "separated_attribute_predictability",
     "squared_correlation",

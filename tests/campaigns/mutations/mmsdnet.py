@@ -4,6 +4,8 @@ SYSTEM = "tfdisent/systems/mmsdnet.py"
 BASELINES = "tfdisent/baselines/mmsdnet.py"
 EVALUATION = "tfdisent/evaluation/mmsdnet.py"
 SLICES = "tfdisent/evaluation/slices.py"
+DEPENDENCE = "tfdisent/metrics/disentanglement.py"
+COMPARISON = "tfdisent/metrics/comparison.py"
 GOLDEN = "tests/systems/test_mmsdnet_golden.py"
 TERMS = f"{GOLDEN}::test_totals_and_terms_are_those_of_the_paper"
 GRADIENTS = f"{GOLDEN}::test_gradients_are_those_of_the_paper"
@@ -287,5 +289,42 @@ MEASUREMENTS = [
         f"{MEASURED}::test_organs_in_one_channel_of_both_modalities_are_told_from_those_that_are_not",
     ),
 ]
+STATISTICS_OF_RUNS = [
+    (
+        "distances centred with their bias",
+        DEPENDENCE,
+        '(("corrected", _unbiased)',
+        '(("corrected", _centred)',
+        "tests/metrics/test_disentanglement.py::test_wide_independent_sets_seem_alike_until_the_bias_is_taken_out",
+    ),
+    (
+        "the diagonal is left in",
+        DEPENDENCE,
+        "np.fill_diagonal(centred, 0.0)",
+        "np.fill_diagonal(centred, np.diag(centred))",
+        "tests/metrics/test_disentanglement.py::test_the_bias_corrected_correlation_is_the_published_sum_written_out",
+    ),
+    (
+        "rows are permuted and columns are not",
+        DEPENDENCE,
+        "y[np.ix_(order, order)]",
+        "y[order]",
+        "tests/metrics/test_disentanglement.py::test_wide_independent_sets_seem_alike_until_the_bias_is_taken_out",
+    ),
+    (
+        "subjects are exchanged among each other",
+        COMPARISON,
+        "(differences,),",
+        "(first, second),",
+        "tests/metrics/test_comparison.py::test_of_five_subjects_that_all_gain_two_of_all_32_exchanges_are_as_extreme",
+    ),
+    (
+        "subjects without a score count",
+        COMPARISON,
+        "np.isfinite(first) & np.isfinite(second)",
+        "np.isfinite(first) | np.isfinite(second)",
+        "tests/metrics/test_comparison.py::test_subjects_without_a_score_are_left_out",
+    ),
+]
 
-MUTATIONS = [*LOSSES, *LABELS, *PAIRS, *VERBS, *OPPONENTS, *MEASUREMENTS]
+MUTATIONS = [*LOSSES, *LABELS, *PAIRS, *VERBS, *OPPONENTS, *MEASUREMENTS, *STATISTICS_OF_RUNS]
