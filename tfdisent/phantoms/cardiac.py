@@ -5,8 +5,10 @@ deformation and a shift that are known,
 
     lge_mask == fields.warp(cine_mask, displacement, order=0)       (but for the rounding)
 
-Cine (balanced steady-state free precession): bright blood and fat, grey myocardium. LGE (inversion recovery): bright
-blood, nulled (black) myocardium, and a bright scar if there is one, which lies at the endocardium and spreads outwards.
+Cine (balanced steady-state free precession): blood is brightest, then fat, and myocardium is grey. LGE (inversion
+recovery, with gadolinium): fat and a scar recover fastest and are brightest, blood is half as bright, and myocardium
+is nulled, black as the lung. So nothing keeps its rank, and blood looks on the LGE as myocardium does on the cine. A
+scar lies at the endocardium and spreads outwards.
 The mask has 1 myocardium, 2 blood pool of the left ventricle (with its papillary muscles), 3 blood pool of the right
 ventricle, the order of MS-CMRSeg's codes 200, 500, 600; the scar, a part of the myocardium, has a mask of its own.
 
@@ -43,23 +45,24 @@ FACTORS = (
     "scar_angle",  # middle of the scar, radians (x towards y); 0 without
     "scar_extent",  # half its angle, radians, [0.35, 0.9]; 0 without
     "scar_depth",  # share of the wall, [0.4, 1]; 0 without
-    "shift_x",  # of the LGE's anatomy, mm, [-9, 9]
+    "shift_x",  # of the LGE's anatomy, mm, [-7.2, 7.2]
     "shift_y",
     "warp",  # root mean square of its smooth deformation along each axis, mm, [1, 2.5]
 )
 
-# What the body consists of, and its signal in cine and LGE.
+# What the body consists of, and its signal in cine and LGE. That of the LGE is |1 - 2 exp(-TI / T1)| at the TI that nulls
+# myocardium (T1 450 ms after gadolinium), times the density of protons: T1 250 ms of fat, 270 of a scar, 330 of blood.
 _SIGNALS = {
     "air": (0.01, 0.01),
-    "lung": (0.06, 0.05),
-    "fat": (0.78, 0.62),
-    "muscle": (0.22, 0.12),
-    "bone": (0.45, 0.38),
-    "liver": (0.36, 0.24),
-    "spleen": (0.52, 0.42),
-    "blood": (0.92, 0.66),
-    "myocardium": (0.34, 0.05),
-    "scar": (0.36, 0.98),
+    "lung": (0.06, 0.04),
+    "fat": (0.78, 0.95),
+    "muscle": (0.22, 0.13),
+    "bone": (0.45, 0.50),
+    "liver": (0.36, 0.27),
+    "spleen": (0.52, 0.36),
+    "blood": (0.92, 0.46),
+    "myocardium": (0.34, 0.04),
+    "scar": (0.36, 0.80),
 }
 _NOISE_LEVEL = (0.018, 0.035)
 _BLUR = (0.7, 1.0)  # mm
@@ -105,8 +108,8 @@ def draw_factors(*, seed: int = 0, index: int = 0, scar: bool = False) -> np.nda
         "scar_angle": (-np.pi, np.pi),
         "scar_extent": (0.35, 0.9),
         "scar_depth": (0.4, 1),
-        "shift_x": (-9, 9),
-        "shift_y": (-9, 9),
+        "shift_x": (-7.2, 7.2),
+        "shift_y": (-7.2, 7.2),
         "warp": (1, 2.5),
     }
     drawn = {name: random.uniform(*low_high[name]) for name in FACTORS}
