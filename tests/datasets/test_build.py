@@ -31,7 +31,7 @@ def test_booleans_are_read_from_texts():
     "name, options, message",
     [
         ("ham", {}, "Unknown data set 'ham'. Known ones are: .*ham10000, .*skin_phantom"),
-        ("skin_phantom", {"sise": 3}, "no option 'sise'. Its options are: num_train, num_test"),
+        ("skin_phantom", {"sise": 3}, "no option 'sise'. Its options are: folds, fold, num_train"),
         ("skin_phantom", {"size": "big"}, "Option size is of type int, received 'big'"),
         ("skin_phantom", {"size": 2.5}, "Option size is of type int"),
     ],

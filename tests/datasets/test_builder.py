@@ -116,7 +116,7 @@ def test_a_whole_folder_is_returned_at_once_and_options_have_their_own(tmp_path,
     assert len(folders) == 3
     assert prepared_folder(SkinPhantom(), tmp_path) == tmp_path / "skin_phantom" / "1.0.0"
     assert Manifest.read(first).options == {
-        **{"num_train": 160, "num_test": 8, "num_val": 0, "size": 16, "seed": 0},
+        **{"folds": 0, "fold": 0, "num_train": 160, "num_test": 8, "num_val": 0, "size": 16, "seed": 0},
         "hash_subjects": False,
     }
 

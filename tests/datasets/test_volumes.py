@@ -11,12 +11,10 @@ from tfdisent.datasets.builder import Unit
 from tfdisent.datasets.preparation import dry_run, prepare
 from tfdisent.datasets.shards import verify
 from tfdisent.datasets.sources import remembered
+from tfdisent.datasets.splits import deal
 from tfdisent.datasets.volumes import (
     Scans,
     VolumeBuilder,
-    deal,
-    fold_split,
-    seeded_split,
 )
 
 
@@ -547,37 +545,6 @@ def test_wrong_options_are_errors():
 def test_nothing_found_says_where_to_get_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="(?s)heads: nothing that fits .*Get heads"):
         Heads().splits(tmp_path)
-
-
-def test_seeded_splits_depend_on_the_names_and_the_seed_alone():
-    names = [f"p{index}" for index in range(20)]
-    first = seeded_split(names, {"test": 0.3, "val": 0.1}, 0)
-    assert first == seeded_split(names[::-1] * 2, {"test": 0.3, "val": 0.1}, 0)
-    assert first != seeded_split(names, {"test": 0.3, "val": 0.1}, 1)
-    assert {split: len(found) for split, found in first.items()} == {
-        "train": 12,
-        "test": 6,
-        "val": 2,
-    }
-    assert sorted(sum(first.values(), [])) == sorted(names)
-    small = seeded_split(["a", "b", "c"], {"test": 0.9, "val": 0.01}, 0)
-    assert [len(found) for found in small.values()] == [1, 1, 1]
-    with pytest.raises(ValueError, match="2 subjects of here cannot be split"):
-        seeded_split(["a", "b"], {"test": 0.1, "val": 0.1}, 0, "here")
-    assert seeded_split(["a"], {"test": 0, "val": 0}, 0) == {"train": ["a"]}
-
-
-def test_every_subject_tests_in_one_fold():
-    names = [f"p{index}" for index in range(13)]
-    folds = [fold_split(names, fold, 5, 0.1, 0) for fold in range(5)]
-    assert sorted(sum((fold["test"] for fold in folds), [])) == sorted(names)
-    for fold in folds:
-        assert sorted(sum(fold.values(), [])) == sorted(names) and len(fold["val"]) == 1
-    assert "val" not in fold_split(names, 0, 5, 0, 0)
-    with pytest.raises(ValueError, match="fold to be 0 to 4"):
-        fold_split(names, 5, 5, 0.1, 0)
-    with pytest.raises(ValueError, match="3 subjects cannot be cut into 5"):
-        fold_split(names[:3], 0, 5, 0.1, 0)
 
 
 def test_sessions_of_a_subject_stay_together_and_problems_are_reported_with_train():

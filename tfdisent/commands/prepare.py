@@ -11,7 +11,7 @@ Options of the data sets, given as further flags:
   lidc_patches  --size=64 --patch=48 --slices=all|centre --thresholds=3,5.5,3,3,3,3
                 --test_fraction=0.25 --seed=0
   chaos         --phase=in|out|both --candidates=3 --size=192 --pixel_size=1.89
-                --split=auto|paper|seeded --fold=0 --test_fraction=0.15 --seed=0 --max_gigabytes=1
+                --split=auto|paper|seeded --test_fraction=0.15 --seed=0 --max_gigabytes=1
   bids          --mask=ENDING --brain_mask=ENDING --select=ENTITY,... --domain=site --label=group
   brats         --protocol=unified|margin|plain --fold=0 --unlabelled=false
   ixi           --modality=T1|T2|PD --sites=HH,IOP --image_suffix= --mask_suffix=
@@ -43,6 +43,9 @@ Phantoms, made without --raw_dir; num_train, num_test and num_val are images of 
                    --candidates=1 --reference=T1|T2 --shuffled=0 --misalignment=11 --seed=0
   retina_phantom   --size=256 --num_train=60 --num_test=20 --num_val=0 --slices_per_subject=8 --seed=0
                    --vendors=spectralis,cirrus --paired=none|test|all --fluids=IRF,SRF,PED --fluid=0.7
+
+And of every data set, for cross-validation: --folds=K --fold=0 cuts the subjects of train, val and test into K folds,
+of which number 0 tests.
 
 --dataset=NAME --dry_run without --raw_dir says where to get the data and what the folder must look like.
 --engine=beam prepares under Apache Beam (extra [beam]: pip install '.[beam]' in a checkout; tfdisent/datasets/beam.py

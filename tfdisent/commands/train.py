@@ -15,6 +15,7 @@ Examples:
   tfdisent train drai --dataset=ham10000 --raw_dir=DIR --preset=small
   tfdisent train unified --dataset=brats --raw_dir=DIR --preset=paper --devices=all --mixed_precision=bfloat16
   tfdisent train drai --flagfile=RUN/flags.txt --run_dir=AGAIN
+  tfdisent train mmsdnet --folds=3
 """
 
 import functools
@@ -64,6 +65,13 @@ def define(system: str, values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "run_dir", None, "Folder of the run; default: runs/<model>-<dataset>-<preset>-seed<seed>.", flag_values=values
     )
+    flags.DEFINE_integer(
+        "folds",
+        None,
+        "Cross-validation: cuts the subjects into so many folds, each of which tests once, and trains and evaluates a "
+        "run for each, RUN/fold-0 and so on; RUN/folds.md has what they say together. Nothing is exported.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "export_dir", None, "Folder of the exports; default: saved_models/<model>-<dataset>.", flag_values=values
     )
@@ -94,12 +102,12 @@ def define(system: str, values: flags.FlagValues) -> None:
     training.define_select(values)
 
 
-def execute(system: str, given: Any, others: Sequence[str]) -> None:
-    """Trains as the flags say."""
+def execute(system: str, given: Any, others: Sequence[str]) -> int:
+    """Trains as the flags say; returns 1 if a fold failed."""
     require_none(others)
     if given.dataset == "help":
         print(catalogue.about(catalogue.DATA[system]))
-        return
+        return 0
     fields = {name: getattr(given, name) for name in FIELDS.get(system, {}) if getattr(given, name) is not None}
     shared = training.training_settings(given)
     if twice := fields.keys() & shared["changes"].keys():
@@ -122,7 +130,10 @@ def execute(system: str, given: Any, others: Sequence[str]) -> None:
             host=given.host,
             **shared | {"changes": {**shared["changes"], **fields}},
         )
+    if given.folds is not None:
+        return 1 if experiment.cross_validate(settings, given.folds) else 0
     experiment.train(settings)
+    return 0
 
 
 def command(system: str, text: str = __doc__) -> Command:

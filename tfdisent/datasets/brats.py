@@ -50,7 +50,8 @@ import numpy as np
 from tfdisent.data.records import Manifest
 from tfdisent.datasets.builder import Unit
 from tfdisent.datasets.sources import files_under, one_of_each, read_table
-from tfdisent.datasets.volumes import Scans, VolumeBuilder, deal, fold_split, seeded_split
+from tfdisent.datasets.splits import deal, fold_split, seeded_split
+from tfdisent.datasets.volumes import Scans, VolumeBuilder
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 NUM_FOLDS = 5
@@ -81,7 +82,7 @@ class BraTS(VolumeBuilder):
     Args:
         protocol: "unified", "margin" or "plain"; see the module's docstring. Options that are given beside it stay as
             given.
-        fold: which fold tests, of protocol "margin".
+        fold: which fold tests: of the five of protocol "margin", or of `folds`.
         unlabelled: take cases without segmentation, such as the official validation cases, as split "unlabelled".
             Otherwise those in a folder called validation are passed over, and others are a problem.
     """
@@ -95,7 +96,6 @@ class BraTS(VolumeBuilder):
     )
 
     protocol: str = "unified"
-    fold: int = 0
     unlabelled: bool = False
     size: str = "240x240"
     min_foreground: int = 2000
@@ -114,7 +114,7 @@ class BraTS(VolumeBuilder):
         super().__post_init__()
         if unknown := sorted(set(self.modalities) - set(MODALITIES)):
             raise ValueError(f"brats has no modality {unknown[0]!r}, but {', '.join(MODALITIES)}.")
-        if not 0 <= self.fold < NUM_FOLDS:
+        if not self.folds and not 0 <= self.fold < NUM_FOLDS:
             raise ValueError(f"Expected fold to be 0 to {NUM_FOLDS - 1}, received {self.fold}.")
 
     def info(self, raw_dir: pathlib.Path) -> Manifest:
@@ -125,6 +125,9 @@ class BraTS(VolumeBuilder):
             citation="Menze et al., IEEE TMI 34, 1993 (2015), https://doi.org/10.1109/TMI.2014.2377694",
             licence="for research, after registration",
         )
+
+    def own_folds(self, raw_dir: pathlib.Path) -> int:
+        return NUM_FOLDS if self.protocol == "margin" else 0
 
     def splits(self, raw_dir: pathlib.Path) -> dict[str, list[Unit]]:
         units = self.units(raw_dir)

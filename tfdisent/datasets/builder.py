@@ -58,13 +58,22 @@ class Unit(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Builder(abc.ABC):
-    """A data set: options as fields, and three methods; the module's docstring shows one."""
+    """A data set: options as fields, and three methods; the module's docstring shows one.
+
+    Args:
+        folds: into how many the subjects are cut for cross-validation (`tfdisent.datasets.splits`); 0 leaves them in
+            the data set's own splits.
+        fold: which of them tests.
+    """
 
     name: ClassVar[str]
     version: ClassVar[str] = "1.0.0"
     raw_help: ClassVar[str] = ""
     num_shards: ClassVar[int] = 8  # of a split; aim at 10 to 200 MB each
     part_of: ClassVar[dict[str, str]] = {}  # a split that may share subjects with another one
+
+    folds: int = dataclasses.field(default=0, kw_only=True)
+    fold: int = dataclasses.field(default=0, kw_only=True)
 
     @abc.abstractmethod
     def info(self, raw_dir: pathlib.Path | None) -> Manifest:
@@ -77,6 +86,22 @@ class Builder(abc.ABC):
     def units(self, raw_dir: pathlib.Path | None) -> list[Unit]:
         """All units before they are split, whose problems are told where they leave too few to split."""
         return []
+
+    def own_folds(self, raw_dir: pathlib.Path | None) -> int:
+        """How many folds `splits` knows by itself, of which it lets number `fold` test; 0 where it knows none."""
+        return 0
+
+    def in_split(self, unit: Unit, split: str) -> Unit:
+        """The unit as it is in this split, where folds move it there from another one."""
+        return unit
+
+    def refuse_folds(self, what: str) -> None:
+        """Raises ValueError if folds are asked for although the data say who tests, which `what` names."""
+        if self.folds:
+            raise ValueError(
+                f"{self.name}: folds={self.folds} would cut all subjects anew, but {what} says who tests. Leave one "
+                "of them out."
+            )
 
     @abc.abstractmethod
     def examples(self, unit: Unit) -> Iterator[dict[str, Any]]:

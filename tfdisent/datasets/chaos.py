@@ -50,7 +50,8 @@ from PIL import Image
 from tfdisent.data.records import Feature, Manifest
 from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.datasets.sources import files_under
-from tfdisent.datasets.volumes import checked_contents, deal, seeded_split
+from tfdisent.datasets.splits import deal, seeded_split
+from tfdisent.datasets.volumes import checked_contents
 from tfdisent.intensity import volume_statistics
 from tfdisent.volumes import MAX_GIGABYTES, Volume, canonical, preprocess, read_dicom_series
 
@@ -63,6 +64,11 @@ FOLDS = (
 )
 _TEST_FOLDER = re.compile(r"^test$|test_?sets?")
 PHASES = {"in": ("T1_in",), "out": ("T1_out",), "both": ("T1_in", "T1_out")}
+
+
+def _held(fold: dict[str, tuple[str, ...]]) -> set[str]:
+    """Patients of a fold that are not trained on."""
+    return {name for names in fold.values() for name in names}
 
 
 def _organ_of_grey() -> np.ndarray:
@@ -98,7 +104,7 @@ class CHAOS(Builder):
         size: height and width, pixels.
         pixel_size: millimetres.
         split: "paper", "seeded", or "auto": the paper's where all its patients are there.
-        fold: 0, 1 or 2 of the paper's.
+        fold: 0, 1 or 2 of the paper's, or of as many as `folds` says.
         test_fraction: of the patients, in a seeded split, and as many for validation.
         seed: of the split.
         max_gigabytes: of one series, unpacked, that are read at most.
@@ -115,7 +121,6 @@ class CHAOS(Builder):
     size: int = 192
     pixel_size: float = 1.89
     split: str = "auto"
-    fold: int = 0
     test_fraction: float = 0.15
     seed: int = 0
     max_gigabytes: float = MAX_GIGABYTES
@@ -125,7 +130,7 @@ class CHAOS(Builder):
             raise ValueError(f"Expected phase to be in, out or both, received {self.phase!r}.")
         if self.split not in ("auto", "paper", "seeded"):
             raise ValueError(f"Expected split to be auto, paper or seeded, received {self.split!r}.")
-        if not 0 <= self.fold < len(FOLDS):
+        if not self.folds and not 0 <= self.fold < len(FOLDS):
             raise ValueError(f"Expected fold to be 0 to {len(FOLDS) - 1}, received {self.fold}.")
         if not (1 <= self.candidates <= 16 and 8 <= self.size <= 1024):
             raise ValueError(
@@ -166,6 +171,11 @@ class CHAOS(Builder):
             seed=self.seed,
         )
 
+    def own_folds(self, raw_dir: pathlib.Path) -> int:
+        found = {unit.subject for unit, is_test in self._units(raw_dir) if not is_test}
+        is_whole = all(_held(fold) <= found for fold in FOLDS)
+        return len(FOLDS) if self.split == "paper" or (self.split == "auto" and is_whole) else 0
+
     def splits(self, raw_dir: pathlib.Path) -> dict[str, list[Unit]]:
         units = self._units(raw_dir)
         labelled = [unit for unit, is_test in units if not is_test]
@@ -175,7 +185,7 @@ class CHAOS(Builder):
                 f"No MR/<id>/T1DUAL or T2SPIR of training patients under {raw_dir}.\n{self.raw_help}"
             )
         fold = FOLDS[self.fold]
-        held = {name for names in fold.values() for name in names}
+        held = _held(fold)
         missing = sorted(held - {unit.subject for unit in labelled})
         if self.split == "paper" and missing:
             raise ValueError(

@@ -158,7 +158,9 @@ class HAM10000(Builder):
         lesions = {row.image: row.lesion for row in _read_table(files.groups_table)} if files.groups_table else {}
         rows = [row._replace(lesion=row.lesion or lesions.get(row.image, "")) for row in _read_table(files.train_table)]
         train = self._units(rows, files.train_images, files, files.train_table)
-        if not official:
+        if official:
+            self.refuse_folds("the official test set (leave that out with split=seeded)")
+        else:
             without = [unit.key for unit in train if not unit.problem and unit.subject == unit.key]
             if without and self.lesions == "table":
                 raise ValueError(

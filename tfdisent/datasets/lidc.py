@@ -85,7 +85,7 @@ from tfdisent.datasets.lidc_readings import (
     read_xml,
 )
 from tfdisent.datasets.sources import files_under, grouped
-from tfdisent.datasets.volumes import seeded_split
+from tfdisent.datasets.splits import cut_into_folds, seeded_split
 from tfdisent.intensity import intensity_statistics
 from tfdisent.volumes import MAX_GIGABYTES, read_dicom_header, read_dicom_series
 
@@ -205,6 +205,9 @@ class LIDC(Builder):
             licence="CC BY 3.0",
             seed=self.seed,
         )
+
+    def own_folds(self, raw_dir: pathlib.Path) -> int:
+        return self.folds  # as whose patients test, their queries do
 
     def splits(self, raw_dir: pathlib.Path) -> dict[str, list[Unit]]:
         files = files_under(raw_dir)
@@ -335,6 +338,10 @@ class LIDC(Builder):
         }
         test = {patient for patient in patients if numbers[patient] >= self.first_test_case}
         used = {unit.subject for unit in units}
+        if self.folds:
+            if self.split == "paper":
+                self.refuse_folds("split=paper")
+            return set(cut_into_folds(dict.fromkeys(used, ""), self.fold, self.folds, seed=self.seed)["test"])
         if self.split == "paper" or (self.split == "auto" and used & test and used - test):
             return test
         return set(seeded_split(list(used), {"test": self.test_fraction}, self.seed)["test"])

@@ -42,7 +42,7 @@ from tfdisent.datasets.lidc import (
 )
 from tfdisent.datasets.lidc_readings import MALIGNANCY, RATINGS
 from tfdisent.datasets.sources import files_under, one_of_copies, read_text, same_content
-from tfdisent.datasets.volumes import seeded_split
+from tfdisent.datasets.splits import seeded_split
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,7 +38,8 @@ import re
 from tfdisent.data.records import Manifest
 from tfdisent.datasets.builder import Unit
 from tfdisent.datasets.sources import Row, read_table
-from tfdisent.datasets.volumes import Scans, VolumeBuilder, deal
+from tfdisent.datasets.splits import deal
+from tfdisent.datasets.volumes import Scans, VolumeBuilder
 
 _COLUMNS = (
     "subject",
@@ -90,6 +91,7 @@ class Table(VolumeBuilder):
         given = {subject: _common(raw_dir, lines, "split") for subject, lines in lines_of.items()}
         if not any(given.values()):
             return self.seeded_splits(units)
+        self.refuse_folds(f"the column split of {raw_dir}")
         if missing := sorted(subject for subject, split in given.items() if not split):
             raise ValueError(
                 f"{raw_dir} gives a split to some subjects, and none to {', '.join(missing[:5])}. Give one to all, or "

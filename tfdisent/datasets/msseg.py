@@ -32,11 +32,13 @@ import dataclasses
 import pathlib
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 
 from tfdisent.data.records import Manifest
 from tfdisent.datasets.builder import Unit
 from tfdisent.datasets.sources import files_under, one_of_each
-from tfdisent.datasets.volumes import Scans, VolumeBuilder, deal
+from tfdisent.datasets.splits import deal
+from tfdisent.datasets.volumes import Scans, VolumeBuilder
 
 SCANNERS = {
     "01": "Siemens Verio",
@@ -64,7 +66,7 @@ class MSSEG(VolumeBuilder):
     Args:
         split: "leave_one_out": of the training patients, number `fold` of each scanner tests; "official": the folders
             Training and Testing (the first also has the split "val" if val_fraction is set).
-        fold: see split.
+        fold: see split; with `folds` one of as many.
         images: "preprocessed" or "raw". Raw images of a patient lie on different grids.
         rater: whose mask, 1 to 7; 0 is the consensus.
     """
@@ -77,7 +79,6 @@ class MSSEG(VolumeBuilder):
     )
 
     split: str = "leave_one_out"
-    fold: int = 0
     images: str = "preprocessed"
     rater: int = 0
     modalities: tuple[str, ...] = ("FLAIR",)
@@ -111,11 +112,18 @@ class MSSEG(VolumeBuilder):
             licence="for research, after an agreement",
         )
 
+    def own_folds(self, raw_dir: pathlib.Path) -> int:
+        if self.split == "official":
+            return 0
+        training = [unit for unit in self.units(raw_dir) if not unit.key.startswith("Testing")]
+        return min(map(len, _by_scanner(training).values()), default=0)
+
     def splits(self, raw_dir: pathlib.Path) -> dict[str, list[Unit]]:
         units = self.units(raw_dir)
         testing = [unit for unit in units if unit.key.startswith("Testing")]
         training = [unit for unit in units if not unit.key.startswith("Testing")]
         if self.split == "official":
+            self.refuse_folds("split=official")
             if not testing or not training:
                 raise FileNotFoundError(
                     f"The official split needs the folders Training and Testing under {raw_dir}. Add them, or use "
@@ -123,10 +131,7 @@ class MSSEG(VolumeBuilder):
                 )
             only_val = dataclasses.replace(self, test_fraction=0.0)
             return {**only_val.seeded_splits(training), "test": testing}
-        patients = defaultdict(list)
-        for unit in training:
-            if not unit.problem:
-                patients[unit.source.domain].append(unit.subject)
+        patients = _by_scanner(training)
         fewest = min(map(len, patients.values()), default=0)
         if fewest < 2 or self.fold >= fewest:
             raise ValueError(
@@ -183,3 +188,12 @@ def _patient(places: tuple[str, ...]) -> tuple[str, str] | None:
     if old:
         return f"{part}-{old[0].upper()}", old[1]
     return None
+
+
+def _by_scanner(units: Sequence[Unit]) -> dict[str, list[str]]:
+    """Patients that can be read, by scanner."""
+    patients = defaultdict(list)
+    for unit in units:
+        if not unit.problem:
+            patients[unit.source.domain].append(unit.subject)
+    return patients

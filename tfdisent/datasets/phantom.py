@@ -69,6 +69,9 @@ class _Phantom(Builder):
             for split, (first, count) in counts.items()
         }
 
+    def in_split(self, unit: Unit, split: str) -> Unit:
+        return self._unit(unit.key, split, unit.source[0])
+
     def _unit(self, key: str, split: str, index: int) -> Unit:
         """An image whose label follows from its index; `source` is the index and the label."""
         label = index % len(self.labels)

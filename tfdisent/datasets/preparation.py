@@ -24,6 +24,7 @@ from tfdisent.data.records import Manifest
 from tfdisent.datasets import pool
 from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.datasets.shards import Task, tfds_features, tfds_info
+from tfdisent.datasets.splits import units_by_split
 
 
 def prepare(
@@ -265,7 +266,7 @@ def _check_units(builder: Builder, splits: dict[str, list[Unit]]) -> None:
 def _splits(builder: Builder, raw_dir: pathlib.Path | None) -> dict[str, list[Unit]]:
     """The units by split; where they cannot be split, their problems are told first, as the likeliest cause."""
     try:
-        return builder.splits(raw_dir)
+        return units_by_split(builder, raw_dir)
     except ValueError as error:
         if problems := _told(builder.units(raw_dir), "problem"):
             head = f"{builder.name}: problems in the raw data:"

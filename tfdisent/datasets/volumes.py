@@ -44,6 +44,7 @@ from tfdisent import volumes
 from tfdisent.data.records import IMAGE_DTYPES, Feature, Manifest
 from tfdisent.datasets.builder import Builder, Unit
 from tfdisent.datasets.sources import alike, natural, remembered, same_content
+from tfdisent.datasets.splits import deal, seeded_split
 from tfdisent.intensity import INTENSITY, statistic, volume_statistics
 from tfdisent.messages import say
 from tfdisent.volumes import Volume, planes, preprocess
@@ -105,6 +106,8 @@ class VolumeBuilder(Builder):
         test_fraction: of the subjects.
         val_fraction: of the subjects; 0 makes no split "val".
         seed: of the splits.
+
+    And `folds` and `fold`, as every data set (`Builder`).
     """
 
     num_shards: ClassVar[int] = 16
@@ -540,72 +543,6 @@ def checked_contents(
         unit._replace(problem=unit.problem or problems.get(place, ""), note=unit.note or notes.get(place, ""))
         for place, unit in enumerate(units)
     ]
-
-
-def seeded_split(
-    subjects: Sequence[str], fractions: Mapping[str, float], seed: int, group: str = ""
-) -> dict[str, list[str]]:
-    """Subjects by split: those of `fractions` first, drawn by `seed`, and "train" for the rest. `group` names them in
-    errors.
-
-    The order of `subjects` and their repetitions make no difference. A split with a fraction above 0 has at least one
-    subject, and so has "train".
-
-    Raises:
-        ValueError: there are fewer subjects than splits.
-    """
-    names = sorted(set(subjects))
-    wanted = {split: fraction for split, fraction in fractions.items() if fraction > 0}
-    if len(names) <= len(wanted):
-        raise ValueError(
-            f"{len(names)} subjects {f'of {group} ' if group else ''}cannot be split into train, {', '.join(wanted)}. "
-            "Add subjects, or set the fractions to 0."
-        )
-    order = np.random.default_rng(seed).permutation(names).tolist()
-    splits, left = {}, len(names) - 1 - len(wanted)
-    for split, fraction in wanted.items():
-        extra = min(left, max(0, round(fraction * len(names)) - 1))
-        splits[split], order, left = order[: extra + 1], order[extra + 1 :], left - extra
-    return {"train": order, **splits}
-
-
-def fold_split(
-    subjects: Sequence[str], fold: int, num_folds: int, val_fraction: float, seed: int
-) -> dict[str, list[str]]:
-    """Subjects by split for cross-validation: shuffled by `seed`, cut into `num_folds` folds of which number `fold`
-    tests; of the others the first `val_fraction` validate.
-
-    Raises:
-        ValueError: there is no such fold, or it would be empty.
-    """
-    order = np.random.default_rng(seed).permutation(sorted(set(subjects))).tolist()
-    if not 0 <= fold < num_folds:
-        raise ValueError(f"Expected fold to be 0 to {num_folds - 1}, received {fold}.")
-    if len(order) < num_folds:
-        raise ValueError(f"{len(order)} subjects cannot be cut into {num_folds} folds.")
-    edges = np.linspace(0, len(order), num_folds + 1).astype(int)
-    test, rest = (
-        order[edges[fold] : edges[fold + 1]],
-        order[: edges[fold]] + order[edges[fold + 1] :],
-    )
-    num_val = min(len(rest) - 1, max(1, int(val_fraction * len(rest)))) if val_fraction else 0
-    splits = {"train": rest[num_val:], "val": rest[:num_val], "test": test}
-    return {split: names for split, names in splits.items() if names}
-
-
-def deal(units: Sequence[Unit], splits: Mapping[str, Sequence[str]]) -> dict[str, list[Unit]]:
-    """Units by split from subjects by split. Units with a problem, of subjects in no split, come with "train", where
-    they are reported.
-    """
-    where = {subject: split for split, subjects in splits.items() for subject in subjects}
-    dealt: dict[str, list[Unit]] = {split: [] for split in splits}
-    for unit in units:
-        split = where.get(unit.subject)
-        if split is None and unit.problem:
-            split = "train"
-        if split is not None:
-            dealt[split].append(unit)
-    return dealt
 
 
 def _seen_in(session: Session, plane: str) -> Session:

@@ -17,6 +17,7 @@ _HOMES = {
     "Settings": "settings",
     "augment": "augmentation",
     "command_of": "settings",
+    "cross_validate": "folds",
     "describe": "info",
     "evaluate": "run",
     "export": "run",

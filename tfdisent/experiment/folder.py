@@ -97,8 +97,7 @@ def write_folder(settings: Settings, config: Any, manifest: Any, before: dict[st
         (run_dir / "metrics.json").unlink(missing_ok=True)  # of the shorter training
     (run_dir / "splits").mkdir(parents=True, exist_ok=True)
     files.write_json(run_dir / "config.json", record)
-    flags = [f"# tfdisent train {settings.system}", *flags_of(settings, defaults=True)]
-    files.write_text(run_dir / "flags.txt", "".join(f"{flag}\n" for flag in flags))
+    files.write_text(run_dir / "flags.txt", flags_text(settings))
     files.write_json(run_dir / "environment.json", environment())
     for split in manifest.splits:
         subjects = manifest.split(split)["subjects"]
@@ -106,6 +105,12 @@ def write_folder(settings: Settings, config: Any, manifest: Any, before: dict[st
     for channel, share in config.annotated.items():
         subjects = data.annotated_subjects(manifest.split("train")["subjects"], share, settings.seed)
         _write_lines(run_dir / "splits" / f"train-annotated-{manifest.modalities[channel]}.txt", subjects)
+
+
+def flags_text(settings: Settings) -> str:
+    """The content of flags.txt: what repeats a run, a flag in each line."""
+    flags = [f"# tfdisent train {settings.system}", *flags_of(settings, defaults=True)]
+    return "".join(f"{flag}\n" for flag in flags)
 
 
 def _write_lines(path: pathlib.Path, lines: Iterable[str]) -> None:

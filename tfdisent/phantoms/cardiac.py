@@ -50,8 +50,9 @@ FACTORS = (
     "warp",  # root mean square of its smooth deformation along each axis, mm, [1, 2.5]
 )
 
-# What the body consists of, and its signal in cine and LGE. That of the LGE is |1 - 2 exp(-TI / T1)| at the TI that nulls
-# myocardium (T1 450 ms after gadolinium), times the density of protons: T1 250 ms of fat, 270 of a scar, 330 of blood.
+# What the body consists of, and its signal in cine and LGE. That of the LGE is |1 - 2 exp(-TI / T1)| at the TI that
+# nulls myocardium (T1 450 ms after gadolinium), times the density of protons: T1 250 ms of fat, 270 of a scar, 330 of
+# blood.
 _SIGNALS = {
     "air": (0.01, 0.01),
     "lung": (0.06, 0.04),
