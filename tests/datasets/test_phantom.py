@@ -213,13 +213,20 @@ def test_misaligned_records_hold_both_modalities_and_the_way_between(tmp_path, k
         assert ((warped > 0) == (second > 0)).mean() > 0.98
 
 
-@pytest.mark.parametrize("options, low, high", [({}, 0.6, 0.8), ({"misalignment": 0.0}, 0.9, 0.99)])
-def test_copying_the_labels_of_one_modality_to_the_other_is_as_wrong_as_the_docstring_says(options, low, high):
-    builder = AbdomenPhantom(8, 1, size=32, slices_per_subject=4, **options)
+@pytest.mark.parametrize(
+    "kind, options, low, high",
+    [
+        (AbdomenPhantom, {}, 0.6, 0.8),
+        (AbdomenPhantom, {"misalignment": 0.0}, 0.9, 0.99),
+        (CardiacPhantom, {}, 0.6, 0.75),
+    ],
+)
+def test_copying_the_labels_of_one_modality_to_the_other_is_as_wrong_as_the_docstring_says(kind, options, low, high):
+    builder = kind(8, 1, size=32, slices_per_subject=4, **options)
     found = []
     for unit in builder.splits(None)["train"]:
         masks = np.stack([example["mask"] for example in builder.examples(unit)])
-        for label in range(1, len(abdomen.MASK_LABELS)):
+        for label in range(1, len(builder.info(None).mask_labels)):
             one, other = (masks[..., k] == label for k in range(2))
             found.append(2 * (one & other).sum() / (one.sum() + other.sum()))
     assert low < np.mean(found) < high

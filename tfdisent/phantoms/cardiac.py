@@ -7,8 +7,13 @@ deformation and a shift that are known,
 
 Cine (balanced steady-state free precession): blood is brightest, then fat, and myocardium is grey. LGE (inversion
 recovery, with gadolinium): fat and a scar recover fastest and are brightest, blood is half as bright, and myocardium
-is nulled, black as the lung. So nothing keeps its rank, and blood looks on the LGE as myocardium does on the cine. A
+is nulled, black as the lung. So none keeps its rank, and blood looks on the LGE as myocardium does on the cine. A
 scar lies at the endocardium and spreads outwards.
+
+Labels copied from the cine have a Dice on the LGE of .66 to .70 (seeds 0 to 2; the 20 test subjects of 6 slices of 64 x
+64 pixels, means over the labels of the volumes), and a U-Net that is trained on the cine alone has .16 (preset quick of
+`mmsdnet`'s `unet_source`, one training).
+
 The mask has 1 myocardium, 2 blood pool of the left ventricle (with its papillary muscles), 3 blood pool of the right
 ventricle, the order of MS-CMRSeg's codes 200, 500, 600; the scar, a part of the myocardium, has a mask of its own.
 
@@ -45,7 +50,7 @@ FACTORS = (
     "scar_angle",  # middle of the scar, radians (x towards y); 0 without
     "scar_extent",  # half its angle, radians, [0.35, 0.9]; 0 without
     "scar_depth",  # share of the wall, [0.4, 1]; 0 without
-    "shift_x",  # of the LGE's anatomy, mm, [-7.2, 7.2]
+    "shift_x",  # of the LGE's anatomy, mm, [-8, 8]
     "shift_y",
     "warp",  # root mean square of its smooth deformation along each axis, mm, [1, 2.5]
 )
@@ -109,8 +114,8 @@ def draw_factors(*, seed: int = 0, index: int = 0, scar: bool = False) -> np.nda
         "scar_angle": (-np.pi, np.pi),
         "scar_extent": (0.35, 0.9),
         "scar_depth": (0.4, 1),
-        "shift_x": (-7.2, 7.2),
-        "shift_y": (-7.2, 7.2),
+        "shift_x": (-8, 8),
+        "shift_y": (-8, 8),
         "warp": (1, 2.5),
     }
     drawn = {name: random.uniform(*low_high[name]) for name in FACTORS}
