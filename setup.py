@@ -66,6 +66,7 @@ setup(
         "beam": ["apache-beam>=2.77"],
         "normalize": ["intensity-normalization>=3.0"],
         "onnx": ["onnx>=1.16", "tf2onnx>=1.17"],
+        "register": ["antspyx>=0.5"],
         "test": [
             "intensity-normalization>=3.0",
             "onnx>=1.16",
