@@ -4,6 +4,7 @@ Importing this module imports neither TensorFlow nor Keras: what TF-GAN computes
 score) loads TensorFlow at the first call. Networks that judge images are in `tfdisent.downstream.judge`.
 """
 
+from tfdisent.metrics.agreement import coefficient_of_variation, intraclass_correlation
 from tfdisent.metrics.comparison import Paired, paired_permutation_test
 from tfdisent.metrics.disentanglement import (
     Dependence,
@@ -45,6 +46,7 @@ __all__ = [
     "Paired",
     "block_gap",
     "coefficient_of_determination",
+    "coefficient_of_variation",
     "conditional_generation_accuracy",
     "cross_image_feature_consistency",
     "dci",
@@ -55,6 +57,7 @@ __all__ = [
     "distance_correlation",
     "frechet_distance",
     "inception_score",
+    "intraclass_correlation",
     "iou",
     "kernel_distance",
     "label_overlap",
