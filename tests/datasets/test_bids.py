@@ -71,6 +71,22 @@ def test_sessions_of_a_subject_stay_in_one_split(tmp_path):
     assert unit.source.domain == unit.source.label == ""
 
 
+def test_a_subject_who_was_scanned_at_several_sites_says_so_in_sessions_tsv(bids):
+    for ses in ("ses-a", "ses-b"):
+        session(bids, "sub-05", ses, ("T1w",))
+    path = bids / "sub-05/sub-05_sessions.tsv"
+    path.write_text("session_id\tsite\nses-a\tnorth\nses-b\tsouth\n")
+    with open(bids / "participants.tsv", "a") as table:
+        table.write("sub-05\tn/a\tms\tn/a\n")
+    units = {unit.key: unit for unit in BIDS(modalities=("T1w",)).units(bids)}
+    found = {key: (unit.subject, unit.source.domain, unit.source.label) for key, unit in units.items()}
+    assert found["sub-05_ses-a"] == ("sub-05", "north", "ms") and found["sub-05_ses-b"] == ("sub-05", "south", "ms")
+    assert found["sub-00"] == ("sub-00", "north", "control")
+    path.write_text("session_id\tsite\nses-a\tnorth\n")
+    problems = {unit.key: unit.problem for unit in BIDS(modalities=("T1w",)).units(bids)}
+    assert "nor does its sessions.tsv" in problems["sub-05_ses-b"] and not problems["sub-05_ses-a"]
+
+
 def test_without_participants_there_is_no_domain(bids):
     (bids / "participants.tsv").unlink()
     info = BIDS(modalities=("T2w", "FLAIR")).info(bids)

@@ -7,6 +7,8 @@ Get it: e.g. https://openneuro.org, or convert one's own. The folder:
 
     participants.tsv                            optional: participant_id, and columns for
                                                 domain (site) and label (group)
+    sub-01/sub-01_sessions.tsv                  optional: session_id, and these columns where they differ between the
+                                                sessions of a subject, as of one who was scanned at several sites
     sub-01/anat/sub-01_T1w.nii.gz               or sub-01/ses-a/anat/sub-01_ses-a_T1w.nii.gz
                 sub-01_ce-gadolinium_T1w.nii.gz     modality T1w_ce
                 sub-01_T2w.nii.gz, sub-01_FLAIR.nii.gz
@@ -51,8 +53,8 @@ class BIDS(VolumeBuilder):
         mask: end of the names of label maps, e.g. "label-lesion_mask"; empty: none.
         brain_mask: end of the names of brain masks, e.g. "desc-brain_mask"; empty: none.
         select: entities that an image must have where there are several, e.g. "acq-highres".
-        domain: column of participants.tsv that is the domain, if there is one.
-        label: column of participants.tsv that is the label, if there is one.
+        domain: column of participants.tsv, or of a subject's sessions.tsv, that is the domain, if there is one.
+        label: the same of the label.
     """
 
     name = "bids"
@@ -118,15 +120,18 @@ class BIDS(VolumeBuilder):
         modalities = self.modalities or tuple(name for name in MODALITIES if name in present)
         if unknown := [name for name in modalities if images and name not in present]:
             raise FileNotFoundError(f"{raw_dir} has no image {unknown[0]}. It has {', '.join(sorted(present))}.")
-        people = _participants(raw_dir / "participants.tsv")
-        columns = {column for person in people.values() for column in person}
+        people = _table(raw_dir / "participants.tsv", "participant_id")
+        subjects = {subject for subject, _ in images}
+        visits = {name: _table(raw_dir / name / f"{name}_sessions.tsv", "session_id") for name in subjects}
+        told = {session: people.get(session[0], {}) | visits[session[0]].get(session[1], {}) for session in images}
+        columns = {column for values in told.values() for column in values}
         domain, label = (name if name in columns else "" for name in (self.domain, self.label))
         return [
             self._unit(
                 session,
                 {modality: found.get(modality, []) for modality in modalities},
                 masks.get(session) or masks.get((session[0], ""), {}),
-                people.get(session[0], {}),
+                told[session],
                 (domain, label),
                 misplaced.get(session, ""),
             )
@@ -157,7 +162,7 @@ class BIDS(VolumeBuilder):
         words = ["" if person.get(name) == "n/a" else person.get(name, "") for name in columns]
         for name, word in zip(columns, words, strict=True):
             if name and not word:
-                problems.append(f"participants.tsv does not tell the {name} of {session[0]}")
+                problems.append(f"participants.tsv does not tell the {name} of {session[0]}, nor does its sessions.tsv")
         scans = Scans(chosen, files["mask"], files["brain_mask"], *words)
         problem = next(filter(None, problems), "")
         return Unit(key, session[0], scans, words[1] or words[0], problem)
@@ -187,22 +192,21 @@ def _modality(entities: str, suffix: str) -> str:
     return suffix if suffix in MODALITIES else ""
 
 
-def _participants(path: pathlib.Path) -> dict[str, dict[str, str]]:
-    """Rows of participants.tsv by participant_id."""
+def _table(path: pathlib.Path, key: str) -> dict[str, dict[str, str]]:
+    """Rows of participants.tsv or a subject's sessions.tsv by their first column."""
     if not path.is_file():
         return {}
     columns, rows = read_table(path, "\t")
-    if "participant_id" not in columns:
-        raise ValueError(f"{path} lacks the column participant_id. Its columns: {', '.join(columns) or 'none'}.")
-    people: dict[str, Row] = {}
+    if key not in columns:
+        raise ValueError(f"{path} lacks the column {key}. Its columns: {', '.join(columns) or 'none'}.")
+    found: dict[str, Row] = {}
     for row in rows:
-        first = people.setdefault(row.values["participant_id"], row)
+        first = found.setdefault(row.values[key], row)
         if first is not row:
             raise ValueError(
-                f"{path}, lines {first.number} and {row.number}: {row.values['participant_id']} is there twice. Remove "
-                "one."
+                f"{path}, lines {first.number} and {row.number}: {row.values[key]} is there twice. Remove one."
             )
-    return {name: row.values for name, row in people.items()}
+    return {name: row.values for name, row in found.items()}
 
 
 def _own_files(raw_dir: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
