@@ -59,6 +59,7 @@ ALLOWED = {
         "tfdisent.papers",
         "tfdisent.report",
         "tfdisent.systems",
+        "tfdisent.volumes",
     ),
     "tfdisent.export": (),
     "tfdisent.apply": ("tfdisent.volumes",),

@@ -11,7 +11,7 @@ import pytest
 
 from tests.commands.shell import call
 from tfdisent import datasets
-from tfdisent.commands import augment, evaluate, info, main, prepare, reproduce, train, training
+from tfdisent.commands import augment, evaluate, info, main, prepare, reproduce, train, training, travelling
 from tfdisent.commands.command import Command, flag_values, help_text, run_command
 from tfdisent.experiment import catalogue
 from tfdisent.messages import INTERRUPTED, PARENT, STOPPED, Stopped
@@ -25,6 +25,7 @@ COMMANDS = {
     "train mmsdnet": train.command("mmsdnet"),
     "evaluate": Command("evaluate", evaluate.__doc__, evaluate.define, evaluate.execute),
     "reproduce": Command("reproduce", reproduce.__doc__, reproduce.define, reproduce.execute),
+    "travelling": Command("travelling", travelling.__doc__, travelling.define, travelling.execute),
     "augment": Command("augment", augment.__doc__, augment.define, augment.execute),
     "info": Command("info", info.__doc__, info.define, info.execute),
 }
@@ -104,6 +105,7 @@ def test_data_sets_are_listed_with_a_line_each(tmp_path):
         (["train", "drai", "--seed=one"], "--seed=one"),
         (["train", "drai", "--flagfile=missing.txt"], "missing.txt"),
         (["evaluate"], "Give --run_dir"),
+        (["travelling"], "Give --run_dir"),
         (["augment"], "Give --run_dir"),
         (["info"], "Give a run folder"),
     ],

@@ -12,6 +12,7 @@ VERBS = {
     "train": "train a system: prepare, train, evaluate, report and export",
     "evaluate": "measure a trained run again, also on other data",
     "reproduce": "repeat a table or a figure of a paper",
+    "travelling": "compare harmonisations on subjects who were scanned on several scanners",
     "augment": "fill up rare classes with synthetic images from a trained run",
     "apply": "run an exported model on whole volumes",
     "info": "describe a run folder, an exported model or a data set",

@@ -226,13 +226,15 @@ def fitted_normalizations(train: Slices, config: HarmonizeConfig) -> dict[str, M
     return normalizations(scans("source"), scans("target"), config.modality)
 
 
-def fitted_segmentors(train: Slices, labels: tuple[str, ...], seed: int) -> dict[str, Segmentor]:
-    """A segmentor of each domain, on its real slices; a domain without any label has none."""
+def fitted_segmentors(
+    train: Slices, labels: tuple[str, ...], seed: int, names: tuple[str, ...] = DOMAINS
+) -> dict[str, Segmentor]:
+    """A segmentor of each of some domains, on its real slices; a domain without any label has none."""
     weights = [LESION_WEIGHT if k in lesions_of(labels) else 1.0 for k in range(len(labels))]
     found, examples = {}, train.examples.mapped(lambda batch: {**batch, "mask": batch["mask"][..., 0]})
     if "mask" not in train.examples.names:
         return {}
-    for name in DOMAINS:
+    for name in names:
         labelled = train.examples.get("labelled")
         rows = train.rows[name] if labelled is None else train.rows[name][labelled[train.rows[name]] > 0]
         if not len(rows) or not any(batch["mask"].any() for batch in examples.batches(rows)):

@@ -16,6 +16,7 @@ _HOMES = {
     "Run": "run",
     "Settings": "settings",
     "augment": "augmentation",
+    "benchmark": "travelling",
     "command_of": "settings",
     "cross_validate": "folds",
     "describe": "info",

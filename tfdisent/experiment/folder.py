@@ -153,6 +153,20 @@ def read_record(run_dir: str | os.PathLike) -> dict[str, Any]:
     return {"model": record["system"], **record}  # the oldest runs do not name the model
 
 
+def read_subjects(run_dir: str | os.PathLike, split: str) -> list[str]:
+    """The subjects of a split that a run was trained with, from its folder; [] of a split that it did not have.
+
+    Raises:
+        FileNotFoundError: the list of the training subjects is missing, without which nobody knows who they are.
+    """
+    path = pathlib.Path(run_dir).expanduser() / "splits" / f"{split}.txt"
+    if not path.is_file():
+        if split == "train":
+            raise FileNotFoundError(f"{path}, the subjects that the run was trained on, is missing. Restore it.")
+        return []
+    return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
 def config_of(record: dict[str, Any], run_dir: str | os.PathLike) -> Any:
     """The config of a run from its record.
 
