@@ -302,6 +302,21 @@ def test_the_place_of_each_examples_subject_in_the_manifests_list_is_given_when_
     assert [subjects[index].encode() for index in batch["subject_index"]] == batch["subject"].tolist()
 
 
+def test_columns_are_read_alone_in_the_stored_order_whatever_else_is_asked_for(skin_folder):
+    whole = as_arrays(skin_folder, "train", metadata=True)
+    wanted = ("label", "key", "subject_index", "labelled")
+    found = load(skin_folder, columns=wanted, batch_size=7, repeat=True, start_step=3, augment="mirror", balance=True)
+    assert found.element_spec.keys() == {"label", "key", "subject_index"}
+    batches = list(found.as_numpy_iterator())
+    for name in ("label", "key"):
+        np.testing.assert_array_equal(np.concatenate([batch[name] for batch in batches]), whole[name])
+    subjects = np.array(Manifest.read(skin_folder).split("train")["subjects"])
+    places = np.concatenate([batch["subject_index"] for batch in batches])
+    np.testing.assert_array_equal(subjects[places], [name.decode() for name in whole["subject"]])
+    some = load(skin_folder, columns=("key",), rows=[5, 2]).as_numpy_iterator().next()
+    np.testing.assert_array_equal(some["key"], whole["key"][[2, 5]])
+
+
 @pytest.fixture(scope="module")
 def misaligned(tmp_path_factory):
     """Eight training subjects of two slices in two modalities, each with labels of its own."""
@@ -320,6 +335,8 @@ def test_labels_of_a_channel_are_read_of_a_share_of_the_subjects_alone(misaligne
     np.testing.assert_array_equal(some["labelled"], np.stack([np.ones(16), is_chosen], axis=1))
     np.testing.assert_array_equal(some["mask"][..., 0], plain["mask"][..., 0])
     np.testing.assert_array_equal(some["mask"][is_chosen, ..., 1], plain["mask"][is_chosen, ..., 1])
+    (column,) = take(load(misaligned, columns=("labelled",), annotated={1: 0.5}, seed=3), 1)
+    np.testing.assert_array_equal(column["labelled"], some["labelled"])
     assert plain["mask"][~is_chosen, ..., 1].any() and not some["mask"][~is_chosen, ..., 1].any()
     np.testing.assert_array_equal(some["image"], plain["image"])
 

@@ -180,7 +180,7 @@ def loading(domain, subject, available=None):
         batch["available"] = np.array(available)
 
     def load(split, **changes):
-        assert split == "train" and not changes["shuffle"] and not changes["repeat"]
+        assert split == "train" and set(batch) <= set(changes["columns"])
         return [{name: value[part] for name, value in batch.items()} for part in (slice(2), slice(2, None))]
 
     return load

@@ -124,8 +124,8 @@ class Segmenter(SliceSystem):
     def stream(self, load, start_step: int):
         """The training split; for a model of the target alone those slices that have labels of it."""
         if self.trained == (self.config.num_modalities - 1,):
-            once = {"repeat": False, "shuffle": False, "drop_remainder": False, "augment": None}
-            labelled = np.concatenate([np.asarray(batch["labelled"])[:, -1] for batch in load("train", **once)])
+            parts = load("train", columns=("labelled",))
+            labelled = np.concatenate([np.asarray(batch["labelled"])[:, -1] for batch in parts])
             return load("train", start_step=start_step, rows=np.flatnonzero(labelled))
         return load("train", start_step=start_step)
 

@@ -28,6 +28,7 @@ from tfdisent.data.records import Manifest, check_record, parse
 from tfdisent.intensity import BOUNDED, NORMALIZATIONS, bounds, divisor, statistic
 
 BLOCK_BYTES = 256 * 2**20
+COLUMN_BATCH = 1024
 _METADATA = (
     "available",
     "modality",
@@ -63,6 +64,7 @@ def load(
     annotated: Mapping[int, float] | None = None,
     share: tuple[int, int] = (0, 1),
     block_bytes: int | None = None,
+    columns: Sequence[str] | None = None,
 ) -> tf.data.Dataset:
     """Batches of a split of a prepared folder.
 
@@ -95,6 +97,9 @@ def load(
             those of the others are the batch of one host. Needs `drop_remainder`.
         block_bytes: of the records that are shuffled together, which the memory that is needed is a multiple of; 256
             MiB by default.
+        columns: of the examples, or of those of `rows`, these alone, as far as the data have them, once and in the
+            stored order, whatever else is said of order, batches and images; no image is decoded. Besides what is
+            returned otherwise, `subject_index`, and `labelled` where `annotated` is given.
 
     Returns:
         Dataset of dicts: `image` (B, H, W, C) float32, clipped to [-1, 1] unless `normalize` is
@@ -110,6 +115,9 @@ def load(
         ValueError: an argument is out of range.
         tf.errors.InvalidArgumentError: while batches are read, images or conditions that are not finite, by their keys.
     """
+    if columns is not None:
+        shuffle, augment, balance, repeat, drop_remainder, start_step = False, None, False, False, False, 0
+        batch_size, cache, share, subject_index = COLUMN_BATCH, False, (0, 1), "subject_index" in columns
     directory = pathlib.Path(directory)
     manifest = Manifest.read(directory)
     entry = manifest.split(split)
@@ -177,8 +185,17 @@ def load(
             batch = augmentation(batch, tf.random.experimental.stateless_fold_in([seed, step], turn), share)
         return _public({n: v for n, v in batch.items() if n not in left_behind}, manifest, metadata)
 
+    def column_batch(_: tf.Tensor, serialized: tf.Tensor) -> Batch:
+        batch = parse(serialized, manifest, {*columns, "subject"})
+        if "labelled" in columns:
+            batch = hidden(batch)
+        if places is not None:
+            batch["subject_index"] = places.lookup(batch["subject"])
+        return {name: value for name, value in _public(batch, manifest, True).items() if name in columns}
+
     batches = records.batch(batch_size, drop_remainder=drop_remainder).enumerate(start_step)
-    batches = batches.map(example_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    read = example_batch if columns is None else column_batch
+    batches = batches.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     steps = num_examples // batch_size if drop_remainder else math.ceil(num_examples / batch_size)
     left = tf.data.INFINITE_CARDINALITY if repeat else max(0, steps - start_step)
     options = tf.data.Options()
@@ -375,8 +392,10 @@ def _hider(manifest: Manifest, subjects: Sequence[str], annotated: Mapping[int, 
         labelled = tf.gather(known, places.lookup(batch["subject"]))
         if "labelled" in manifest.extra_features:  # of examples that have no labels at all
             labelled *= tf.cast(tf.reshape(batch["labelled"], (-1, 1)), tf.float32)
-        mask = tf.where(labelled[:, None, None, :] > 0, batch["mask"], tf.zeros_like(batch["mask"]))
-        return {**batch, "mask": mask, "labelled": labelled}
+        batch = {**batch, "labelled": labelled}
+        if "mask" in batch:  # not where columns alone are read
+            batch["mask"] = tf.where(labelled[:, None, None, :] > 0, batch["mask"], tf.zeros_like(batch["mask"]))
+        return batch
 
     return hidden
 

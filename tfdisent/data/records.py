@@ -23,7 +23,7 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -270,9 +270,10 @@ def check_record(record: bytes, manifest: Manifest) -> None:
             )
 
 
-def parse(records: tf.Tensor, manifest: Manifest) -> dict[str, tf.Tensor]:
-    """The features of a batch of records (B,), each as a tensor (B, ...) of its stored dtype."""
+def parse(records: tf.Tensor, manifest: Manifest, names: Collection[str] | None = None) -> dict[str, tf.Tensor]:
+    """The features of a batch of records (B,), or some of them, each as a tensor (B, ...) of its stored dtype."""
     features, records = manifest.features, tf.convert_to_tensor(records)
+    features = {name: feature for name, feature in features.items() if names is None or name in names}
     num = -1 if records.shape[0] is None else records.shape[0]
     parsed = tf.io.parse_example(
         records,

@@ -403,7 +403,7 @@ def rows_by_domain(load, config: HarmonizeConfig) -> dict[str, np.ndarray]:
         ValueError: if a domain has none, or a subject is in both.
     """
     channel, domain, subject = config.modalities.index(config.modality), [], []
-    for batch in load("train", subject_index=True, repeat=False, shuffle=False, drop_remainder=False, augment=None):
+    for batch in load("train", columns=("domain", "available", "subject_index")):
         there = np.asarray(batch["available"])[:, channel] > 0 if "available" in batch else True
         domain.append(np.where(there, np.asarray(batch["domain"]), -1))
         subject.append(np.asarray(batch["subject_index"]))
