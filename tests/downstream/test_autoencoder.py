@@ -63,7 +63,11 @@ def test_a_kept_one_is_loaded_and_gives_the_same(judge):
         (lambda: DomainAutoencoder((16, 16, 1), 1), "num_domains of 2 or more"),
         (
             lambda: DomainAutoencoder((16, 16, 1), filters=2, num_blocks=0).fit(waves(4)[0], np.arange(4), steps=1),
-            "integers in",
+            r"domains to lie in \[0, 2\)",
+        ),
+        (
+            lambda: DomainAutoencoder((16, 16, 1), filters=2, num_blocks=0).fit(waves(4)[0], np.zeros(4), steps=1),
+            "domains to be 4 integers",
         ),
     ],
 )

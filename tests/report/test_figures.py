@@ -149,6 +149,20 @@ def test_interpolation_grid_names_the_walk_that_differs():
         figures.interpolation_grid(_distinct(1, 2), _distinct(1, 2), _distinct(1, 3))
 
 
+def test_label_maps_have_the_palettes_colours_alone_or_over_images_whose_background_shows():
+    labels = np.array([[[0, 1], [2, 0]]])
+    alone = figures.to_uint8(figures.label_colours(labels))[0]
+    assert alone[0, 0].tolist() == alone[1, 1].tolist() == [0, 0, 0]
+    assert ["#%02x%02x%02x" % tuple(colour) for colour in (alone[0, 1], alone[1, 0])] == list(figures.PALETTE[:2])
+    image = np.array([[[0.5, 0.5], [-1, -1]]])
+    over = figures.label_colours(labels, image)[0]
+    assert over[0, 0].tolist() == [0.5] * 3 and over[1, 1].tolist() == [-1] * 3
+    np.testing.assert_allclose(over[0, 1], 0.2 + 0.6 * figures.label_colours(labels)[0, 0, 1])
+    many = figures.label_colours(np.array([[[0, 9]]]))[0, 0, 1]
+    np.testing.assert_array_equal(many, figures.label_colours(np.array([[[0, 1]]]))[0, 0, 1])
+    assert figures.label_legend(["csf", "grey"]) == "csf blue, grey vermilion"
+
+
 def test_retrieval_grid_has_style_to_the_right_and_content_below():
     by_style, by_content = np.split(_distinct(1, 4), 2, axis=1)
     grid = figures.retrieval_grid(_flat(RED)[None], by_style, by_content)

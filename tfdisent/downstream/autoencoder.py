@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from tfdisent.downstream.classifier import WEIGHTS, Judge, float32_from
+from tfdisent.downstream.classifier import WEIGHTS, Judge, class_numbers, float32_from
 from tfdisent.examples import Selection
 from tfdisent.training import weights
 
@@ -107,16 +107,9 @@ class DomainAutoencoder(Judge):
         Raises:
             ValueError: images or domains have another shape, type or range.
         """
-        domains = np.asarray(domains)
-        is_known = domains.dtype.kind in "iu" and np.isin(domains, np.arange(self.num_domains)).all()
-        if domains.shape != (len(images),) or not is_known:
-            raise ValueError(
-                f"Expected domains to be {len(images)} integers in [0, {self.num_domains}), received shape "
-                f"{domains.shape} of {domains.dtype}."
-            )
         return self._fit(
             self._selection(images),
-            domains.astype("int32"),
+            class_numbers(domains, len(images), self.num_domains, "domains"),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             epochs=epochs,
             steps=steps,

@@ -228,7 +228,7 @@ class ImageClassifier(Judge):
             learning_rate = 1e-4 if self.weights_source == "imagenet" else 1e-3
         return self._fit(
             self._selection(images),
-            self._labels(labels, len(images)),
+            class_numbers(labels, len(images), self.num_classes),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             epochs=epochs,
             steps=steps,
@@ -248,7 +248,7 @@ class ImageClassifier(Judge):
 
     def accuracy(self, images: np.ndarray | Selection, labels: np.ndarray, batch_size: int = 256) -> float:
         """Share of images (N, H, W, C) that are given their label (N,), in [0, 1]."""
-        labels = self._labels(labels, len(images))
+        labels = class_numbers(labels, len(images), self.num_classes)
         return float(np.mean(self.logits(images, batch_size).argmax(axis=1) == labels))
 
     def save(self, directory) -> None:
@@ -273,19 +273,6 @@ class ImageClassifier(Judge):
         judge._build(config["features_dim"], seed=0)
         weights.restore(pathlib.Path(directory) / WEIGHTS, judge.network)
         return judge
-
-    def _labels(self, labels, num_images: int) -> np.ndarray:
-        labels = np.asarray(labels)
-        if labels.shape != (num_images,) or not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(
-                f"Expected labels to be {num_images} integers, one per image, received shape {labels.shape} of "
-                f"{labels.dtype}."
-            )
-        if len(labels) and (labels.min() < 0 or labels.max() >= self.num_classes):
-            raise ValueError(
-                f"Expected labels to lie in [0, {self.num_classes}), received {labels.min()} to {labels.max()}."
-            )
-        return labels.astype("int32")
 
 
 class PositionRegressor(Judge):
@@ -394,6 +381,19 @@ class PositionRegressor(Judge):
         judge._mean, judge._scale = mean, scale
         weights.restore(pathlib.Path(directory) / WEIGHTS, judge.network)
         return judge
+
+
+def class_numbers(values, num_images: int, num_classes: int, what: str = "labels") -> np.ndarray:
+    """Numbers of classes, one per image, as int32 (N,); a ValueError that says `what` they were to be otherwise."""
+    values = np.asarray(values)
+    if values.shape != (num_images,) or not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(
+            f"Expected {what} to be {num_images} integers, one per image, received shape {values.shape} of "
+            f"{values.dtype}."
+        )
+    if len(values) and not 0 <= values.min() <= values.max() < num_classes:
+        raise ValueError(f"Expected {what} to lie in [0, {num_classes}), received {values.min()} to {values.max()}.")
+    return values.astype("int32")
 
 
 def _convnet_maps(images, width: int):

@@ -286,14 +286,6 @@ def modality_from_z(codes: np.ndarray, subject: np.ndarray) -> dict:
 # --- figures ---
 
 
-def coloured(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Slices (N, H, W) in [-1, 1] under the colours of their labels (N, H, W): (N, H, W, 3) in [-1, 1]."""
-    palette = [tuple(int(colour[k : k + 2], 16) / 127.5 - 1 for k in (1, 3, 5)) for colour in figures.PALETTE]
-    colours = np.array([(0, 0, 0), *(palette[k % len(palette)] for k in range(labels.max(initial=0)))], float)
-    grey = np.repeat(image[..., None], 3, axis=-1)
-    return np.where(labels[..., None] > 0, 0.4 * grey + 0.6 * colours[labels], grey)
-
-
 def shown(test: Examples, rows: np.ndarray, count: int) -> dict:
     """Slices for a figure: those with most of the organs."""
     few = test.take(evenly(rows, 60))
@@ -331,15 +323,15 @@ def draw_alignment(model, test: Examples, rows: np.ndarray) -> list[Figure]:
         largest = max(largest, float(np.linalg.norm(fields["truth"], axis=-1).max()))
     source, labels = batch["image"][..., 0], batch["mask"].astype(int)
     columns = {
-        names[-1]: coloured(batch["image"][..., -1], labels[..., -1]),
-        names[0]: coloured(source, labels[..., 0]),
+        names[-1]: figures.label_colours(labels[..., -1], batch["image"][..., -1]),
+        names[0]: figures.label_colours(labels[..., 0], source),
     }
     for name, by in fields.items():
         image, mask = (
             np.stack([warped(one, place, order) for one, place in zip(values, by, strict=True)])
             for values, order in ((source, 1), (labels[..., 0], 0))
         )
-        columns[f"by {name}"] = coloured(image, mask)
+        columns[f"by {name}"] = figures.label_colours(mask, image)
     largest = max(largest, 1e-6)
     lengths = {name: np.linalg.norm(by, axis=-1, keepdims=True) for name, by in fields.items()}
     columns |= {name: figures.error_colours(length, largest) for name, length in lengths.items()}
@@ -360,8 +352,8 @@ def draw_labels(model, test: Examples, rows: np.ndarray) -> list[Figure]:
     batch = shown(test, rows, 4)
     image, name = batch["image"][..., -1], model.config.modalities[-1]
     maps = {"truth": batch["mask"][..., -1].astype(int), **label_maps(model, batch)}
-    columns = {name: coloured(image, np.zeros_like(maps["truth"]))}
-    columns |= {kind.replace("_", " "): coloured(image, labels) for kind, labels in maps.items()}
+    columns = {name: figures.label_colours(np.zeros_like(maps["truth"]), image)}
+    columns |= {kind.replace("_", " "): figures.label_colours(labels, image) for kind, labels in maps.items()}
     return [
         Figure(
             "Label maps",
@@ -380,7 +372,7 @@ def sample_grid(model, shown: dict) -> np.ndarray:
     with model.averaged():
         maps = {"truth": few["mask"][..., -1].astype(int), **label_maps(model, few)}
     image = few["image"][..., -1]
-    return figures.columns_grid({kind: coloured(image, labels) for kind, labels in maps.items()})
+    return figures.columns_grid({kind: figures.label_colours(labels, image) for kind, labels in maps.items()})
 
 
 def headline(metrics: dict) -> str:

@@ -30,6 +30,7 @@ ERRORS = "inferno"  # Matplotlib's map, whose lightness rises evenly, for colour
 BROKEN_PIXEL = (255, 0, 255)  # NaN or infinite: magenta, so that it cannot pass for an image
 # Okabe and Ito's palette, which colour-blind readers can tell apart; the markers are for print in grey.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
+PALETTE_NAMES = ("blue", "vermilion", "green", "pink", "orange", "sky blue", "grey", "black")
 MARKERS = "o^sDvPX*"
 
 
@@ -262,6 +263,26 @@ def _pair_headings(names: tuple[str, str], caption: str) -> list[_Words]:
     if not any(names):
         return [_Words(0, 1, caption)] if caption else []
     return [_Words(0, 0, "\n".join(filter(None, (names[0], caption)))), _Words(1, 1, names[1] + "\n" * bool(caption))]
+
+
+def label_colours(labels: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
+    """Returns label maps in the colours of `PALETTE`, the background black: (N, H, W, 3) in [-1, 1].
+
+    Args:
+        labels: (N, H, W), integers, 0 the background; a label has the same colour in every picture.
+        images: (N, H, W) in [-1, 1], over which the colours are laid; their background shows as it is.
+    """
+    palette = [tuple(int(colour[k : k + 2], 16) / 127.5 - 1 for k in (1, 3, 5)) for colour in PALETTE]
+    colours = np.array([(-1, -1, -1), *(palette[k % len(palette)] for k in range(labels.max(initial=0)))], float)
+    if images is None:
+        return colours[labels]
+    grey = np.repeat(images[..., None], 3, axis=-1)
+    return np.where(labels[..., None] > 0, 0.4 * grey + 0.6 * colours[labels], grey)
+
+
+def label_legend(names: Sequence[str]) -> str:
+    """Returns which colour `label_colours` gives to labels, as "liver blue, spleen vermilion"."""
+    return ", ".join(f"{name} {PALETTE_NAMES[k % len(PALETTE_NAMES)]}" for k, name in enumerate(names))
 
 
 def columns_grid(
