@@ -153,7 +153,7 @@ def test_label_maps_have_the_palettes_colours_alone_or_over_images_whose_backgro
     labels = np.array([[[0, 1], [2, 0]]])
     alone = figures.to_uint8(figures.label_colours(labels))[0]
     assert alone[0, 0].tolist() == alone[1, 1].tolist() == [0, 0, 0]
-    assert ["#%02x%02x%02x" % tuple(colour) for colour in (alone[0, 1], alone[1, 0])] == list(figures.PALETTE[:2])
+    assert [f"#{bytes(colour.tolist()).hex()}" for colour in (alone[0, 1], alone[1, 0])] == list(figures.PALETTE[:2])
     image = np.array([[[0.5, 0.5], [-1, -1]]])
     over = figures.label_colours(labels, image)[0]
     assert over[0, 0].tolist() == [0.5] * 3 and over[1, 1].tolist() == [-1] * 3
