@@ -15,6 +15,7 @@ PACKAGES = ("tfdisent", "datasets", "train")
 # Part of the project -> what else of the project it may import, besides itself.
 ALLOWED = {
     "tfdisent.examples": (),
+    "tfdisent.familiarity": (),
     "tfdisent.files": (),
     "tfdisent.intensity": (),
     "tfdisent.messages": (),
@@ -87,6 +88,7 @@ ALLOWED = {
 EVERYWHERE = (
     "tfdisent._version",
     "tfdisent.examples",
+    "tfdisent.familiarity",
     "tfdisent.files",
     "tfdisent.intensity",
     "tfdisent.messages",

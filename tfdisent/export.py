@@ -34,7 +34,7 @@ WARMUP_BATCHES = (1, 8)
 FORMATS = ("savedmodel", "onnx")
 ONNX_OPSET = 17  # of 2022, which ONNX Runtime reads since 1.12
 CARD_TEXTS = ("title", "summary", "limits", "licence", "citation")
-CARD_TABLES = ("values", "data", "training", "metrics")
+CARD_TABLES = ("values", "data", "training", "metrics", "familiar")
 # What tensors hold, by the names that all systems use; a card's "values" adds to them or replaces them.
 VALUES = {
     "image": "intensity in [-1, 1]",
@@ -69,8 +69,10 @@ def export(
         directory: folder of all versions of this model, named as it will be served, such as
             `saved_models/drai-skin_phantom`.
         card: what the model card says; any of `title`, `summary`, `limits`, `licence` and `citation` (text), `values`
-            ({tensor: what it holds}), `data` and `training` (plain dicts, may be nested) and `metrics` ({name: {value,
-            std, n, extractor, protocol}}, as in `metrics.json`). Absolute paths and lists of subjects are left out.
+            ({tensor: what it holds}), `data` and `training` (plain dicts, may be nested), `metrics` ({name: {value,
+            std, n, extractor, protocol}}, as in `metrics.json`) and `familiar` (by which `tfdisent.apply` knows scans
+            that are unlike the training's, see `tfdisent.familiarity`). Absolute paths and lists of subjects are left
+            out.
         version: of the export; by default one more than the highest there.
         formats: of `FORMATS`; "savedmodel" is among them. "onnx" adds a file for each signature.
 

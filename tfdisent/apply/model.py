@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfdisent.familiarity import Familiar
 from tfdisent.intensity import BOUNDED, NORMALIZATIONS, divisor
 from tfdisent.messages import without_startup_noise
 
@@ -53,6 +54,7 @@ class SliceModel(NamedTuple):
         planes: the planes whose slices it was trained on.
         orientation: one of `tfdisent.volumes.ORIENTATIONS`: slices along the body's axes, or as acquired.
         background: the value outside of brain masks in training.
+        familiar: training scans, which scans are compared to; None where the card has none.
     """
 
     run: Callable[..., dict[str, np.ndarray]]
@@ -69,6 +71,7 @@ class SliceModel(NamedTuple):
     planes: tuple[str, ...] = ("axial",)
     orientation: str = "canonical"
     background: float = 0.0
+    familiar: Familiar | None = None
 
 
 def load_model(
@@ -88,7 +91,7 @@ def load_model(
     Of the card it reads `signatures` (the first is taken), `inputs` and `outputs` (by default one image each), of
     `config` (or else `data`) `modalities` and `normalize`, and of `data` `pixel_spacing` (millimetres of the model's
     pixels, one number or two), `foreground`, `background`, `image_dtype`, and what slices it was trained on, `planes`
-    and `orientation`.
+    and `orientation`; and `familiar`, see `tfdisent.familiarity`.
 
     The signature takes `image` (B, h, w, C), with a channel for each of the card's inputs; optionally `target`, one-hot
     codes (B, T); and optionally `available` (B, C), 1 for each input that is there and 0 for one that is missing. It
@@ -136,6 +139,7 @@ def load_model(
         planes=tuple(data.get("planes", ("axial",))),
         orientation=orientation or data.get("orientation", "canonical"),
         background=float(data.get("background", 0.0)),
+        familiar=_familiar(path, card),
     )
 
 
@@ -164,12 +168,7 @@ def _runner(
     takes_available = "available" in _tensors(function)
 
     def run(stack, target=None, available=None):
-        if normalize == "slice":
-            low, high = (f(stack, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
-            stack = 2 * (stack - low) / divisor(high - low, low, high) - 1
-        elif normalize in BOUNDED:
-            stack = np.clip(stack, -1, 1)
-        given = {"image": tf.constant(stack, tf.float32)}
+        given = {"image": tf.constant(as_trained(stack, normalize), tf.float32)}
         if targets:
             given["target"] = tf.one_hot([targets.index(target)] * len(stack), len(targets))
         if takes_available:
@@ -184,6 +183,14 @@ def _runner(
             raise OSError(f"{path} stopped: {error.message.partition(chr(10))[0]}") from error
 
     return run
+
+
+def as_trained(stack: np.ndarray, normalize: str) -> np.ndarray:
+    """Slices (B, h, w, C) of a normalised volume as training saw them: bounded, or normalised one by one."""
+    if normalize == "slice":
+        low, high = (f(stack, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
+        return 2 * (stack - low) / divisor(high - low, low, high) - 1
+    return np.clip(stack, -1, 1) if normalize in BOUNDED else stack
 
 
 # --- the card ---
@@ -213,6 +220,16 @@ def _card(path: pathlib.Path) -> dict:
     if not isinstance(card, dict) or not all(isinstance(card.get(p, {}), dict) for p in parts):
         raise ValueError(f"{path / 'card.json'} is not a model's card. Export the model again.")
     return card
+
+
+def _familiar(path: pathlib.Path, card: dict) -> Familiar | None:
+    """The training scans that the card describes, if it does."""
+    if "familiar" not in card:
+        return None
+    try:
+        return Familiar.from_card(card["familiar"])
+    except ValueError as error:
+        raise ValueError(f"In the card of {path} familiar is damaged: {error}. Export the model again.") from None
 
 
 def _normalization(path: pathlib.Path, name: str | None) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 
 from tfdisent.apply.cases import Case, check_case, is_mask_by_content, read_case
 from tfdisent.apply.intensities import Scale, Stack, beyond, finished, labelled, normalized, stacked
-from tfdisent.apply.model import SliceModel
+from tfdisent.apply.model import SliceModel, as_trained
 from tfdisent.apply.options import Options
+from tfdisent.familiarity import of_slices, slice_statistics
 from tfdisent.files import write_json
 from tfdisent.volumes import Volume, write_nifti
 from tfdisent.volumes.planes import PLANES, through_planes
@@ -66,7 +67,7 @@ def process(task: Task, case: Case) -> tuple[str, str]:
             f"skipped, {case.files[masks[0]].name} is a mask or label map: all of its values are a few whole numbers "
             "(see --masks_too)"
         )
-    share = _write(task, case, volumes, mask, wanted)
+    share, distance = _write(task, case, volumes, mask, wanted)
     names = ", ".join(path.name for files in wanted.values() for path in files.values())
     text = f"{names} ({time.monotonic() - started:.1f} s)"
     if share:
@@ -74,6 +75,13 @@ def process(task: Task, case: Case) -> tuple[str, str]:
             "\n"
             f"    {share:.1%} of its anatomy lies beyond the model's images and is 0 in the results; --pixel_spacing=0 "
             "scales slices to fit."
+        )
+    if distance > 1:
+        known = task.model.familiar
+        text += (
+            "\n"
+            f"    warning: it lies {distance:.1f} times as far from the {known.scans} training scans of {known.name} "
+            "as the farthest of these: another scanner or contrast, for which the model was not made."
         )
     return "written", text
 
@@ -105,9 +113,14 @@ def _write(
     volumes: dict[str, Volume],
     mask: np.ndarray | None,
     wanted: dict[str | None, dict[str, pathlib.Path]],
-) -> float:
-    """Runs the model for each target and writes the files; returns which part of the anatomy no image reaches."""
-    model, scans = task.model, {}
+) -> tuple[float, float]:
+    """Runs the model for each target and writes the files.
+
+    Returns:
+        Which part of the anatomy no image reaches, and how far the scan is from those of the training, see
+        `tfdisent.familiarity`: 0 where the model's card does not tell.
+    """
+    model, scans, seen = task.model, {}, []
     for name, volume in volumes.items():
         with _named(case.files[name]):
             scans[name] = normalized(volume, model, mask)
@@ -115,7 +128,7 @@ def _write(
     first = next(iter(volumes))
     with _named(case.files[first]):
         for target, files in wanted.items():
-            made = _through_planes(task, stack, volumes[first], target, tuple(files))
+            made = _through_planes(task, stack, volumes[first], target, tuple(files), seen)
             for name, path in files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 result = volumes[first]._replace(array=_finished(task, stack, name, made[name]))
@@ -124,16 +137,41 @@ def _write(
                     write_json(path.with_name(f"{path.name.removesuffix('.nii.gz')}.json"), {"labels": labels})
                 write_nifti(result, path, like=case.files[first])
                 share = beyond(made[name][..., 0], stack)
-    return share
+    return share, _distance(task, seen)
+
+
+def _distance(task: Task, seen: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    """How far the slices that the model saw are from those of the training; of other planes than these nobody knows."""
+    familiar, planes = task.model.familiar, _planes(task)
+    if familiar is None or not seen or not set(planes) <= set(task.model.planes):
+        return 0.0
+    found = of_slices(*map(np.concatenate, zip(*seen, strict=True)))
+    return familiar.distance(found) if np.isfinite(found).all() else 0.0
+
+
+def _planes(task: Task) -> Sequence[str]:
+    """The planes whose slices are taken."""
+    planes = task.options.planes
+    return {None: task.model.planes, "all": PLANES}.get(planes, (planes,))
 
 
 def _through_planes(
-    task: Task, stack: Stack, volume: Volume, target: str | None, names: Sequence[str]
+    task: Task,
+    stack: Stack,
+    volume: Volume,
+    target: str | None,
+    names: Sequence[str],
+    seen: list[tuple[np.ndarray, np.ndarray]],
 ) -> dict[str, np.ndarray]:
-    """{output: (S, H, W, K)} of the model for the outputs of these names; NaN where no image reaches."""
+    """{output: (S, H, W, K)} of the model for the outputs of these names; NaN where no image reaches.
+
+    Statistics of the slices that the model saw are added to `seen`, where its card says what those of the training are.
+    """
     model, options = task.model, task.options
 
     def function(images):
+        if model.familiar is not None:
+            seen.append(slice_statistics(as_trained(images, model.normalize)[..., 0]))
         made = model.run(images, target, stack.available)
         return np.concatenate([made[name] for name in names], axis=-1)
 
@@ -143,7 +181,7 @@ def _through_planes(
         model.image_size,
         spacing=volume.spacing,
         pixel_spacing=model.pixel_spacing,
-        planes={None: model.planes, "all": PLANES}.get(options.planes, (options.planes,)),
+        planes=_planes(task),
         fusion=options.fusion,
         mask=stack.inside if options.background == "keep" else None,
         constant=stack.background,

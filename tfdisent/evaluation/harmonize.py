@@ -33,6 +33,7 @@ from tfdisent.evaluation.normalizations import KINDS, OF_PACKAGE, Map, normaliza
 from tfdisent.evaluation.protocol import Evaluation
 from tfdisent.evaluation.slices import areas, available, brain, rows_to_show
 from tfdisent.examples import Examples, evenly
+from tfdisent.familiarity import FEWEST_SCANS, Familiar, of_slices, slice_statistics
 from tfdisent.intensity import bounds
 from tfdisent.report import Figure, figures
 from tfdisent.systems.harmonize import DOMAINS, HarmonizeConfig
@@ -46,6 +47,7 @@ LEAST_ACCURACY = 0.95  # of telling the scanner of real slices, for a network to
 PROBES = 5  # classifiers that are trained anew on harmonised slices, with a seed each
 PROBE_FIT = {"steps": 400, "batch_size": 32, "augment": ("symmetry",)}  # noise and sharpness are the scanners' own
 PROBE_SLICES = 500  # of each scanner
+FAMILIAR_SCANS = 200  # of each scanner, whose distance to the training's is measured
 FITTED_SCANS = 20  # of each scanner, that normalisations are fitted on
 NOISE = (0.1, 0.2, 0.3, 0.4, 0.5)  # standard deviations of Eq. 6 and 7, of images in [-1, 1]
 NOISY_SLICES = 200
@@ -99,6 +101,10 @@ def evaluate_run(
             results.measure(["lesion_sign_flips"], lesion_metrics, scans, labels)
             results.measure(["local_contrast_correlation"], contrast_metrics, scans)
             results.measure(["tissue_volume_change", "atrophy_effect_ratio"], volume_metrics, scans, labels)
+        found = results.attempt(["scanner_distance"], familiarity_metrics, train, test, chosen, tuple(manifest.domains))
+        results.metrics |= found or {}
+        if warning := unlike(found or {}):
+            log(f"warning: {warning}")
         log("adding noise to what was made")
         results.measure(["noise_sensitivity"], noise_metrics, model, test, chosen, seed)
         log(f"training {PROBES + 1} classifiers of scanners")
@@ -160,6 +166,19 @@ class Slices:
         rows = self.rows[name]
         return rows if subjects is None else rows[np.isin(self.subject[rows], subjects)]
 
+    def statistics(self, rows: np.ndarray) -> dict:
+        """{subject: statistics (F,) of its scan}, of all slices `rows`, which are of one scanner."""
+        parts: dict = {}
+        for batch in self.examples.batches(rows):
+            found, pixels = slice_statistics(batch["image"][..., self.channel])
+            subjects = self.subject[batch["row"]]
+            for subject in np.unique(subjects):
+                those = subjects == subject
+                parts.setdefault(subject, []).append((found[those], pixels[those]))
+        return {
+            subject: of_slices(*map(np.concatenate, zip(*several, strict=True))) for subject, several in parts.items()
+        }
+
     def scan(self, name: str, subject) -> dict[str, np.ndarray] | None:
         """The slices of a subject on a scanner in the order of positions, image (S, H, W, 1), mask (S, H, W), clean
         (S, H, W) in [-1, 1]; None where there are none.
@@ -210,6 +229,59 @@ def lesions_of(labels: tuple[str, ...]) -> list[int]:
 def harmonized(model, image: np.ndarray, to: str = "target") -> np.ndarray:
     """Slices (N, H, W, 1) as the other domain shows them."""
     return np.clip(in_batches(lambda x: model.harmonize(x, to)["image"], image, size=32), -1, 1)
+
+
+# --- whether scans are as those of the training ---
+
+
+def familiar_source(train: Slices) -> Familiar | None:
+    """The training scans of the source, to which others are compared; None where there are too few."""
+    subjects = evenly(np.unique(train.subject[train.rows["source"]]), FAMILIAR_SCANS)
+    statistics = np.array([one for one in train.statistics(train.of("source", subjects)).values()])
+    statistics = statistics[np.isfinite(statistics).all(axis=1)] if len(statistics) else statistics
+    return Familiar.of(statistics, train.config.source) if len(statistics) >= FEWEST_SCANS else None
+
+
+def familiarity_metrics(train: Slices, test: Slices, chosen: dict, domains: tuple[str, ...]) -> dict:
+    """How far the test scans of every scanner of the data are from the training scans of the source."""
+    name, familiar = "scanner_distance", familiar_source(train)
+    if familiar is None:
+        reason = f"it takes {FEWEST_SCANS} training scans of the source"
+        return {name: entry(None, 0, "", reason=reason)}
+    domain = test.examples["domain"].reshape(len(test.examples))
+    there = available(test.examples)[:, test.channel]
+    distances = {}
+    for k, scanner in enumerate(domains):
+        rows = np.flatnonzero((domain == k) & there)
+        if scanner == test.config.source:
+            rows = test.of("source", chosen["source"])
+        subjects = evenly(np.unique(test.subject[rows]), FAMILIAR_SCANS)
+        found = test.statistics(rows[np.isin(test.subject[rows], subjects)]).values()
+        distances[scanner] = [familiar.distance(one) for one in found if np.isfinite(one).all()]
+    medians = {scanner: np.median(found) for scanner, found in distances.items() if found}
+    own = distances[test.config.source]
+    return {
+        name: entry(
+            medians.get(test.config.source),
+            len(own),
+            f"Mahalanobis's distance of test scans of {familiar.name} to {familiar.scans} training scans, by quantiles "
+            "of intensity and the strength of noise, over the largest one of a training scan that is left out; median "
+            "over scans, above 1 they are unlike the training's; of every scanner of the data",
+            reason="" if own else "there is no test scan of the source",
+            per_domain=medians,
+        )
+    }
+
+
+def unlike(metrics: dict) -> str:
+    """A sentence where the test scans are not as those of the training; "" where they are, or nobody knows."""
+    distance = metrics.get("scanner_distance", {}).get("value")
+    if distance is None or distance <= 1:
+        return ""
+    return (
+        f"The test scans lie {distance:.1f} times as far from the training scans as the farthest of these: they are of "
+        "another scanner or contrast, for which the model was not made."
+    )
 
 
 # --- judges that are trained on real slices ---
@@ -790,37 +862,26 @@ def draw_slices(model, test: Slices, chosen: dict, segmentors: dict, labels: tup
     if len(segmentors) < 2 or not shown["mask"].any():
         return result
 
-    def coloured(mask):
-        return label_colours(mask, len(labels))
-
     result.append(
         Figure(
             "Segmentation after harmonisation",
             "Label maps: the true one, that of the source's segmentor on the source slice, of the target's segmentor "
-            "on the same slice, and of the latter on the harmonised one. Labels from dark to light: "
-            f"{', '.join(labels[1:])}.",
+            "on the same slice, and of the latter on the harmonised one. Labels: "
+            f"{figures.label_legend(labels[1:])}.",
             figures.columns_grid(
                 {
                     model.config.source: shown["image"],
-                    "true": coloured(shown["mask"]),
-                    "source net": coloured(segmentors["source"].predict(shown["image"])),
-                    "target net": coloured(segmentors["target"].predict(shown["image"])),
+                    "true": figures.label_colours(shown["mask"]),
+                    "source net": figures.label_colours(segmentors["source"].predict(shown["image"])),
+                    "target net": figures.label_colours(segmentors["target"].predict(shown["image"])),
                     "harmonised": made,
-                    "its target net": coloured(segmentors["target"].predict(made)),
+                    "its target net": figures.label_colours(segmentors["target"].predict(made)),
                 }
             ),
             "paper Fig. 6 to 8",
         )
     )
     return result
-
-
-def label_colours(mask: np.ndarray, number: int) -> np.ndarray:
-    """Label maps (N, H, W) as colours, uint8 (N, H, W, 3), the background black."""
-    import matplotlib
-
-    colours = np.rint(255 * matplotlib.colormaps["viridis"](np.linspace(0.15, 1, max(1, number - 1)))[:, :3])
-    return np.concatenate([np.zeros((1, 3)), colours]).astype(np.uint8)[mask]
 
 
 def draw_noise(model, test: Slices, chosen: dict, seed: int) -> list[Figure]:
@@ -864,7 +925,7 @@ def sample_grid(model, shown: dict) -> np.ndarray:
 def headline(metrics: dict) -> str:
     """The result in words, of the metrics that have a value."""
     value = {name: found["value"] for name, found in metrics.items() if found["value"] is not None}
-    lines = []
+    lines = [unlike(metrics)] if unlike(metrics) else []
     if {"error_to_truth", "error_to_truth_source"} <= value.keys():
         theirs = {kind: value[f"error_to_truth_{kind}"] for kind in KINDS if f"error_to_truth_{kind}" in value}
         line = (
@@ -904,4 +965,9 @@ def card_values(manifest) -> dict[str, str]:
     return {"image": f"slices of one scanner, of {' or '.join(manifest.domains[:2])}; see the signature"}
 
 
-EVALUATION = Evaluation(evaluate_run, sample_grid, headline, card_values)
+def familiar(model, read: Callable[[str], Examples]) -> Familiar | None:
+    """The training scans of the source, for the exported model's card."""
+    return familiar_source(Slices(read("train"), model.config))
+
+
+EVALUATION = Evaluation(evaluate_run, sample_grid, headline, card_values, familiar=familiar)

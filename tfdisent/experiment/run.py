@@ -407,6 +407,8 @@ def export(run: Run) -> pathlib.Path:
         },
         "metrics": metrics,
     }
+    familiar = run.evaluation.familiar and run.evaluation.familiar(run.model, run.examples)
+    card |= {"familiar": familiar.to_card()} if familiar else {}
     with files.locked(settings.export_folder, "export", wait=True):
         path = export_model(run.model, settings.export_folder, card=card, formats=settings.export_formats)
     files.write_json(record, {"step": step, "path": str(path)})
