@@ -52,6 +52,8 @@ FIELDS = {
         "1.0, 0.5, 0.25, 0.125, 0 or another; listed in RUN/splits. Default: 1.0.",
     }
 }
+# Systems whose models go from one domain to another, and can be trained from several by one command.
+FROM_SOURCES = ("harmonize",)
 
 
 def define(system: str, values: flags.FlagValues) -> None:
@@ -61,6 +63,14 @@ def define(system: str, values: flags.FlagValues) -> None:
     flags.DEFINE_string("dataset", first, "Which data set; `--dataset=help` lists them.", flag_values=values)
     for name, about in FIELDS.get(system, {}).items():
         flags.DEFINE_string(name, None, about, flag_values=values)
+    if system in FROM_SOURCES:
+        flags.DEFINE_list(
+            "sources",
+            [],
+            "Scanners to harmonise from, separated by commas, or all: a model for each, to one target (the second "
+            "domain, or --set=target=...), trained one after the other in <run_dir>/from-<source>.",
+            flag_values=values,
+        )
     flags.DEFINE_integer("seed", 0, "Of weights, order, augmentation and noise.", flag_values=values)
     flags.DEFINE_string(
         "run_dir", None, "Folder of the run; default: runs/<model>-<dataset>-<preset>-seed<seed>.", flag_values=values
@@ -103,7 +113,7 @@ def define(system: str, values: flags.FlagValues) -> None:
 
 
 def execute(system: str, given: Any, others: Sequence[str]) -> int:
-    """Trains as the flags say; returns 1 if a fold failed."""
+    """Trains as the flags say; returns 1 if a fold or a source failed."""
     require_none(others)
     if given.dataset == "help":
         print(catalogue.about(catalogue.DATA[system]))
@@ -130,8 +140,13 @@ def execute(system: str, given: Any, others: Sequence[str]) -> int:
             host=given.host,
             **shared | {"changes": {**shared["changes"], **fields}},
         )
+    sources = given.sources if system in FROM_SOURCES else []
+    if sources and given.folds is not None:
+        raise ValueError("Give --sources or --folds, not both; cross-validate each source with --set=source=...")
     if given.folds is not None:
         return 1 if experiment.cross_validate(settings, given.folds) else 0
+    if sources:
+        return 1 if experiment.train_from_each(settings, sources) else 0
     experiment.train(settings)
     return 0
 

@@ -28,6 +28,7 @@ _HOMES = {
     "reproduce": "reproduction",
     "require_all_measured": "run",
     "train": "run",
+    "train_from_each": "sources",
 }
 
 __all__ = list(_HOMES)
