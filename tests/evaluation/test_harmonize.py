@@ -1,6 +1,7 @@
 """Evaluation of harmonisation: an ideal model gets the best of every figure, and each way to cheat is seen by one."""
 
 import contextlib
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -258,6 +259,79 @@ def test_the_effect_of_atrophy_stays_with_an_ideal_model_and_goes_where_ventricl
     assert value(erased, "tissue_volume_change") > 0.3 and value(erased, "atrophy_effect_ratio") == 0
     few = harmonize.volume_metrics(measured(Model(), data(3)), LABELS)
     assert "8 test subjects" in few["atrophy_effect_ratio"]["reason"]
+
+
+# --- boundaries of layers ---
+
+
+def test_layers_between_boundaries_give_them_back_to_half_a_pixel():
+    boundaries = np.array([[[3.2, 4.0, 2.9], [7.5, 9.1, 8.0]]])
+    layers = harmonize.layers_between(boundaries, 12)
+    assert layers.shape == (1, 12, 3) and layers[0, :, 0].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert np.abs(harmonize.boundaries_between(layers, 2) - boundaries).max() <= 0.5
+
+
+def layered(subjects):
+    """Two layers under a vitreous, whose border is slanted; the source shows their square root."""
+    parts = data(subjects)
+    table = parts.take(np.arange(len(parts)))
+    count, columns = len(parts), np.arange(SIZE) / SIZE
+    upper = 8 + np.random.default_rng(0).uniform(0, 4, (count, 1)) + 2 * columns
+    table["boundaries"] = np.stack([upper, upper + 10], axis=1).astype(np.float16)
+    pure = np.array([0.1, 0.4, 0.7])[harmonize.layers_between(table["boundaries"], SIZE)]
+    table["image"] = np.where(table["domain"][:, None, None] == 0, np.sqrt(pure), pure)[..., None] * 2 - 1
+    return Examples.of({name: values for name, values in table.items() if name != "row"})
+
+
+LAYERS = {"source": Thresholds(np.sqrt([0.1, 0.4, 0.7])), "target": Thresholds(np.array([0.1, 0.4, 0.7]))}
+
+
+def test_boundaries_are_found_in_their_place_after_an_ideal_harmonisation_and_not_before():
+    test = harmonize.Slices(layered(3), Model().config)
+    found = harmonize.boundary_metrics(Model(), LAYERS, test, test.subjects(10_000))
+    assert value(found, "boundary_distance") < 0.5 and value(found, "boundary_distance_source_on_source") < 0.5
+    assert (
+        value(found, "boundary_distance_target_on_target")
+        < 0.5
+        < 4
+        < value(found, "boundary_distance_target_on_source")
+    )
+    assert list(found["boundary_distance"]["per_boundary"]) == ["1", "2"] and found["boundary_distance"]["n"] == 3
+    alone = harmonize.boundary_metrics(Model(), {}, test, test.subjects(10_000))
+    assert alone["boundary_distance"]["value"] is None and "no boundaries" in alone["boundary_distance"]["reason"]
+
+
+@pytest.mark.backend("torch")
+def test_layers_are_learned_from_boundaries_and_data_without_them_have_none(small):
+    train = harmonize.Slices(layered(2), Model().config)
+    nets = harmonize.fitted_layers(train, 0)
+    assert set(nets) == {"source", "target"}
+    assert nets["target"].predict(train.examples.take([0])["image"]).max() <= 2
+    assert harmonize.fitted_layers(harmonize.Slices(data(1), Model().config), 0) == {}
+
+
+# --- scans that are unlike the training's ---
+
+
+def test_test_scans_of_the_source_are_near_those_of_other_scanners_far_and_that_is_said(test_data):
+    train = harmonize.Slices(data(16, paired=False), Model().config)
+    test = harmonize.Slices(test_data, Model().config)
+    found = harmonize.familiarity_metrics(train, test, test.subjects(10_000), ("b", "a"))
+    assert value(found, "scanner_distance") < 1 < 2 < found["scanner_distance"]["per_domain"]["a"]
+    assert harmonize.unlike(found) == ""
+    other = harmonize.Slices(test_data, dataclasses.replace(Model().config, source="a", target="b"))
+    swapped = harmonize.familiarity_metrics(train, other, other.subjects(10_000), ("b", "a"))
+    assert "another scanner or contrast" in harmonize.unlike(swapped) and "another scanner" in harmonize.headline(
+        swapped
+    )
+
+
+def test_a_source_of_few_training_scans_has_no_distance_and_says_so(test_data):
+    train, test = (harmonize.Slices(part, Model().config) for part in (data(4, paired=False), test_data))
+    found = harmonize.familiarity_metrics(train, test, test.subjects(10_000), ("b", "a"))
+    assert "4 training scans of the source" in found["scanner_distance"]["reason"]
+    assert harmonize.unlike(found) == ""
+    assert harmonize.familiar(Model(), {"train": data(16, paired=False)}.get).scans == 8
 
 
 # --- networks that judge, and the whole ---

@@ -130,3 +130,14 @@ def test_what_cannot_be_scored_is_refused(a, b, options, message):
     for function in (metrics.dice, metrics.iou):
         with pytest.raises(ValueError, match=message):
             function(a, b, **options)
+
+
+def test_boundaries_are_as_far_apart_as_their_rows_on_average_over_columns():
+    a = np.array([[[1.0, 2, 3], [5, 5, 5]]])
+    b = np.array([[[2.0, 2, 1], [5.5, 4.5, 5]]])
+    np.testing.assert_allclose(metrics.boundary_distance(a, b), [[1, 1 / 3]])
+    np.testing.assert_array_equal(metrics.boundary_distance(a, a), [[0, 0]])
+    b[0, 0, 2], b[0, 1] = np.nan, np.nan
+    np.testing.assert_allclose(metrics.boundary_distance(a, b), [[0.5, np.nan]])
+    with pytest.raises(ValueError, match="of one shape"):
+        metrics.boundary_distance(a, b[:, :1])

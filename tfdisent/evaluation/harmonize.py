@@ -9,7 +9,9 @@ The audit, on the test subjects' source scans, which training never saw on eithe
 subject's target scan, where there is one, beside its floor (the target scan without noise and bias, which a phantom
 has) and what normalisations of intensities reach (`tfdisent.evaluation.normalizations`); whether a classifier still
 tells the scanner, one that was trained on real slices and ones that were trained anew on harmonised ones; whether local
-contrast and each lesion's contrast keep their sign; volumes of tissues, and how strongly they follow atrophy.
+contrast and each lesion's contrast keep their sign; volumes of tissues, and how strongly they follow atrophy; where
+boundaries of layers are known (retina_phantom), how far nets find them from their place; whether the test scans are as
+those of the training (`tfdisent.familiarity`).
 
 Images are compared on the scale [0, 1] inside the foreground, scan by scan, each scan with the same weight.
 """
@@ -52,6 +54,7 @@ FITTED_SCANS = 20  # of each scanner, that normalisations are fitted on
 NOISE = (0.1, 0.2, 0.3, 0.4, 0.5)  # standard deviations of Eq. 6 and 7, of images in [-1, 1]
 NOISY_SLICES = 200
 LESION_PIXELS = 4  # of the smallest lesion whose contrast is measured
+BOUNDARIES = 4  # of layers, that are measured
 LEAST_GAP = 0.02  # of Dice, of which a share can be recovered
 LEAST_SUBJECTS = 8  # for an effect of atrophy
 LARGEST_ERROR = 0.3  # of the intensity range, the end of the error maps' colours
@@ -101,6 +104,10 @@ def evaluate_run(
             results.measure(["lesion_sign_flips"], lesion_metrics, scans, labels)
             results.measure(["local_contrast_correlation"], contrast_metrics, scans)
             results.measure(["tissue_volume_change", "atrophy_effect_ratio"], volume_metrics, scans, labels)
+        if "boundaries" in test.examples.names:
+            log("training a segmentor of layers on each scanner's real slices")
+            nets = results.attempt(["boundary_distance"], fitted_layers, train, seed) or {}
+            results.measure(["boundary_distance"], boundary_metrics, model, nets, test, chosen)
         found = results.attempt(["scanner_distance"], familiarity_metrics, train, test, chosen, tuple(manifest.domains))
         results.metrics |= found or {}
         if warning := unlike(found or {}):
@@ -309,16 +316,50 @@ def fitted_segmentors(
     for name in names:
         labelled = train.examples.get("labelled")
         rows = train.rows[name] if labelled is None else train.rows[name][labelled[train.rows[name]] > 0]
-        if not len(rows) or not any(batch["mask"].any() for batch in examples.batches(rows)):
-            continue
-        # Not standardised: gain and offset of a scanner are part of what is to be harmonised.
-        segmentor = Segmentor(
-            (*train.examples.image_shape[:2], 1), len(labels) - 1, standardize=False, seed=seed, **SEGMENTOR_SIZE
-        )
-        slices = examples.select(rows, [train.channel], ("image", "mask"))
-        segmentor.fit(slices, class_weights=weights, seed=seed, **SEGMENTOR_FIT)
-        found[name] = segmentor
+        if len(rows) and any(batch["mask"].any() for batch in examples.batches(rows)):
+            found[name] = _fitted(train, examples, rows, weights, seed)
     return found
+
+
+def fitted_layers(train: Slices, seed: int) -> dict[str, Segmentor]:
+    """A segmentor of each domain, of what lies between the boundaries that are measured; {} of data without them."""
+    if "boundaries" not in train.examples.names:
+        return {}
+    height = train.examples.image_shape[0]
+
+    def with_layers(batch: dict) -> dict:
+        return {**batch, "mask": layers_between(batch["boundaries"][:, measured_boundaries(batch)], height)}
+
+    examples = train.examples.mapped(with_layers)
+    weights = [1.0] * (1 + min(BOUNDARIES, train.examples.take([0])["boundaries"].shape[1]))
+    return {name: _fitted(train, examples, rows, weights, seed) for name, rows in train.rows.items() if len(rows)}
+
+
+def _fitted(train: Slices, examples: Examples, rows: np.ndarray, weights: list[float], seed: int) -> Segmentor:
+    """A segmentor of masks (N, H, W), one of whose labels weighs as much as another or more."""
+    # Not standardised: gain and offset of a scanner are part of what is to be harmonised.
+    segmentor = Segmentor(
+        (*train.examples.image_shape[:2], 1), len(weights) - 1, standardize=False, seed=seed, **SEGMENTOR_SIZE
+    )
+    slices = examples.select(rows, [train.channel], ("image", "mask"))
+    segmentor.fit(slices, class_weights=weights, seed=seed, **SEGMENTOR_FIT)
+    return segmentor
+
+
+def measured_boundaries(batch: dict) -> np.ndarray:
+    """Which of the boundaries are measured: the first, the last, and some between, as thin layers have few pixels."""
+    return evenly(np.arange(batch["boundaries"].shape[1]), BOUNDARIES)
+
+
+def layers_between(boundaries: np.ndarray, height: int) -> np.ndarray:
+    """Label maps (N, H, W), uint8, of boundaries (N, K, W) in rows: how many of them lie above each pixel."""
+    rows = np.arange(height)[:, None]
+    return (rows > np.asarray(boundaries, np.float64)[:, :, None]).sum(axis=1, dtype=np.uint8)
+
+
+def boundaries_between(layers: np.ndarray, count: int) -> np.ndarray:
+    """Rows (N, K, W) of the boundaries of label maps (N, H, W), the inverse of `layers_between` to half a pixel."""
+    return np.stack([(layers <= k).sum(axis=1) - 0.5 for k in range(count)], axis=1)
 
 
 # --- what is kept of each scan ---
@@ -676,6 +717,35 @@ def volume_metrics(scans: Measured, labels: tuple[str, ...]) -> dict:
         protocol,
         reason="" if is_there else "the source scans show no effect",
     )
+    return results
+
+
+def boundary_metrics(model, nets: dict[str, Segmentor], test: Slices, chosen: dict) -> dict:
+    """How far boundaries of layers are from the true ones, by nets that were trained on either scanner."""
+    cases = {
+        "": ("target", "source", lambda image: harmonized(model, image), "the target's net on harmonised scans"),
+        "_source_on_source": ("source", "source", None, "the source's net on source scans"),
+        "_target_on_source": ("target", "source", None, "the target's net on source scans as they are"),
+        "_target_on_target": ("target", "target", None, "the target's net on target scans"),
+    }
+    results = {}
+    for ending, (net, name, change, named) in cases.items():
+        found = []
+        for subject in chosen[name] if net in nets else []:
+            scan = test.scan(name, subject)
+            truth = scan["boundaries"][:, measured_boundaries(scan)]
+            image = scan["image"] if change is None else change(scan["image"])
+            made = boundaries_between(nets[net].predict(image), truth.shape[1])
+            found.append(measure.boundary_distance(made, truth).mean(axis=0))
+        means = np.mean(found, axis=0) if found else []
+        results[f"boundary_distance{ending}"] = entry(
+            np.mean(means) if found else None,
+            len(found),
+            f"{named}, trained on its real training slices: mean absolute distance to the true row, in pixels, mean "
+            "over columns, slices, scans and boundaries, counted from above",
+            reason="" if found else "there are no boundaries of the scanner's training slices, or no test scan",
+            per_boundary={str(k + 1): value for k, value in enumerate(means)},
+        )
     return results
 
 

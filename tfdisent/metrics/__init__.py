@@ -27,7 +27,7 @@ from tfdisent.metrics.generative import (
 from tfdisent.metrics.image import mean_absolute_error, psnr, ssim
 from tfdisent.metrics.memorisation import Memorisation, memorisation, nearest_distances, symmetries
 from tfdisent.metrics.retrieval import Nearest, disagreement_divergence, label_overlap, nearest
-from tfdisent.metrics.segmentation import dice, iou
+from tfdisent.metrics.segmentation import boundary_distance, dice, iou
 from tfdisent.metrics.truth import (
     DCI,
     BlockGap,
@@ -45,6 +45,7 @@ __all__ = [
     "Nearest",
     "Paired",
     "block_gap",
+    "boundary_distance",
     "coefficient_of_determination",
     "coefficient_of_variation",
     "conditional_generation_accuracy",

@@ -1,4 +1,4 @@
-"""Overlap of segmentations: Dice and intersection over union, per case and per label.
+"""Overlap of segmentations, Dice and intersection over union, per case and per label; distance of layers' boundaries.
 
 A case is one entry along the first axis: slices (N, H, W) give values per slice, volumes (N, D, H, W) values per
 volume. The two differ; so do labels scored one by one or pooled, and the values of a case without any foreground. What
@@ -62,6 +62,28 @@ def iou(
     """
     intersection, size_a, size_b = _counts(a, b, labels, pooled)
     return _ratio(intersection, size_a + size_b - intersection, smooth, empty)
+
+
+def boundary_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Returns the mean absolute distance of boundaries over the columns of each case, in rows (pixels), 0 or more.
+
+    Args:
+        a, b: (N, K, W), of K boundaries the row in each of W columns, as layers of the retina have them; columns with a
+            NaN in either are left out.
+
+    Returns:
+        float64 (N, K); NaN where no column is left.
+
+    Raises:
+        ValueError: shapes differ, or are others.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape or a.ndim != 3:
+        raise ValueError(f"Expected a and b to be (N, K, W), of one shape, received {a.shape} and {b.shape}.")
+    distance = np.abs(a - b)
+    there = np.isfinite(distance)
+    total, count = np.where(there, distance, 0).sum(axis=-1), there.sum(axis=-1)
+    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
 
 
 def _counts(a, b, labels, pooled: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
