@@ -2,8 +2,10 @@
 is compared with: python -m train.harmonize --model=cyclegan ...
 
 Data sets: brain_phantom, retina_phantom (made by themselves), ixi, msseg, retouch, manifest, bids (--raw_dir=DIR), with
-two scanners as domains and label maps. The first two domains are source and target; others by --set=source=NAME
---set=target=NAME, as IOP and HH of ixi, which are the paper's.
+two scanners or more as domains and label maps. The first two domains are source and target; others by --set=source=NAME
+--set=target=NAME, as IOP and HH of ixi, which are the paper's. From several scanners to one by one command:
+--sources=NAME,NAME, or all, and --set=target=NAME, which trains a model for each pair, as the paper does, one after the
+other in RUN/from-NAME; `python -m train.travelling --run_dir=RUN` measures them as one method.
 
 Presets of `HarmonizeConfig`. None has been trained to its end yet; docs/results/harmonize.md has a trial of quick, in
 which histogram matching, without any network, does better.

@@ -329,4 +329,101 @@ COMPARISON = [
     ),
 ]
 
-MUTATIONS = [*GENERATORS, *PLAYERS, *NETWORKS, *DATA, *COMPARISON, *EVALUATION]
+
+def in_file(file, test_file):
+    """Mutations of one file, seen by tests of another: a function of name, old, new and test."""
+
+    def mutation(name, old, new, test):
+        return name, file, old, new, f"{test_file}::{test}"
+
+    return mutation
+
+
+agreement = in_file("tfdisent/metrics/agreement.py", "tests/metrics/test_agreement.py")
+travelling = in_file("tfdisent/evaluation/travelling.py", "tests/evaluation/test_travelling.py")
+benchmark = in_file("tfdisent/experiment/travelling.py", "tests/experiment/test_harmonize.py")
+registration = in_file("tfdisent/volumes/registration.py", "tests/volumes/test_registration.py")
+SHROUT = "test_the_example_of_shrout_and_fleiss_comes_out_as_printed"
+IDEAL = "test_an_ideal_method_has_the_best_of_every_measure"
+GRIDS = "test_scans_are_compared_where_they_lie_if_their_grids_agree_and_else_after_a_registration"
+UNSEEN = "test_hashed_subjects_are_not_held_against_plain_ones_and_those_that_chose_the_best_count_as_seen"
+
+TRAVELLING = [
+    agreement("offsets of raters forgiven", 'if model == "2" else 0.0', "if False else 0.0", SHROUT),
+    agreement("noise within subjects for the rest", '"2": error,', '"2": within,', SHROUT),
+    agreement(
+        "deviation of the whole population",
+        "np.maximum(count - 1, 1)",
+        "np.maximum(count, 1)",
+        "test_variation_is_the_deviation_of_a_sample_over_the_mean",
+    ),
+    travelling("target harmonised like the others", "found[n, k] = of_target", "found[n, k] = 0 * of_target", IDEAL),
+    travelling(
+        "volumes of scans as they were", "= volumes_of(segmentor, made,", "= volumes_of(segmentor, scan.image,", IDEAL
+    ),
+    travelling(
+        "error of scans as they were", "error_to(truth, onto(made),", "error_to(truth, onto(scan.image),", IDEAL
+    ),
+    travelling("no registration", 'if registration == "rigid" or', "if False and", GRIDS),
+    travelling(
+        "volumes without the spacing",
+        "np.prod(spacing, dtype=float) / 1000",
+        "1 / 1000",
+        "test_volumes_are_in_millilitres_where_the_spacing_is_known",
+    ),
+    travelling(
+        "pixels as large as those stored",
+        "[0] * self._pixel",
+        "[0]",
+        "test_slices_are_in_the_order_of_their_places_and_pixels_as_large_as_resizing_made_them",
+    ),
+    benchmark("subjects of the training welcome", "sorted(seen & set(subjects))", "sorted(seen - seen)", UNSEEN),
+    benchmark(
+        "the best checkpoint's subjects unseen", '["val"] if run.settings.select == "best" else []', "[]", UNSEEN
+    ),
+    registration(
+        "spacing along x and z swapped",
+        "image.SetSpacing((x, y, z))",
+        "image.SetSpacing((z, y, x))",
+        "test_a_scan_on_another_grid_is_brought_onto_the_fixed_one",
+    ),
+]
+
+familiarity = in_file("tfdisent/familiarity.py", "tests/test_familiarity.py")
+layers = in_file("tfdisent/metrics/segmentation.py", "tests/metrics/test_segmentation.py")
+ENDS = "test_slices_at_the_ends_of_a_scan_and_empty_ones_do_not_count"
+PLACED = "test_boundaries_are_found_in_their_place_after_an_ideal_harmonisation_and_not_before"
+NEAR = "test_test_scans_of_the_source_are_near_those_of_other_scanners_far_and_that_is_said"
+
+UNLIKE = [
+    familiarity(
+        "threshold of scans that are in it",
+        "*_spread(np.delete(statistics, k, axis=0))",
+        "*_spread(statistics)",
+        "test_the_threshold_is_the_largest_distance_of_a_scan_that_was_left_out",
+    ),
+    familiarity(
+        "statistics on scales of their own",
+        "ledoit_wolf((statistics - mean) / scale,",
+        "ledoit_wolf((statistics - mean) * scale,",
+        "test_distances_do_not_depend_on_the_scale_of_a_statistic",
+    ),
+    familiarity("noise unseen", "np.log(fine.std() + 1e-3)", "0.0", "test_noise_and_grey_values_are_seen_each"),
+    familiarity("slices at the ends count", "pixels.max(initial=0) / 2)", "0)", ENDS),
+    audit("distance to the test scans", "familiar_source(train)\n    if", "familiar_source(test)\n    if", NEAR),
+    audit("boundaries of scans as they were", 'lambda image: harmonized(model, image), "the', 'None, "the', PLACED),
+    audit(
+        "boundaries one pixel lower",
+        "sum(axis=1) - 0.5",
+        "sum(axis=1) + 0.5",
+        "test_layers_between_boundaries_give_them_back_to_half_a_pixel",
+    ),
+    layers(
+        "signed distances",
+        "distance = np.abs(a - b)",
+        "distance = a - b",
+        "test_boundaries_are_as_far_apart_as_their_rows_on_average_over_columns",
+    ),
+]
+
+MUTATIONS = [*GENERATORS, *PLAYERS, *NETWORKS, *DATA, *COMPARISON, *EVALUATION, *TRAVELLING, *UNLIKE]
