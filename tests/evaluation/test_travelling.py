@@ -9,6 +9,7 @@ from tests.evaluation.test_harmonize import GREY, LABELS, SEGMENTORS, SIZE, SLIC
 from tfdisent.evaluation import travelling
 from tfdisent.evaluation.travelling import Method, Scan, Travellers
 from tfdisent.examples import Examples
+from tfdisent.familiarity import Familiar
 
 MANIFEST = SimpleNamespace(modalities=("T1",), domains=("b", "a"), image_shape=(SIZE, SIZE, 1))
 
@@ -124,6 +125,14 @@ def test_what_cannot_be_measured_has_its_reason(subjects):
     assert "two subjects on all of b, c, a" in entries["volume_icc"]["reason"]
     assert entries["volume_variation"]["value"] > 0
     assert all("–" in line for line in travelling.table({NOTHING.title: entries})[1:])
+
+
+def test_a_scanner_that_is_unlike_that_of_its_name_in_the_training_is_named(subjects):
+    found = travelling.measured(subjects, [NOTHING], "a")
+    familiar = {scanner: Familiar.of(found.statistics[scanner], scanner) for scanner in ("b", "a")}
+    assert travelling.unlike(found, familiar) == []
+    (said,) = travelling.unlike(found, {"b": familiar["a"], "a": None})
+    assert said.startswith("Scans of b lie") and "another scanner" in said
 
 
 def test_tables_and_the_headline_name_every_method(subjects):

@@ -27,6 +27,7 @@ from tfdisent.evaluation.harmonize import TISSUES, harmonized
 from tfdisent.evaluation.normalizations import Map, normalized
 from tfdisent.evaluation.slices import available, brain
 from tfdisent.examples import Examples, evenly
+from tfdisent.familiarity import Familiar, scan_statistics
 from tfdisent.report import Figure, figures
 from tfdisent.report.tables import format_value
 from tfdisent.volumes.registration import register_rigid
@@ -145,11 +146,13 @@ class Measured(NamedTuple):
             without a segmentor.
         errors: {title: {scanner: of each subject the error to its target scan}}.
         unregistered: scans that could not be registered, and why.
+        statistics: {scanner: of each scan those by which it is compared with the training's, `tfdisent.familiarity`}.
     """
 
     volumes: dict[str, np.ndarray]
     errors: dict[str, dict[str, list[float]]]
     unregistered: list[str]
+    statistics: dict[str, list[np.ndarray]]
 
 
 def measured(
@@ -173,7 +176,7 @@ def measured(
     shape = (len(travellers.subjects), len(travellers.scanners), max(0, num_labels - 1))
     volumes = {method.title: np.full(shape, np.nan) for method in methods} if segmentor is not None else {}
     errors: dict[str, dict[str, list[float]]] = {method.title: {} for method in methods}
-    unregistered = []
+    unregistered, statistics = [], {}
     for n, subject in enumerate(travellers.subjects):
         scans = travellers.scans(subject)
         truth = scans.get(target)
@@ -181,6 +184,7 @@ def measured(
             inside, k = brain(scan.image[..., None]), travellers.scanners.index(scanner)
             if not inside.any():
                 continue
+            statistics.setdefault(scanner, []).append(scan_statistics(scan.image))
             if scanner == target:
                 of_target = volumes_of(segmentor, scan.image, scan.spacing, num_labels) if volumes else None
                 for found in volumes.values():
@@ -199,7 +203,21 @@ def measured(
                 if onto is not None:
                     error = error_to(truth, onto(made), onto(inside.astype(np.float32)))
                     errors[method.title].setdefault(scanner, []).append(error)
-    return Measured(volumes, errors, unregistered)
+    return Measured(volumes, errors, unregistered, statistics)
+
+
+def unlike(found: Measured, familiar: Mapping[str, Familiar | None]) -> list[str]:
+    """A sentence for each scanner whose scans are farther from its training scans than any of these; by scanner."""
+    lines = []
+    for scanner, known in familiar.items():
+        of_scans = [one for one in found.statistics.get(scanner, []) if np.isfinite(one).all()]
+        distance = np.median([known.distance(one) for one in of_scans]) if known and of_scans else 0.0
+        if distance > 1:
+            lines.append(
+                f"Scans of {scanner} lie {distance:.1f} times as far from the training scans of that name as the "
+                "farthest of these: it may be another scanner, protocol or preparation."
+            )
+    return lines
 
 
 def volumes_of(segmentor, image: np.ndarray, spacing: np.ndarray, num_labels: int) -> np.ndarray:

@@ -105,12 +105,19 @@ def benchmark(
         method.title: travelling.method_metrics(measured, method.title, travellers.scanners, labels)
         for method in methods
     }
+    familiar = {source: harmonize.familiar_source(slices) for source, slices in train.items()}
+    notes = travelling.unlike(measured, familiar)
+    for note in notes:
+        say(f"    warning: {note}")
     folder_of = pathlib.Path(output or pathlib.Path(run_dirs[0]) / f"travelling-{manifest.dataset}").expanduser()
     folder_of.mkdir(parents=True, exist_ok=True)
     flags = {"run_dir": ",".join(map(str, run_dirs)), "dataset": manifest.dataset, "split": split}
+    flags |= {"data_dir": data_dir, "raw_dir": raw_dir, "output_dir": output and str(output)}
     flags |= {"registration": registration} if registration != "auto" else {}
-    command = shlex.join(["tfdisent", "travelling", *(f"--{name}={value}" for name, value in flags.items() if value)])
-    _write(folder_of, results, measured, travellers, methods, target, manifest, command)
+    options = [f"--{name}={value}" for name, value in flags.items() if value]
+    options += [f"--data={name}={value}" for name, value in (data or {}).items()]
+    command = shlex.join(["tfdisent", "travelling", *options])
+    _write(folder_of, results, measured, notes, travellers, methods, target, manifest, command)
     return results
 
 
@@ -256,6 +263,7 @@ def _write(
     folder_of: pathlib.Path,
     results: Mapping[str, Mapping[str, Mapping]],
     measured: travelling.Measured,
+    notes: list[str],
     travellers: travelling.Travellers,
     methods: Sequence[travelling.Method],
     target: str,
@@ -267,7 +275,10 @@ def _write(
         f"{len(travellers.subjects)} subjects on {', '.join(travellers.scanners)}, none of whom any method was trained "
         f"on.\n\n{travelling.headline(results)}"
     )
-    notes = [f"{name.replace('_', ' ').capitalize()}: {of['protocol']}." for name, of in _protocols(results).items()]
+    notes = [
+        *notes,
+        *(f"{name.replace('_', ' ').capitalize()}: {of['protocol']}." for name, of in _protocols(results).items()),
+    ]
     notes += [f"Not registered: {why}" for why in dict.fromkeys(measured.unregistered)]
     sections = [report.Section("All methods", travelling.table(results), notes)]
     for name in travelling.NAMES:
