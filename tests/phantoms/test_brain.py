@@ -182,6 +182,16 @@ def test_lesions_lie_in_white_matter_and_are_bright_on_flair(sclerosis):
     assert (sclerosis.tissue_labels[rim] == 3).mean() > 0.5
 
 
+def test_larger_lesions_are_where_the_usual_ones_are_and_reach_further(sclerosis):
+    subject = brain.draw_subject(seed=3, index=2, lesions=True, lesion_size=2.0)
+    positions = sclerosis.positions[3:5]
+    usual, large = sclerosis.pathology[3:5] == 4, brain.anatomy(subject, positions, size=SIZE).pathology == 4
+    assert (large & usual).sum() > 0.98 * usual.sum() and large.sum() > 2 * usual.sum()
+    assert np.array_equal(subject.factors, sclerosis.subject.factors)
+    with pytest.raises(ValueError, match="lesion_size above 0"):
+        brain.draw_subject(lesions=True, lesion_size=0)
+
+
 def test_disease_leaves_the_rest_of_the_brain_as_it_was(sclerosis):
     well = brain.draw_subject(seed=3, index=2)
     anatomy = brain.anatomy(well, sclerosis.positions, size=SIZE)

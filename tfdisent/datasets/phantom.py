@@ -228,6 +228,7 @@ class BrainPhantom(_SubjectPhantom):
             the truth; "all" and "none" for both splits.
         tumour: fraction of the subjects with a tumour.
         lesions: fraction of the subjects with lesions of multiple sclerosis.
+        lesion_size: of their radii, those of plaques being 1.
         mask: "pathology", as BraTS (with a tumour only) or as MSSEG (with lesions only); "tissue", as IXI; or
             "tissue_and_pathology", both in one map, where tissue is what no disease is.
         clean: whether records hold `clean` as well, the image without noise and bias field: the least error that any
@@ -244,6 +245,7 @@ class BrainPhantom(_SubjectPhantom):
     paired: str = "test"
     tumour: float = 1.0
     lesions: float = 0.0
+    lesion_size: float = 1.0
     mask: str = "pathology"
     clean: bool = False
     neighbours: int = 0
@@ -256,6 +258,7 @@ class BrainPhantom(_SubjectPhantom):
         self._check("mask", self.mask in BRAIN_MASKS, " or ".join(BRAIN_MASKS))
         self._check("tumour", 0 <= self.tumour <= 1, "0 to 1")
         self._check("lesions", 0 <= self.lesions <= 1, "0 to 1")
+        self._check("lesion_size", 0 < self.lesion_size <= 5, "above 0 and up to 5")
         self._check("neighbours", 0 <= self.neighbours <= 16, "0 to 16")
 
     def info(self, raw_dir: pathlib.Path | None) -> Manifest:
@@ -277,7 +280,9 @@ class BrainPhantom(_SubjectPhantom):
     def examples(self, unit: Unit) -> Iterator[dict]:
         index, scanners = unit.source
         tumour, lesions = self._has(index, (self.tumour, self.lesions))
-        subject = brain.draw_subject(seed=self.seed, index=index, tumour=tumour, lesions=lesions)
+        subject = brain.draw_subject(
+            seed=self.seed, index=index, tumour=tumour, lesions=lesions, lesion_size=self.lesion_size
+        )
         positions = brain.slice_positions(self.slices_per_subject)
         anatomy = brain.anatomy(subject, positions, size=self.size)
         gap = np.ptp(positions) / max(1, len(positions) - 1)

@@ -132,6 +132,7 @@ class Subject(NamedTuple):
     seed: int
     index: int
     factors: np.ndarray  # float32 (len(FACTORS),)
+    lesion_size: float = 1.0  # of the radius that each lesion has by itself
 
 
 class Anatomy(NamedTuple):
@@ -159,8 +160,15 @@ class Anatomy(NamedTuple):
     displacement: np.ndarray
 
 
-def draw_subject(*, seed: int = 0, index: int = 0, tumour: bool = False, lesions: bool = False) -> Subject:
-    """Draws subject `index`; head and brain are the same with and without tumour and lesions."""
+def draw_subject(
+    *, seed: int = 0, index: int = 0, tumour: bool = False, lesions: bool = False, lesion_size: float = 1.0
+) -> Subject:
+    """Draws subject `index`; head and brain are the same with and without tumour and lesions.
+
+    A lesion has a radius of 1.5 to 6.4 mm, times `lesion_size`; their places are the same at any size.
+    """
+    if not 0 < lesion_size <= 5:
+        raise ValueError(f"brain: expected lesion_size above 0 and up to 5, received {lesion_size}.")
     fields.check_integer("brain", "seed", seed, 0)
     fields.check_integer("brain", "index", index, 0)
     random = stream(seed, index, _FACTORS)
@@ -185,7 +193,7 @@ def draw_subject(*, seed: int = 0, index: int = 0, tumour: bool = False, lesions
     count = random.integers(15, 51)
     drawn |= {name: value if tumour else 0 for name, value in where.items()}
     drawn["lesion_count"] = count if lesions else 0
-    return Subject(seed, index, np.array([drawn[name] for name in FACTORS], np.float32))
+    return Subject(seed, index, np.array([drawn[name] for name in FACTORS], np.float32), lesion_size)
 
 
 def slice_positions(count: int) -> np.ndarray:
@@ -437,7 +445,8 @@ class _Lesions:
             centre = sites[random.integers(len(sites))] + random.uniform(-1, 1, 3)
             radius = random.uniform(1.5, 4) * (1.6 if random.uniform() < 0.15 else 1)
             stretch = random.uniform((1.1, 0.7, 0.8), (1.9, 1.1, 1.2))
-            self.lesions.append((centre[:, None, None], (radius * stretch)[:, None, None]))
+            radii = subject.lesion_size * radius * stretch
+            self.lesions.append((centre[:, None, None], radii[:, None, None]))
 
     def add(self, fractions: np.ndarray, place: np.ndarray, z: float, y: np.ndarray, x: np.ndarray) -> None:
         white = fractions[..., TISSUES.index("white")] + 0.4 * fractions[..., TISSUES.index("grey")]
