@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from PIL import Image
 
 from tests.commands.shell import ROOT, call, finish, start
 from tests.experiment.test_run import TINY
-from tfdisent.experiment import reproduce
+from tfdisent.experiment import reproduce, reproduction
 from tfdisent.experiment.reproduction import parse_seeds
 from tfdisent.papers import paper_of
 
@@ -124,6 +125,44 @@ def test_the_command_that_is_written_repeats_the_result(tmp_path):
     page = re.sub("<[^>]*>", "", (tmp_path / "r/figure-13.html").read_text())
     assert "tfdisent reproduce --paper=drai --figure=13 --dataset=skin_phantom --seeds=0, --run_dir=r" in page
     assert "--set=style_dim=8 --num_samples=30" in page
+
+
+def requested(table=5, dataset="msseg", **training):
+    """What is repeated of the harmonisation's paper on a data set, and its runs."""
+    paper = paper_of("harmonize")
+    asked = tuple(one.data for one in paper.tables[table])
+    datasets = reproduction.datasets_of(paper, asked, dataset, f"table {table}")
+    request = reproduction.Request(paper, "table", table, datasets, [0], pathlib.Path("r"), training)
+    return request, request.cases(reproduction.Table(request).compared())
+
+
+def test_each_direction_of_msseg_is_cross_validated_by_a_run_for_each_fold():
+    request, cases = requested(changes={"filters": "4"}, data={"size": "96x96"}, steps=7)
+    assert list(request.datasets.values()) == ["MS-SEG, SA to SV", "MS-SEG, SA to PI", "MS-SEG, SV to PI"]
+    assert len(cases) == 3 * 3 * 5 and {case.model for case in cases} == {"harmonize", "cyclegan", "s_cyclegan"}
+    case = next(case for case in cases if case.seed == 4)
+    assert case.folder.as_posix().startswith("r/msseg_sa_sv-quick-steps7/") and case.folder.name.endswith("-fold4")
+    settings = request.settings(case)
+    assert (settings.dataset, settings.seed, settings.judge_dir) == ("msseg", 4, None)
+    assert settings.changes == {"filters": 4, "source": "Siemens Aera", "target": "Siemens Verio"}
+    assert settings.data == {"size": "96x96", "fold": "4"}
+    command = request.command(case)
+    assert "--dataset=msseg --seeds=0," in command and "--set=filters=4" in command and "--data=size=96x96" in command
+    assert "fold=" not in command and "source" not in command and command.count("--dataset") == 1
+    assert request.runs_of("msseg_sa_sv") == "folds" and request.runs_of("ixi") == "seeds"
+
+
+def test_data_for_which_no_phantom_stands_are_left_out_until_they_are_named():
+    request, cases = requested(dataset=None)
+    assert request.datasets == {"brain_phantom": "IXI", "retina_phantom": "RETOUCH"}
+    assert all(case.folder.name.endswith("-seed0") for case in cases)
+    assert list(requested(dataset="ixi,msseg")[0].datasets)[:2] == ["ixi", "msseg_sa_sv"]
+    for dataset, words in (("msseg,msseg", "more than once"), ("brats", "expected --dataset of .*ixi, msseg, ret")):
+        with pytest.raises(ValueError, match=words):
+            requested(dataset=dataset)
+    paper = paper_of("harmonize")
+    with pytest.raises(ValueError, match="No phantom stands for .*--dataset=msseg"):
+        reproduction.datasets_of(paper, paper.figures[6].data, None, "figure 6")
 
 
 # A stand-in for Python: a run that notes its process, ends with its parent, and saves on SIGTERM.

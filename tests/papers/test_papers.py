@@ -5,6 +5,7 @@ import importlib
 import pytest
 
 from tfdisent import datasets, papers
+from tfdisent.datasets import msseg
 from tfdisent.report import tables as formats
 
 DRAI = papers.paper_of("drai")
@@ -55,9 +56,23 @@ def test_every_row_and_figure_is_of_methods_that_there_are(paper):
 def test_every_data_set_is_ours_and_the_papers_own_has_a_phantom(paper):
     shown = {table.data for tables in paper.tables.values() for table in tables}
     shown |= {data for figure in paper.figures.values() for data in figure.data}
-    assert shown == set(paper.data.values()) == paper.phantoms.keys()
+    variants = paper.variants.values()
+    assert shown == {*paper.data.values(), *(variant.data for variant in variants)}
+    assert set(paper.data.values()) == paper.phantoms.keys()
+    assert {variant.dataset for variant in variants} <= datasets.DATASETS.keys()
     assert all(paper.data[phantom] == data for data, phantom in paper.phantoms.items())
     assert paper.data.keys() <= datasets.DATASETS.keys()
+
+
+def test_the_directions_of_msseg_are_between_its_scanners_and_as_printed():
+    paper = papers.paper_of("harmonize")
+    for variant in paper.variants.values():
+        assert set(variant.changes) == {"source", "target"}
+        assert set(variant.changes.values()) <= set(msseg.SCANNERS.values())
+    one, other = paper.variants["msseg_sv_pi"].changes.values()
+    assert (one, other) == ("Siemens Verio", "Philips Ingenia")
+    table = next(table for table in paper.tables[5] if table.data == "MS-SEG, SV to PI")
+    assert table.rows["Target Segmentor, Harmonized (Ours)"]["dice/lesion"].value == 0.51
 
 
 @each_paper

@@ -70,11 +70,20 @@ class Request:
     def cases(self, compared: dict[str, list[str]]) -> list[Case]:
         """The runs that are needed, from the methods that are compared on each data set."""
         return [
-            Case(dataset, model, seed, self._runs_on(dataset) / f"{model}-seed{seed}")
+            Case(dataset, model, seed, self._runs_on(dataset) / f"{model}-{self.runs_of(dataset)[:-1]}{seed}")
             for dataset, models in compared.items()
             for model in models
-            for seed in self.seeds
+            for seed in (range(self.folds_of(dataset)) if self.folds_of(dataset) else self.seeds)
         ]
+
+    def folds_of(self, dataset: str) -> int:
+        """How many folds are cross-validated on a data set; 0 where runs differ in their seeds alone."""
+        variant = self.paper.variants.get(dataset)
+        return variant.folds if variant else 0
+
+    def runs_of(self, dataset: str) -> str:
+        """What the runs of a method on a data set differ in."""
+        return "folds" if self.folds_of(dataset) else "seeds"
 
     def _runs_on(self, dataset: str) -> pathlib.Path:
         """Where the runs on a data set lie: those of another preset or length apart."""
@@ -82,26 +91,34 @@ class Request:
         return self.folder / f"{dataset}-{self.training.get('preset', 'quick')}{length}"
 
     def settings(self, case: Case) -> Settings:
-        """Settings of one run; its judges are shared by all runs on the data set."""
+        """Settings of one run; its judges are shared by all runs on the data set, but for folds, which train others."""
+        variant, training = self.paper.variants.get(case.dataset), dict(self.training)
+        if variant:
+            training["changes"] = {**training.get("changes", {}), **variant.changes}
+        if self.folds_of(case.dataset):
+            training["data"] = {**training.get("data", {}), "fold": str(case.seed)}
         return Settings(
             system=self.paper.name,
             model=case.model,
-            dataset=case.dataset,
+            dataset=variant.dataset if variant else case.dataset,
             seed=case.seed,
             run_dir=str(case.folder),
-            judge_dir=str(case.folder.parent / "judges"),
+            judge_dir=None if self.folds_of(case.dataset) else str(case.folder.parent / "judges"),
             export=False,
-            **self.training,
+            **training,
         )
 
     def command(self, case: Case) -> str:
         """The command that repeats it again, with the flags that all runs share with `case`."""
         own = {"model": None, "seed": 0, "run_dir": None, "judge_dir": None, "export": True}
+        own |= {name: self.training.get(name, {}) for name in ("changes", "data")}
+        variants = self.paper.variants
+        names = dict.fromkeys(variants[name].dataset if name in variants else name for name in self.datasets)
         shared = flags_of(dataclasses.replace(self.settings(case), **own))
         return shlex.join(
             [
                 *("tfdisent", "reproduce", f"--paper={self.paper.name}", f"--{self.kind}={self.number}"),
-                f"--dataset={','.join(self.datasets)}",
+                f"--dataset={','.join(names)}",
                 f"--seeds={','.join(map(str, self.seeds))}{',' * (len(self.seeds) == 1)}",
                 f"--run_dir={self.folder}",
                 *(flag for flag in shared if not flag.startswith("--dataset=")),
@@ -203,26 +220,31 @@ def datasets_of(paper: papers.Paper, asked: tuple[str, ...], given: str | None, 
     Args:
         paper: whose data.
         asked: the paper's data sets that are wanted.
-        given: our data sets, separated by commas.
+        given: our data sets, separated by commas; one with several of the paper's experiments stands for all of them.
         what: "table 3", for messages.
 
     Raises:
         ValueError: one that is given is neither the paper's nor imitates it, or is given twice.
     """
+    ours = {name: data for name, data in paper.data.items() if data in asked}
+    variants = {name: variant for name, variant in paper.variants.items() if variant.data in asked}
+    fitting = ", ".join(sorted({*ours, *(variant.dataset for variant in variants.values())}))
     if given is None:
-        return {paper.phantoms[data]: data for data in asked}
+        chosen = {paper.phantoms[data]: data for data in asked if data in paper.phantoms}
+        if not chosen:
+            raise ValueError(f"No phantom stands for the data of the paper's {what}: give --dataset={fitting}.")
+        return chosen
     chosen = {}
     for name in given.split(","):
-        data = paper.data.get(name)
-        if data not in asked:
-            fitting = sorted(ours for ours, theirs in paper.data.items() if theirs in asked)
+        found = {one: variant.data for one, variant in variants.items() if variant.dataset == name}
+        found |= {name: ours[name]} if name in ours else {}
+        if not found:
             raise ValueError(
-                f"The paper's {what} is on {' and '.join(asked)}: expected --dataset of {', '.join(fitting)}; received "
-                f"{name!r}."
+                f"The paper's {what} is on {' and '.join(asked)}: expected --dataset of {fitting}; received {name!r}."
             )
-        if name in chosen:
+        if found.keys() & chosen.keys():
             raise ValueError(f"--dataset={given} names {name} more than once.")
-        chosen[name] = data
+        chosen |= found
     return chosen
 
 
@@ -336,7 +358,7 @@ class Table:
             f"The paper's figures are of {table.data}. {table.note}".strip(),
             *tables.renamed({row: titles[row] for row in table.rows}),
         ]
-        return tables.comparison(table, results, ours, titles), notes
+        return tables.comparison(table, results, ours, titles, self.request.runs_of(dataset)), notes
 
     def results(self, table: papers.Table, dataset: str, cases: list[Case]) -> dict:
         """{row: {metric: values over seeds}} of the rows of which a run is done."""

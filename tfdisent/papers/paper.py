@@ -12,6 +12,7 @@ Where a row has an `ending`, it is appended to the entry's name: the row reads "
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -70,6 +71,22 @@ class Row(NamedTuple):
     title: str = ""
 
 
+class Variant(NamedTuple):
+    """One of several experiments of a paper on one of our data sets.
+
+    Attributes:
+        dataset: ours.
+        data: what the paper calls the experiment.
+        changes: fields of the config that make it.
+        folds: runs of cross-validation, of which the k-th, with seed k, has the data set's option fold=k; 0 without it.
+    """
+
+    dataset: str
+    data: str
+    changes: Mapping[str, str]
+    folds: int = 0
+
+
 class Paper(NamedTuple):
     """What a paper reports.
 
@@ -86,6 +103,7 @@ class Paper(NamedTuple):
         also: {metric of a table: (a metric of ours without which it misleads, heading)}.
         protocols: {metric: how the paper measured it}.
         notes: what a reader has to know before comparing.
+        variants: {name: experiment}, where the paper has several on one of our data sets; no phantom stands for these.
     """
 
     name: str
@@ -100,6 +118,7 @@ class Paper(NamedTuple):
     also: Mapping[str, tuple[str, str]]
     protocols: Mapping[str, str]
     notes: tuple[str, ...]
+    variants: Mapping[str, Variant] = MappingProxyType({})
 
 
 def transcribed(name: str, data: str, metrics: Sequence[str], text: str, note: str = "") -> Table:
