@@ -28,7 +28,8 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "seeds",
         None,
-        "How many seeds, 0 and up, or which, separated by commas; default: 3 for a table, 1 for a figure.",
+        "How many seeds, 0 and up, or which, separated by commas; default: 3 for a table, 1 for a figure. Data that a "
+        "paper cross-validates, as msseg, have a run for each fold instead.",
         flag_values=values,
     )
     flags.DEFINE_string(
