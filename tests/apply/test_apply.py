@@ -22,6 +22,7 @@ from tests.apply.scans import KNOWN, brain, expected, save, save_model, values
 from tfdisent.apply import Options, apply, results
 from tfdisent.apply.model import load_model
 from tfdisent.commands import apply as command
+from tfdisent.familiarity import Familiar, scan_statistics
 from tfdisent.volumes import read_nifti
 from tfdisent.volumes.planes import slice_inconsistency
 
@@ -92,6 +93,25 @@ def test_what_lies_beyond_the_models_images_is_said(identity, tmp_path, capsys):
     made, truth = values(tmp_path / "out/a_harmonize.nii.gz"), expected(values(source))
     np.testing.assert_allclose(made[:, 14:46], truth[:, 14:46], atol=1e-5)
     assert not made[:, :14].any() and not made[:, 46:].any()
+
+
+def seen(array):
+    """A scan as the model sees it: (S, H, W) in [-1, 1]."""
+    low, high = array[array > 0].min(), array.max()
+    return np.where(array > 0, 2 * (array - low) / (high - low) - 1, -1).transpose(2, 1, 0)
+
+
+def test_a_volume_that_is_unlike_those_of_the_training_is_warned_of(tmp_path, capsys):
+    training = np.stack([scan_statistics(seen(brain(seed))) for seed in range(12)])
+    card = {"data": KNOWN, "familiar": Familiar.of(training, "Verio").to_card()}
+    model = save_model(tmp_path / "model", lambda image: image, card=card)
+    like, unlike = brain(20), (brain(21) / 30.0) ** 2
+    for name, array in (("like", like), ("unlike", unlike)):
+        apply(model, save(tmp_path / f"in/{name}.nii", array), tmp_path / "out", Options(batch_size=5))
+        said = capsys.readouterr().out
+        assert ("from the 12 training scans of Verio as the farthest" in said) == (name == "unlike"), said
+    apply(model, tmp_path / "in/unlike.nii", tmp_path / "sides", Options(planes="sagittal"))
+    assert "warning" not in capsys.readouterr().out  # of planes that were not trained on nothing is known
 
 
 def test_each_target_is_a_file_of_its_own(negative, tmp_path):

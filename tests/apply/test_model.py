@@ -72,6 +72,12 @@ def test_a_card_that_cannot_be_used_is_told(card, message, tmp_path):
         load_model(model, **known)
 
 
+def test_a_card_whose_training_scans_are_damaged_is_told(tmp_path):
+    folder = save_model(tmp_path / "model", lambda image: image, card={"data": KNOWN, "familiar": {"mean": [1.0]}})
+    with pytest.raises(ValueError, match="familiar is damaged: .*Export the model again"):
+        load_model(folder)
+
+
 def test_a_model_that_does_not_turn_images_into_images_says_what_it_offers(tmp_path):
     module = tf.Module()
     spec = {"condition": tf.TensorSpec([None, 3]), "style": tf.TensorSpec([None, 3])}

@@ -17,7 +17,7 @@ from tfdisent.phantoms import brain
 TINY = {
     "steps": 3,
     "batch_size": 4,
-    "data": {"num_train": 6, "num_test": 2, "slices_per_subject": 3},
+    "data": {"num_train": 8, "num_test": 2, "slices_per_subject": 3},
     "changes": {
         "image_size": 32,
         "embedding_dim": 8,
@@ -52,6 +52,7 @@ def trained(small_judges, tmp_path_factory):
 def test_a_run_measures_and_reports_and_its_data_have_what_the_audit_asks_about(trained):
     metrics = json.loads((trained / "r/metrics.json").read_text())
     assert not [name for name, found in metrics.items() if found.get("failed")]
+    assert set(metrics["scanner_distance"]["per_domain"]) == {"scanner_b", "scanner_a"}
     measured = {name for name, found in metrics.items() if found["value"] is not None}
     assert {"error_to_truth", "error_to_truth_source", "error_to_truth_histogram", "error_to_truth_floor"} <= measured
     assert {"local_contrast_correlation", "scanner_accuracy", "noise_sensitivity", "dice"} <= measured
@@ -105,6 +106,7 @@ def test_an_export_writes_a_harmonised_volume_and_its_labels_on_the_grid_of_the_
         "segment_source",
         "segment_target",
     }
+    assert card["familiar"]["name"] == "scanner_b" and card["familiar"]["scans"] == 4
     volume, affine = brain.volume(brain.draw_subject(seed=3, index=0), "T1", "scanner_b", spacing=8.0)
     nibabel.save(nibabel.Nifti1Image(volume, affine), tmp_path / "T1.nii.gz")
     call(tmp_path, "apply", "--model=model", "--input=T1.nii.gz", "--output=made")
