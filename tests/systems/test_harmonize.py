@@ -200,6 +200,13 @@ def test_a_subject_on_both_scanners_is_refused():
         rows_by_domain(loading([0, 1, 0, 1], [1, 2, 3, 1]), TINY)
 
 
+def test_a_domain_of_one_subject_is_warned_of_and_trained_on(capsys):
+    rows = rows_by_domain(loading([0, 0, 1, 1], [1, 2, 3, 3]), TINY)
+    assert rows["target"].tolist() == [2, 3]
+    said = capsys.readouterr().out
+    assert "one training subject on target, the target" in said and said.count("warning") == 1
+
+
 def test_a_domain_without_slices_is_refused_by_its_name():
     with pytest.raises(ValueError, match="T1 of the target target; there are none"):
         rows_by_domain(loading([0, 0, 0], [1, 2, 3]), TINY)

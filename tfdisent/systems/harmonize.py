@@ -46,6 +46,7 @@ from keras import ops
 
 from tfdisent.layers import SpectralNormalization
 from tfdisent.losses import absolute_error, least_squares, softmax_cross_entropy, weighted_mean
+from tfdisent.messages import say
 from tfdisent.networks import instance_norm, num_halvings, small_normal
 from tfdisent.systems.slices import SliceConfig
 from tfdisent.training.adversarial import Phase
@@ -399,6 +400,8 @@ class Harmonize(System):
 def rows_by_domain(load, config: HarmonizeConfig) -> dict[str, np.ndarray]:
     """{"source", "target": places of the domain's examples in the training split, those that have the modality}.
 
+    A domain of one subject is warned of.
+
     Raises:
         ValueError: if a domain has none, or a subject is in both.
     """
@@ -414,6 +417,11 @@ def rows_by_domain(load, config: HarmonizeConfig) -> dict[str, np.ndarray]:
         if not len(found):
             raise ValueError(
                 f"Expected training slices of {config.modality} of the {kind} {names[kind]}; there are none."
+            )
+        if len(np.unique(subject[found])) == 1:
+            say(
+                f"    warning: one training subject on {names[kind]}, the {kind}: what only this one has is learned as "
+                "the look of the scanner. Add others, or take the result for what it is."
             )
     both = np.intersect1d(*(subject[found] for found in rows.values()))
     if len(both):
