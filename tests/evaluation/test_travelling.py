@@ -122,7 +122,7 @@ def test_what_cannot_be_measured_has_its_reason(subjects):
     found = travelling.measured(nowhere, [travelling.nothing(["b", "c"])], "a", SEGMENTORS["target"], len(LABELS))
     entries = travelling.method_metrics(found, NOTHING.title, nowhere.scanners, LABELS)
     assert "no subject has a scan on the target" in entries["image_error"]["reason"]
-    assert "two subjects on all of b, c, a" in entries["volume_icc"]["reason"]
+    assert "5 subjects on all of b, c, a" in entries["volume_icc"]["reason"]
     assert entries["volume_variation"]["value"] > 0
     assert all("–" in line for line in travelling.table({NOTHING.title: entries})[1:])
 

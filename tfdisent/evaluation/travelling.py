@@ -34,8 +34,14 @@ from tfdisent.volumes.registration import register_rigid
 
 REGISTRATIONS = ("auto", "identity", "rigid")
 ICC_FORM = "2,1"
-NAMES = ("volume_variation", "volume_icc", "image_error")
-HEADINGS = ("Method", "Variation of volumes ↓", "ICC(2, 1) of volumes ↑", "Image error ↓")
+FEWEST_SUBJECTS = 5  # of which a correlation is told; of two or three it can be anything
+TITLES = {
+    "volume_variation": "Variation of volumes",
+    "volume_icc": "ICC(2, 1) of volumes",
+    "image_error": "Image error",
+}
+NAMES = tuple(TITLES)
+HEADINGS = ("Method", *(f"{title} {arrow}" for title, arrow in zip(TITLES.values(), "↓↑↓", strict=True)))
 
 Change = Callable[[np.ndarray, np.ndarray], np.ndarray]  # a scan (S, H, W) in [-1, 1] and its foreground to the same
 
@@ -268,7 +274,7 @@ def volume_metrics(found: Measured, title: str, scanners: Sequence[str], labels:
     volumes = found.volumes[title]
     variation = {label: _mean(measure.coefficient_of_variation(volumes[:, :, k])) for k, label in enumerate(labels[1:])}
     whole = volumes[np.isfinite(volumes).all(axis=(1, 2))]
-    many = len(whole) > 1
+    many = len(whole) >= FEWEST_SUBJECTS
     correlation = {
         label: measure.intraclass_correlation(whole[:, :, k], ICC_FORM) if many else np.nan
         for k, label in enumerate(labels[1:])
@@ -282,7 +288,9 @@ def volume_metrics(found: Measured, title: str, scanners: Sequence[str], labels:
             correlation,
             len(whole),
             f"ICC(2, 1), two-way random, absolute agreement, of {of}; subjects on all of {', '.join(scanners)}",
-            "" if many else f"it takes two subjects on all of {', '.join(scanners)}, and there are {len(whole)}",
+            ""
+            if many
+            else f"it takes {FEWEST_SUBJECTS} subjects on all of {', '.join(scanners)}, and there are {len(whole)}",
         ),
     }
 

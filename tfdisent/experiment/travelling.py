@@ -277,14 +277,14 @@ def _write(
     )
     notes = [
         *notes,
-        *(f"{name.replace('_', ' ').capitalize()}: {of['protocol']}." for name, of in _protocols(results).items()),
+        *(f"{travelling.TITLES[name]}: {of['protocol']}." for name, of in _protocols(results).items()),
     ]
     notes += [f"Not registered: {why}" for why in dict.fromkeys(measured.unregistered)]
     sections = [report.Section("All methods", travelling.table(results), notes)]
     for name in travelling.NAMES:
         lines = travelling.label_table(results, name)
         if lines:
-            sections.append(report.Section(f"{name.replace('_', ' ').capitalize()}, one by one", lines))
+            sections.append(report.Section(f"{travelling.TITLES[name]}, one by one", lines))
     pictures = travelling.draw_travellers(travellers, methods, target)
     sections += [report.Section(figure.name, figures=[figure]) for figure in pictures]
     content = {
