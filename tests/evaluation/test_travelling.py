@@ -144,3 +144,4 @@ def test_tables_and_the_headline_name_every_method(subjects):
     assert len(said) == 3 and all(" ideal: " in line for line in said)
     (figure,) = travelling.draw_travellers(subjects, [NOTHING, IDEAL], "a")
     assert figure.image.dtype == np.uint8 and figure.name == "From b to a"
+    assert "1 Not harmonised, 2 ideal" in figure.caption

@@ -352,7 +352,7 @@ def _cell(found: Mapping) -> str:
 
 def draw_travellers(travellers: Travellers, methods: Sequence[Method], target: str, count: int = 3) -> list[Figure]:
     """For each scanner the middle slices of some subjects, by every method, beside the target's slice."""
-    shown = []
+    shown, numbered = [], ", ".join(f"{k} {method.title}" for k, method in enumerate(methods, 1))
     for scanner in travellers.scanners:
         subjects = [
             name
@@ -369,7 +369,7 @@ def draw_travellers(travellers: Travellers, methods: Sequence[Method], target: s
             Figure(
                 f"From {scanner} to {target}",
                 f"The middle slice of {len(rows)} subjects on {scanner}, as each method brings it to {target}, and the "
-                "subject's own slice on that scanner, which was not registered for this picture.",
+                f"subject's own slice on that scanner, which was not registered for this picture. {numbered}.",
                 figures.columns_grid(groups),
             )
         )
@@ -383,7 +383,9 @@ def _on(travellers: Travellers, subject: str) -> list[str]:
 def _columns(scans: dict[str, Scan], scanner: str, methods: Sequence[Method], target: str) -> dict[str, np.ndarray]:
     image = scans[scanner].image
     inside, middle = brain(image[..., None]), len(image) // 2
-    columns = {method.title: method.changes[scanner](image, inside)[middle][..., None] for method in methods}
+    columns = {  # by numbers, as titles are wider than pictures
+        str(k): method.changes[scanner](image, inside)[middle][..., None] for k, method in enumerate(methods, 1)
+    }
     truth = scans[target].image
     return columns | {target: truth[len(truth) // 2][..., None]}
 
