@@ -228,9 +228,9 @@ class BrainPhantom(_SubjectPhantom):
             the truth; "all" and "none" for both splits.
         tumour: fraction of the subjects with a tumour.
         lesions: fraction of the subjects with lesions of multiple sclerosis.
-        lesion_size: of their radii, those of plaques being 1. At 2, on T1 and 96 pixels, what finds lesions on scanner_a
-            misses many on scanner_b: a harmonisation can be judged by them (docs/results/harmonize.md). Not on FLAIR,
-            where they are the brightest of all on every scanner.
+        lesion_size: of their radii, those of plaques being 1. At 2, on T1 and 96 pixels, what finds lesions on
+            scanner_a misses many on scanner_b: a harmonisation can be judged by them (docs/results/harmonize.md). Not
+            on FLAIR, where they are the brightest of all on both.
         mask: "pathology", as BraTS (with a tumour only) or as MSSEG (with lesions only); "tissue", as IXI; or
             "tissue_and_pathology", both in one map, where tissue is what no disease is.
         clean: whether records hold `clean` as well, the image without noise and bias field: the least error that any
