@@ -36,7 +36,7 @@ Phantoms, made without --raw_dir; num_train, num_test and num_val are images of 
   brain_phantom    --size=128 --num_train=60 --num_test=20 --num_val=0 --slices_per_subject=8 --seed=0
                    --contrasts=T1,T1ce,T2,FLAIR --scanners=scanner_a --paired=none|test|all
                    --tumour=1.0 --lesions=0.0 --mask=pathology|tissue|tissue_and_pathology --neighbours=0
-                   --clean=false
+                   --lesion_size=1.0 --clean=false
   cardiac_phantom  --size=128 --num_train=60 --num_test=20 --num_val=0 --slices_per_subject=6 --scar=0.5
                    --candidates=1 --reference=cine|LGE --shuffled=0 --seed=0
   abdomen_phantom  --size=128 --num_train=60 --num_test=20 --num_val=0 --slices_per_subject=8
