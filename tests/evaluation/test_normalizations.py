@@ -38,7 +38,7 @@ LINEAR = {"gain": 0.6, "offset": 0.1}
 CURVED = {"gamma": 0.35}
 
 
-@pytest.mark.parametrize("name", ["zscore", "histogram", "histogram_scan"])
+@pytest.mark.parametrize("name", ["zscore", "histogram", "histogram_scan", "n4_histogram_scan"])
 def test_a_gain_and_an_offset_are_undone(name):
     assert error(fitted(**LINEAR), name, **LINEAR) < 0.015 < 0.1 < np.abs(scan(1, **LINEAR)[0] - scan(1)[0]).max()
 
@@ -53,6 +53,27 @@ def test_a_scan_of_its_own_gain_is_matched_by_its_own_histogram_and_not_by_that_
     assert error(maps, "histogram_scan", **odd) < 0.015 < 0.08 < error(maps, "histogram", **odd)
 
 
+def test_a_bias_field_is_undone_after_n4_alone_and_slices_without_foreground_pass():
+    image, inside = scan(1)
+    field = np.linspace(0.7, 1.3, 24)
+    maps, truth = fitted(), image.copy()
+    inside[2], image[2] = False, 0
+    errors = {
+        name: np.abs((normalized(maps[name], 2 * image * field - 1, inside) + 1) / 2 - truth)[inside].mean()
+        for name in ("histogram_scan", "n4_histogram_scan")
+    }
+    assert errors["n4_histogram_scan"] < 0.5 * errors["histogram_scan"]
+
+
+def test_n4_leaves_the_scale_between_slices():
+    image, inside = scan(1)
+    image[1] *= np.linspace(0.5, 1.5, 24)
+    found = known._without_bias(image, inside)
+    levels = [np.exp(np.log(one[where] + 0.1).mean()) for one, where in zip(found, inside, strict=True)]
+    expected = [np.exp(np.log(one[where] + 0.1).mean()) for one, where in zip(image, inside, strict=True)]
+    np.testing.assert_allclose(levels, expected, rtol=1e-3)
+
+
 @needs_package
 @pytest.mark.parametrize("name", ["nyul", "whitestripe"])
 def test_the_package_s_two_undo_a_gain_and_an_offset(name):
@@ -61,7 +82,7 @@ def test_the_package_s_two_undo_a_gain_and_an_offset(name):
 
 def test_without_the_package_its_two_are_left_out(monkeypatch):
     monkeypatch.setattr(known, "is_installed", lambda: False)
-    assert set(fitted()) == {"zscore", "histogram", "histogram_scan"}
+    assert set(fitted()) == {"zscore", "histogram", "histogram_scan", "n4_histogram_scan"}
 
 
 def test_equal_intensities_keep_one_value_and_an_empty_scan_stays():

@@ -9,9 +9,11 @@ is to be worth must do better than the best of these, on the same scans and meas
 | histogram | nothing | the quantiles of all source scans and those of all target scans |
 | histogram_scan | its own quantiles | those of all target scans |
 | nyul | its deciles (Nyul and Udupa, MRM 42, 1072, 1999) | those of the target's scans, on average |
+| n4_histogram_scan | its own quantiles after N4 bias field correction, slice by slice | those of all target scans |
 | whitestripe | mean and deviation of its white matter (Shinohara et al., NeuroImage Clin 6, 9, 2014) | the target's |
 
-The last two are those of the package `intensity-normalization`, of the extra "normalize", and are left out without it.
+Nyul's and WhiteStripe are those of the package `intensity-normalization`, of the extra "normalize", and are left out
+without it. N4 is SimpleITK's; it is fitted to each slice alone, since nothing is known here of their distance.
 WhiteStripe finds white matter as the last peak of T1's histogram and as the highest of other contrasts'. Quantiles are
 interpolated by hand: scikit-image's `match_histograms` takes the reference as one array, and here it is many scans.
 """
@@ -22,11 +24,18 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from tfdisent.volumes.preprocess import n4
+from tfdisent.volumes.volume import Volume
+
 LEVELS = np.linspace(0, 1, 501)  # of quantiles
+N4_OFFSET = 0.1  # of the range of intensities
+N4_ITERATIONS = (50, 50, 50)  # a level more fits the anatomy, on slices of 64 pixels
+N4_PIXELS = 64  # along a side of the slice that N4 is fitted to
 KINDS = {
     "zscore": "z-scores",
     "histogram": "matching of all scans' histogram",
     "histogram_scan": "matching of each scan's histogram",
+    "n4_histogram_scan": "N4 bias field correction and matching of each scan's histogram",
     "nyul": "Nyul's landmarks",
     "whitestripe": "WhiteStripe",
 }
@@ -72,7 +81,15 @@ def normalizations(source: Iterable[Scan], target: Iterable[Scan], contrast: str
     def histogram_scan(image, inside):
         return _matched(image, np.quantile(image[inside], LEVELS), pooled["target"])
 
-    maps = {"zscore": zscore, "histogram": histogram, "histogram_scan": histogram_scan}
+    def n4_histogram_scan(image, inside):
+        return histogram_scan(_without_bias(image, inside), inside)
+
+    maps = {
+        "zscore": zscore,
+        "histogram": histogram,
+        "histogram_scan": histogram_scan,
+        "n4_histogram_scan": n4_histogram_scan,
+    }
     if is_installed():
         maps |= _of_package(target, contrast)
     return maps
@@ -97,6 +114,25 @@ def _matched(image: np.ndarray, own: np.ndarray, wanted: np.ndarray) -> np.ndarr
     last = len(own) - 1 - np.unique(own[::-1], return_index=True)[1]
     levels = (LEVELS[first] + LEVELS[last]) / 2  # many pixels of one value are in the middle of their places
     return np.interp(np.interp(image, distinct, levels), LEVELS, wanted)
+
+
+def _without_bias(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Slices divided by the field that N4 finds in each; one in which there is nothing to find stays as it is."""
+
+    def corrected(one: np.ndarray, where: np.ndarray) -> np.ndarray:
+        if not where.any() or np.ptp(one[where]) == 0:
+            return one
+        # N4 works on logarithms, which N4_OFFSET keeps from those of nearly nothing.
+        volume = Volume(one[None].astype(np.float32) + N4_OFFSET, np.eye(4))
+        try:
+            found = n4(volume, where[None], shrink=max(1, min(one.shape) // N4_PIXELS), iterations=N4_ITERATIONS)
+        except ValueError:  # too few pixels of foreground
+            return one
+        field = volume.array[0] / found.array[0]
+        # N4 leaves the scale of a field open; of all slices it has to be the same.
+        return volume.array[0] / field * np.exp(np.log(field[where]).mean()) - N4_OFFSET
+
+    return np.stack([corrected(*slice_and_place) for slice_and_place in zip(image, inside, strict=True)])
 
 
 def _of_package(target: list[Scan], contrast: str) -> dict[str, Map]:

@@ -82,6 +82,18 @@ EVALUATION = [
         "test_a_gain_and_an_offset_are_undone",
     ),
     cheap(
+        "no field is taken out",
+        "histogram_scan(_without_bias(image, inside), inside)",
+        "histogram_scan(image, inside)",
+        "test_a_bias_field_is_undone_after_n4_alone_and_slices_without_foreground_pass",
+    ),
+    cheap(
+        "each slice has a scale of its own after N4",
+        " * np.exp(np.log(field[where]).mean())",
+        "",
+        "test_n4_leaves_the_scale_between_slices",
+    ),
+    cheap(
         "a histogram of its own",
         'pooled["source"], pooled["target"]',
         'np.quantile(image[inside], LEVELS), pooled["target"]',
