@@ -46,11 +46,11 @@ class Evaluation(NamedTuple):
         card_values: `(manifest)` -> what the inputs of the exported model hold, {tensor: words}, for its card.
         generate: `(model, conditions, rng)` -> images (N, H, W, C) of conditions (N, K); None for a system that
             generates no labelled images.
-        familiar: `(model, read)` -> the training scans that inputs of the exported model are to be like, a
-            `tfdisent.familiarity.Familiar`, for its card; None where these are too few. None of systems without it.
         trend: `(model, val)` -> {metric: value}, some of the metrics that need no other network, on examples of the
             validation split, measured at times in training; the best checkpoint is chosen by the first of them. None
             where there is no such thing.
+        familiar: `(model, read)` -> the training scans that inputs of the exported model are to be like, a
+            `tfdisent.familiarity.Familiar`, for its card; None where these are too few. None of systems without it.
     """
 
     evaluate_run: Callable
@@ -58,5 +58,5 @@ class Evaluation(NamedTuple):
     headline: Callable
     card_values: Callable
     generate: Callable | None = None
-    familiar: Callable | None = None
     trend: Callable | None = None
+    familiar: Callable | None = None
