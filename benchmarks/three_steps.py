@@ -1,4 +1,5 @@
-"""Three training steps of a small DRAI from the same weights, on the same batches: what every backend must agree on.
+"""Three training steps of a small DRAI from the same weights, on the same batches: what every backend must agree on;
+and before them the share of each loss term in the gradient.
 
 After SGD, and not Adam, which divides a gradient by its size: where one is nearly zero, the rounding in which backends
 differ would decide the sign of a whole step. And from a fixed seed: of forty tried, one has an activation so near to
@@ -81,15 +82,19 @@ def take(folder: str, name: str, batch_norms=(True, False)) -> None:
         eagerly = keras.backend.backend() != "jax"
         optimizers = {player: keras.optimizers.SGD(1e-2, name=player) for player in ("discriminators", "generators")}
         model.compile(optimizers, run_eagerly=eagerly)
+        shares = model.gradient_shares({key: values[:BATCH_SIZE] for key, values in batches.items()})
         start = model.generator.get_weights()
         logs = model.fit(batches, batch_size=BATCH_SIZE, shuffle=False, verbose=0).history
         moved = max(np.abs(a - b).max() for a, b in zip(model.generator.get_weights(), start, strict=True))
         losses = [logs[term][0] for term in sorted(logs)]
-        np.savez(result_file(folder, name, batch_norm), *model.get_weights(), moved=moved, logs=losses)
+        results = {"moved": moved, "logs": losses, "shares": list(shares.values())}
+        np.savez(result_file(folder, name, batch_norm), *model.get_weights(), **results)
 
 
 def result_file(folder: str, name: str, batch_norm: bool) -> pathlib.Path:
-    """Where `take` writes a result: arrays arr_0, ... of weights, "logs" of losses, "moved" the largest change."""
+    """Where `take` writes a result: arrays arr_0, ... of weights, "logs" of losses, "moved" the largest change, and
+    "shares" of the terms in the gradient, by their names.
+    """
     return pathlib.Path(folder) / f"{name}-{batch_norm}.npz"
 
 

@@ -43,6 +43,7 @@ def run(tmp_path_factory):
         steps=5,
         batch_size=4,
         sample_every=2,
+        gradient_every=3,
         changes={"image_size": 32, "filters": 2, "discriminator_filters": 2},
         data={
             "num_train": 4,
@@ -74,6 +75,18 @@ def test_a_run_trains_on_the_stream_to_its_last_step_and_validates_between(run):
     assert [int(row["step"]) for row in rows] == [2, 4, 5]
     assert {"translation", "d_adversarial"} <= rows[0].keys()
     assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+
+
+def test_shares_of_the_gradient_are_measured_between_on_the_first_batch_and_shown(run):
+    rows = (run.run_dir / "gradients.csv").read_text().splitlines()
+    names, *values = [row.split(",") for row in rows]
+    assert [int(row[0]) for row in values] == [3, 5]
+    last = dict(zip(names[1:], map(float, values[-1][1:]), strict=True))
+    generators = {"translation", "cycle", "disentanglement", "g_adversarial", "g_modality"}
+    assert last.keys() == generators | {"d_adversarial", "d_modality"}
+    assert sum(last[name] for name in generators) == pytest.approx(1, abs=1e-4)
+    (batch,) = run.model.stream(_loader(run), 0).take(1).as_numpy_iterator()
+    assert run.model.gradient_shares(batch) == pytest.approx(last, abs=1e-3)
 
 
 def test_translations_of_the_validation_split_are_measured_between_and_the_best_checkpoint_is_kept(run):

@@ -5,6 +5,7 @@ import html.parser
 import io
 import math
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -132,6 +133,19 @@ def test_the_page_says_that_a_discriminator_has_won(tmp_path, last, said):
     page = _write(tmp_path, curves=tmp_path / "metrics.csv")
     assert ("A discriminator has won" in page.text) == said
     assert ("at the end d_cycle is 0.003 and g_cycle 0.99" in page.text) == said
+
+
+def test_shares_of_the_gradient_are_a_table_of_percents_at_five_steps_with_the_last_one(tmp_path):
+    rows = "".join(f"{step},{step / 1000},{0.5 - step / 1000},1\n" for step in range(50, 401, 50))
+    (tmp_path / "gradients.csv").write_text(f"step,cycle,translation,d_adversarial\n{rows}")
+    page = _write(tmp_path, gradients=tmp_path / "gradients.csv")
+    assert [part.strip() for part in re.findall(r"step \d+", page.text)] == [
+        *("step 50", "step 150", "step 250", "step 300", "step 400")
+    ]
+    assert re.search(r"cycle\s*5 %\s*15 %\s*25 %\s*30 %\s*40 %\s*translation\s*45 %", page.text)
+    assert page.text.index("translation") < page.text.index("d_adversarial")
+    (tmp_path / "gradients.csv").write_text("step,cycle\n")
+    assert "Shares" not in _write(tmp_path, gradients=tmp_path / "gradients.csv").text
 
 
 def test_text_is_escaped(tmp_path):

@@ -275,6 +275,72 @@ def test_several_steps_per_execution_train_as_one_by_one():
         np.testing.assert_allclose(one, other, atol=1e-7)
 
 
+class Weighed(Players):
+    """A critic with two terms that weigh 3 and 0.5, and one that only is logged; then the generator."""
+
+    def term_weights(self):
+        return {"apart": 3.0, "size": 0.5, "constant": 0.0}
+
+    def critic_loss(self, batch, carried):
+        fake, scores = self.generator(batch["x"]), self.critic(batch["x"])
+        noise = keras.random.normal((), seed=self.seed) if self.seed else 0.0
+        terms = {
+            "apart": ops.mean(self.critic(fake)) - ops.mean(scores),
+            "size": ops.mean(ops.square(scores)) + noise * ops.mean(scores),
+            "constant": ops.mean(batch["x"]),
+        }
+        return self.weighted(terms), terms, {"fake": fake}
+
+    seed = None
+
+
+def weighed_shares(model, x=X):
+    """Those of the critic's terms in closed form, without noise."""
+    (generator,), (w,) = weights(model.generator), weights(model.critic)
+    apart = 3.0 * np.linalg.norm((x @ generator).mean(0) - x.mean(0))
+    size = 0.5 * np.linalg.norm(2 * x.T @ (x @ w) / len(x))
+    return {"apart": apart / (apart + size), "size": size / (apart + size), "constant": 0.0, "generator": 1.0}
+
+
+@pytest.mark.parametrize("num_passes", [1, 2])
+def test_a_terms_share_is_the_norm_of_its_weighted_gradient_over_the_sum_in_its_phase(num_passes):
+    model = compiled(Weighed(num_passes=num_passes))
+    assert model.gradient_shares({"x": X}) == pytest.approx(weighed_shares(model), abs=1e-6)
+    assert model.gradient_shares({"x": X[:2]}) == pytest.approx(weighed_shares(model, X[:2]), abs=1e-6)
+
+
+def test_shares_are_of_the_present_weights_and_change_nothing():
+    model = compiled(Weighed())
+    model.seed = keras.random.SeedGenerator(0)
+    drawn, before = model.gradient_shares({"x": X}), model.get_weights()
+    assert model.gradient_shares({"x": X}) == drawn != pytest.approx(weighed_shares(model))
+    for one, other in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert int(model.optimizers["critic"].iterations) == 0
+    model = compiled(Weighed())
+    first = model.gradient_shares({"x": X})
+    step(model, 3 * X)
+    assert model.gradient_shares({"x": X}) == pytest.approx(weighed_shares(model), abs=1e-6)
+    assert abs(first["apart"] - weighed_shares(model)["apart"]) > 0.01
+
+
+def test_what_a_phase_minimises_is_the_sum_of_its_weighted_terms():
+    model = compiled(Weighed())
+    total, terms, _ = model.critic_loss({"x": ops.convert_to_tensor(X)}, {})
+    assert float(_numpy_detached(total)) == pytest.approx(
+        3.0 * float(_numpy_detached(terms["apart"])) + 0.5 * float(_numpy_detached(terms["size"])), abs=1e-6
+    )
+
+
+def test_a_phase_without_any_gradient_has_shares_of_0():
+    class Flat(Players):
+        def critic_loss(self, batch, carried):
+            terms = {"flat": 0.0 * ops.mean(self.critic(batch["x"]))}
+            return self.weighted(terms), terms, {}
+
+    assert compiled(Flat(turns=["critic"])).gradient_shares({"x": X}) == {"flat": 0.0}
+
+
 def averaging():
     model = Players()
     model.track_averages([model.generator], 0.5)

@@ -181,9 +181,7 @@ class CInfoGAN(ReadsCodes, StyleModel):
             "g_condition": ops.mean(real(self.condition_score(generated, t))),
             "style_code": self.unread(self.style_encoder, generated, z, batch),
         }
-        total = terms["g_image"] + terms["g_condition"]
-        total += self.config.code_cycle_weight * terms["style_code"]
-        return total, terms, {"generated": generated}
+        return self.weighted(terms), terms, {"generated": generated}
 
     def discriminator_loss(self, batch: dict, carried: dict):
         """Real against generated images, and with their conditions."""
@@ -192,7 +190,7 @@ class CInfoGAN(ReadsCodes, StyleModel):
             "d_image": told_apart(d_x(x, training=True), d_x(generated, training=True)),
             "d_condition": condition_loss(self, batch, generated),
         }
-        return sum(terms.values()), terms, {}
+        return self.weighted(terms), terms, {}
 
 
 class CAVAE(StyleModel):
@@ -224,9 +222,7 @@ class CAVAE(StyleModel):
             "g_cycle": ops.mean(real(self.cycle_discriminator(pair(x, reconstructed), training=True))),
             "kl_style": ops.mean(gaussian_kl(z_mean, z_log_variance)),
         }
-        total = terms["g_condition"] + terms["g_style"] + terms["g_cycle"]
-        total += self.config.kl_weight * terms["kl_style"]
-        return total, terms, {"reconstructed": reconstructed, "inferred_style": z_hat}
+        return self.weighted(terms), terms, {"reconstructed": reconstructed, "inferred_style": z_hat}
 
     def discriminator_loss(self, batch: dict, carried: dict):
         """Real images against their reconstructions: with t, with t and z^, and with themselves."""
@@ -238,7 +234,7 @@ class CAVAE(StyleModel):
             "d_style": told_apart(joint_score(d_xtz, x, t, z_hat), joint_score(d_xtz, reconstructed, t, z_hat)),
             "d_cycle": told_apart(d_pair(pair(x, x), training=True), d_pair(pair(x, reconstructed), training=True)),
         }
-        return sum(terms.values()), terms, {}
+        return self.weighted(terms), terms, {}
 
 
 # --- two codes ---
@@ -271,10 +267,7 @@ class DCInfoGAN(ReadsCodes):
             "content_code": self.unread(self.content_encoder, generated, c, batch),
             "kl_condition": ops.mean(gaussian_kl(c_mean, c_log_variance)),
         }
-        total = terms["g_image"] + terms["g_condition"]
-        total += self.config.code_cycle_weight * (terms["style_code"] + terms["content_code"])
-        total += self.config.kl_weight * terms["kl_condition"]
-        return total, terms, {"generated": generated}
+        return self.weighted(terms), terms, {"generated": generated}
 
     discriminator_loss = CInfoGAN.discriminator_loss  # the same two, on images of either
 
@@ -319,8 +312,6 @@ class DCAVAE(ContentStyleModel):
             "kl_content": ops.mean(gaussian_kl(*content_posterior)),
             "kl_condition": ops.mean(gaussian_kl(*condition_posterior)),
         }
-        total = terms["g_condition"] + terms["g_style"] + terms["g_content"] + terms["g_cycle"]
-        total += self.config.kl_weight * (terms["kl_style"] + terms["kl_content"] + terms["kl_condition"])
         made = {
             "conditioned": conditioned,
             "reconstructed": reconstructed,
@@ -328,7 +319,7 @@ class DCAVAE(ContentStyleModel):
             "inferred_style": z_hat,
             "inferred_content": c_hat,
         }
-        return total, terms, made
+        return self.weighted(terms), terms, made
 
     def discriminator_loss(self, batch: dict, carried: dict):
         """Real images against G_x(z^, c): with t, with t and either code; and against their reconstructions."""
@@ -343,7 +334,7 @@ class DCAVAE(ContentStyleModel):
             "d_content": told_apart(joint_score(d_xtc, x, t, c_hat), joint_score(d_xtc, conditioned, t, c)),
             "d_cycle": told_apart(d_pair(pair(x, x), training=True), d_pair(pair(x, reconstructed), training=True)),
         }
-        return sum(terms.values()), terms, {}
+        return self.weighted(terms), terms, {}
 
 
 # --- what they share ---

@@ -220,6 +220,12 @@ class Pix2Pix(Translator):
             Phase(self.discriminator_loss, self.discriminators, "discriminators"),
         ]
 
+    def term_weights(self) -> dict[str, float]:
+        """Of terms that are means over pairs, where the losses are sums over them."""
+        pairs = len(self.config.pairs)
+        translation = self.config.translation_weight * pairs
+        return {"translation": translation, "g_adversarial": pairs, "d_adversarial": pairs}
+
     def passes(self, batch: dict) -> list[dict]:
         """One pass for all pairs.
 
@@ -252,9 +258,8 @@ class Pix2Pix(Translator):
             translation.append(weighted_mean(self.translation_error(image, y, pair), weight))
             adversarial.append(weighted_mean(binary_cross_entropy(scores, 1.0), weight))
             generated.append(image)
-        total = self.config.translation_weight * sum(translation) + sum(adversarial)
         terms = {"translation": mean(translation), "g_adversarial": mean(adversarial)}
-        return total, terms, {f"generated_{k}": image for k, image in enumerate(generated)}
+        return self.weighted(terms), terms, {f"generated_{k}": image for k, image in enumerate(generated)}
 
     def discriminator_loss(self, batch: dict, carried: dict):
         """Real against generated slices, each beside its source."""
@@ -265,7 +270,8 @@ class Pix2Pix(Translator):
             scores_generated = judge(beside(carried[f"generated_{k}"], x), training=True)
             loss = binary_cross_entropy(scores, 1.0) + binary_cross_entropy(scores_generated, 0.0)
             adversarial.append(weighted_mean(0.5 * loss, pair["weight"]))
-        return sum(adversarial), {"d_adversarial": mean(adversarial)}, {}
+        terms = {"d_adversarial": mean(adversarial)}
+        return self.weighted(terms), terms, {}
 
     # --- verbs ---
 
@@ -373,6 +379,16 @@ class TCMGAN(Translator):
             Phase(self.generator_loss, generators, "generators"),
         ]
 
+    def term_weights(self) -> dict[str, float]:
+        """Of the terms of both players; the tumour's consistency is in the segmentor's loss, see `generator_loss`."""
+        c = self.config
+        return {
+            "translation": c.translation_weight,
+            **dict.fromkeys(("g_modality", "d_modality"), c.modality_weight),
+            "gradient_penalty": c.gradient_penalty_weight,
+            "tumour_consistency": 0.0,
+        }
+
     def passes(self, batch: dict) -> list[dict]:
         """One pass: each subject's slice in the source and in one of the other modalities.
 
@@ -423,7 +439,6 @@ class TCMGAN(Translator):
             "d_adversarial": weighted_mean(scores_generated - scores, weight),
             "d_modality": weighted_mean(modality_loss(modality, code), weight),
         }
-        total = terms["d_adversarial"] + c.modality_weight * terms["d_modality"]
         if c.gradient_penalty_weight:
             share = batch["interpolation"]
             penalty = gradient_penalty(
@@ -431,8 +446,7 @@ class TCMGAN(Translator):
                 share * y + (1.0 - share) * generated,
             )
             terms["gradient_penalty"] = weighted_mean(penalty, weight)
-            total += c.gradient_penalty_weight * terms["gradient_penalty"]
-        return total, terms, {}
+        return self.weighted(terms), terms, {}
 
     def generator_loss(self, batch: dict, carried: dict):
         """Translates, fools the discriminator in the right modality, and keeps the tumour where it is."""
@@ -447,8 +461,6 @@ class TCMGAN(Translator):
             "g_adversarial": weighted_mean(-summed(scores), weight),
             "g_modality": weighted_mean(modality_loss(modality, code), weight),
         }
-        total = c.translation_weight * terms["translation"] + terms["g_adversarial"]
-        total += c.modality_weight * terms["g_modality"]
         if c.segmentation_weight:
             on_generated, on_real = SEGMENTOR_SHARES
             # The one loss moves S with its share, and G with its weight.
@@ -459,8 +471,7 @@ class TCMGAN(Translator):
                 losses.append(weighted_mean(dice_loss(tumour, batch["lesion"]), weight))
             terms["tumour_consistency"] = losses[0]
             terms["segmentor"] = on_generated * losses[0] + on_real * losses[1]
-            total += terms["segmentor"]
-        return total, terms, {}
+        return self.weighted(terms), terms, {}
 
     # --- verbs ---
 

@@ -83,6 +83,12 @@ def define_training(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("set", [], "field=value of the model's config; may be repeated.", flag_values=values)
     flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", flag_values=values)
     flags.DEFINE_integer("sample_every", 500, "Steps between sample pictures.", flag_values=values)
+    flags.DEFINE_integer(
+        "gradient_every",
+        None,
+        "Steps between measurements of each loss term's share of the gradient's norm; by default none.",
+        flag_values=values,
+    )
 
 
 def training_settings(given: Any) -> dict[str, Any]:
@@ -100,6 +106,7 @@ def training_settings(given: Any) -> dict[str, Any]:
         "changes": assignments("set", given.set),
         "checkpoint_every": given.checkpoint_every,
         "sample_every": given.sample_every,
+        "gradient_every": given.gradient_every,
         "judge": given.judge,
         "num_samples": given.num_samples,
     }

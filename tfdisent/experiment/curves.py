@@ -1,7 +1,8 @@
 """The course of training for TensorBoard, and what was measured after it.
 
 Scalars stand in groups: the loss terms of `generators` and `discriminators`, means over some steps; `validation`, the
-same terms on other images, and `trend`, judge-free measures on them; `evaluation`, the values of metrics.json.
+same terms on other images, and `trend`, judge-free measures on them; `gradients`, each term's share of the gradient;
+`evaluation`, the values of metrics.json.
 """
 
 import pathlib

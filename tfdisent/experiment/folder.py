@@ -4,6 +4,7 @@ config.json environment.json flags.txt    settings, versions and machine, and fl
 splits/<split>.txt                        subjects of each split
 splits/train-annotated-<modality>.txt     those of them whose labels were read, where not all were
 checkpoints/ metrics.csv tensorboard/     training
+gradients.csv                             each loss term's share of the gradient in it, where that was asked for
 validation.csv trend.csv best/            what was measured in it on other images, and the best checkpoint by that
 samples/                                  pictures of progress
 metrics.json report.html figures/         evaluation

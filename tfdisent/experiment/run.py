@@ -358,6 +358,7 @@ def evaluate(run: Run, split: str = "test") -> dict[str, dict]:
         figures=figures,
         paper=report.paper_column(catalogue.paper(settings.system), manifest.dataset, run.method.name, run.title),
         curves=run.run_dir / "metrics.csv",
+        gradients=run.run_dir / "gradients.csv",
         config=dataclasses.asdict(run.config),
         environment=folder.environment(),
         data=dataclasses.asdict(manifest),
@@ -505,9 +506,19 @@ def _writers(run: Run, load: Callable[..., Any]) -> tuple[list[keras.callbacks.C
         path, write = run.run_dir / "validation.csv", functools.partial(curves.write, "validation")
         measure = callbacks.validation_of(validation)
         writers.append(callbacks.ValidationFile(path, measure, every, start, total=steps, also=write))
+    if run.settings.gradient_every and run.settings.num_hosts == 1:
+        path, write = run.run_dir / "gradients.csv", functools.partial(curves.write, "gradients")
+        measure, every = _gradient_shares(run, load), run.settings.gradient_every
+        writers.append(callbacks.ValidationFile(path, measure, every, start, total=steps, also=write))
     if run.settings.num_hosts == 1 and run.evaluation.trend is not None and "val" in run.manifest.splits:
         writers.append(_trend(run, curves))
     return writers, lambda: {"unfinished": metrics.unfinished}
+
+
+def _gradient_shares(run: Run, load: Callable[..., Any]) -> Callable[[Any], dict[str, float]]:
+    """Measures the shares of the loss terms in the gradient, always on the first batch of training."""
+    first = functools.cache(lambda: next(run.model.stream(load, 0).take(1).as_numpy_iterator()))
+    return lambda model: model.gradient_shares(first())
 
 
 def _trend(run: Run, curves: Curves) -> keras.callbacks.Callback:

@@ -54,6 +54,7 @@ class Settings:
         data: options of the data set's preparation.
         checkpoint_every: steps between checkpoints.
         sample_every: steps between sample pictures.
+        gradient_every: steps between measurements of each loss term's share of the gradient; None for none.
         judge: kind of the classifier behind FID and IS; None for inception with preset paper, else convnet.
         judge_dir: folder of the networks that judge images, to share them among runs on one data set; None for
             <run_dir>/judges.
@@ -85,6 +86,7 @@ class Settings:
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     checkpoint_every: int = 500
     sample_every: int = 500
+    gradient_every: int | None = None
     judge: str | None = None
     judge_dir: str | None = None
     num_samples: int | None = None
@@ -108,7 +110,7 @@ class Settings:
     def _check_plain_values(self):
         if self.steps and self.epochs:
             raise ValueError("Give --steps or --epochs, not both.")
-        for name in ("steps", "epochs", "batch_size", "checkpoint_every", "sample_every"):
+        for name in ("steps", "epochs", "batch_size", "checkpoint_every", "sample_every", "gradient_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"Expected --{name} of 1 or more, received {value}.")

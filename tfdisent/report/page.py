@@ -18,6 +18,7 @@ from tfdisent import files, privacy
 from tfdisent.report import figures as pictures
 from tfdisent.report import tables
 
+SHARES = 5  # steps at which shares of the gradient are shown
 WON = 0.02  # a discriminator's loss below which it tells everything apart
 
 
@@ -48,6 +49,7 @@ def write_report(
     figures: Sequence[Figure] = (),
     paper: tables.Column | None = None,
     curves: str | os.PathLike | None = None,
+    gradients: str | os.PathLike | None = None,
     config: Mapping[str, Any] | None = None,
     environment: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
@@ -68,6 +70,7 @@ def write_report(
         figures: in the order of the page.
         paper: the paper's numbers for the column beside the run's, see `tables.paper_column`.
         curves: path of metrics.csv, see `figures.read_curves`.
+        gradients: path of gradients.csv, likewise; of each term its share of the gradient.
         config: settings of the system and the training; may be nested.
         environment: versions and hardware.
         data: the manifest of the prepared data; shown as `tfdisent.privacy.data_summary` gives it.
@@ -94,6 +97,7 @@ def write_report(
         paper=paper,
         sections=_sections(figures, private),
         curves=_curves(curves, private),
+        gradients=_gradients(gradients, private),
         config=flat(config or {}, private),
         environment=flat(environment or {}, private),
         data=flat(privacy.data_summary(data or {}), private),
@@ -169,6 +173,20 @@ def _curves(path, private) -> dict | None:
         pictures.loss_curves(path),
     )
     return picture(figure, private)
+
+
+def _gradients(path, private) -> list[list[str]]:
+    """The terms' shares of the gradient as cells, headings first, at up to `SHARES` steps; [] where there are none."""
+    if path is None or not pathlib.Path(path).exists():
+        return []
+    steps, terms = pictures.read_curves(path)
+    if not len(steps):
+        return []
+    shown = np.unique(np.linspace(0, len(steps) - 1, SHARES).round().astype(int))
+    lines = [["Loss term", *(f"step {steps[k]:.0f}" for k in shown)]]
+    for name in sorted(terms, key=lambda name: (pictures.is_judging(name), name)):
+        lines.append([private(name), *(f"{100 * terms[name][k]:.3g} %" for k in shown)])
+    return lines
 
 
 def who_has_won(curves: str | os.PathLike | None) -> str:

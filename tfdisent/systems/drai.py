@@ -243,6 +243,16 @@ class ContentStyleModel(System):
             Phase(self.discriminator_loss, self.networks(DISCRIMINATORS), "discriminators"),
         ]
 
+    def term_weights(self) -> dict[str, float]:
+        """Of the terms with a weight in the config."""
+        c = self.config
+        return {
+            **dict.fromkeys(("kl_style", "kl_content", "kl_condition"), c.kl_weight),
+            **dict.fromkeys(("code_cycle", "style_code", "content_code"), c.code_cycle_weight),
+            "gradient_reversal": c.gradient_reversal_weight,
+            **dict.fromkeys(("content_invariance", "style_change"), c.self_supervision_weight),
+        }
+
     def learning_rate(self, player: str):
         """The rate of generator and encoders, or of the discriminators: constant, or falling at the end of training."""
         c = self.config
@@ -486,17 +496,12 @@ class DRAI(ContentStyleModel):
             "kl_condition": gaussian_kl(*condition_posterior),
         }
         terms = {name: ops.mean(loss) for name, loss in losses.items()}
-        total = terms["g_image"] + terms["g_condition"] + terms["g_style"] + terms["g_content"] + terms["g_cycle"]
-        total += config.kl_weight * (terms["kl_style"] + terms["kl_content"] + terms["kl_condition"])
         if config.code_cycle_weight:
             terms["code_cycle"] = self.code_cycle(generated, z, c)
-            total += config.code_cycle_weight * terms["code_cycle"]
         if config.gradient_reversal_weight:
             terms["gradient_reversal"] = self.gradient_reversal(posterior)
-            total += config.gradient_reversal_weight * terms["gradient_reversal"]
         if config.self_supervision_weight:
             terms["content_invariance"], terms["style_change"] = self.self_supervision(posterior)
-            total += config.self_supervision_weight * (terms["content_invariance"] + terms["style_change"])
         made = {
             "content": c,
             "inferred_style": z_hat,
@@ -504,7 +509,7 @@ class DRAI(ContentStyleModel):
             "generated": generated,
             "reconstructed": reconstructed,
         }
-        return total, terms, made
+        return self.weighted(terms), terms, made
 
     def code_cycle(self, generated, z, c):
         """Eq. 9, the codes of x~ return: abs(z' - z) + abs(c' - c), a scalar."""
@@ -552,7 +557,7 @@ class DRAI(ContentStyleModel):
             "d_cycle": real(d_pair(pair(x, x), training=True)) + fake(d_pair(pair(x, reconstructed), training=True)),
         }
         terms = {name: ops.mean(loss) for name, loss in losses.items()}
-        return sum(terms.values()), terms, {}
+        return self.weighted(terms), terms, {}
 
     def infer(self, batch: dict):
         """Samples z ~ q(z|x) and c ~ q(c|x); returns (z, c, {"style": (mean, log_variance), ...}).

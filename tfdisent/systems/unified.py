@@ -297,6 +297,18 @@ class Unified(TranslationSystem):
             phases.append(Phase(self.discriminator_loss, [self.discriminator], "discriminators"))
         return phases
 
+    def term_weights(self) -> dict[str, Any]:
+        """Of all terms but d_adversarial; that of Eq. 5 in the present step."""
+        c = self.config
+        return {
+            "translation": c.translation_weight,
+            "cycle": c.cycle_weight,
+            "disentanglement": self.disentanglement_weight(),
+            "g_adversarial": c.adversarial_weight,
+            "g_modality": c.modality_weight,
+            "d_modality": c.discriminator_modality_weight,
+        }
+
     def learning_rate(self, player: str):
         """The rate of encoder and decoder, or of the discriminator: constant, or falling at the end of training."""
         c = self.config
@@ -345,27 +357,22 @@ class Unified(TranslationSystem):
         features = self.encoder(x, training=True)
         generated = self.decoder({**features, "code": batch["target_code"]}, training=True)
         terms = {"translation": weighted_mean(self.translation_error(generated, y, batch), weight)}
-        total = c.translation_weight * terms["translation"]
 
         if c.cycle_weight:
             features_again = self.encoder(generated, training=True)
             code = batch["source_code"]
             returned = self.decoder({**features_again, "code": code}, training=True)
             terms["cycle"] = weighted_mean(absolute_error(returned, x), weight)
-            total += c.cycle_weight * terms["cycle"]
         if c.disentanglement_weight:
             image = generated if c.disentangle_decoder else ops.stop_gradient(generated)
             distance = anatomy_distance(self.encoder(image, training=True), features, c.disentangle_skips)
             terms["disentanglement"] = weighted_mean(distance, weight)
-            total += self.disentanglement_weight() * terms["disentanglement"]
         if c.is_adversarial:
             adversarial_loss = ADVERSARIAL_LOSSES[c.adversarial_loss]
             scores, modality = self.discriminator(generated, training=True)
             terms["g_adversarial"] = weighted_mean(adversarial_loss(scores, 1.0), weight)
             terms["g_modality"] = weighted_mean(softmax_cross_entropy(modality, batch["target_code"]), weight)
-            total += c.adversarial_weight * terms["g_adversarial"]
-            total += c.modality_weight * terms["g_modality"]
-        return total, terms, {"generated": generated}
+        return self.weighted(terms), terms, {"generated": generated}
 
     def disentanglement_weight(self):
         """The weight of Eq. 5 in this step."""
@@ -389,8 +396,7 @@ class Unified(TranslationSystem):
             "d_adversarial": weighted_mean(adversarial, batch["weight"]),
             "d_modality": weighted_mean(classification, batch["weight"]),
         }
-        total = terms["d_adversarial"] + c.discriminator_modality_weight * terms["d_modality"]
-        return total, terms, {}
+        return self.weighted(terms), terms, {}
 
     # --- verbs ---
 

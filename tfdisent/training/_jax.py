@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from keras import StatelessScope, ops
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
-from tfdisent.training.gradients import require_gradients
+from tfdisent.training.gradients import norm, require_gradients
 
 
 def step(method):
@@ -42,7 +42,22 @@ def step(method):
 def without_updates():
     """A context in which what is assigned to variables can be read, and is dropped at its end."""
     outer = get_stateless_scope()
-    return StatelessScope([(variable, outer.get_current_value(variable)) for variable in outer.variables])
+    scope = StatelessScope(_current(outer))
+    scope.variables = outer.variables
+    return scope
+
+
+def outside_of_fit(model, step):
+    """A compiled `step` of the model as a function of the batch alone; what it would update is dropped."""
+    compiled = jax.jit(step)
+
+    def call(data):
+        groups = [model.trainable_variables, model.non_trainable_variables]
+        groups += [model.optimizer.variables, model.metrics_variables]
+        logs, _ = compiled([[variable.value for variable in group] for group in groups], data)
+        return logs
+
+    return call
 
 
 def is_concrete(tensor) -> bool:
@@ -55,28 +70,39 @@ def minimize(loss, variables, optimizer):
     outer = get_stateless_scope()
     if outer is None or not hasattr(outer, "variables"):
         raise RuntimeError("On JAX, `minimize` works only inside a model's `train_step`.")
-    current = [(variable, outer.get_current_value(variable)) for variable in outer.variables]
     reached = set()
 
     def total_and_updates(values):
-        values = _watched(values, reached)
-        mapping = dict((id(v), (v, value)) for v, value in current)
-        mapping.update((id(v), (v, value)) for v, value in zip(variables, values, strict=True))
-        with StatelessScope(state_mapping=list(mapping.values())) as inner:
-            inner.variables = outer.variables
-            total, *others = loss()
-        updates = [inner.get_current_value(v) for v, _ in current]
+        (total, *others), updates = _at(outer, variables, _watched(values, reached), loss)
         return total, (others, updates)
 
     values = [outer.get_current_value(variable) for variable in variables]
     (_, (others, updates)), gradients = jax.value_and_grad(total_and_updates, has_aux=True)(values)
     gradients = require_gradients([g if i in reached else None for i, g in enumerate(gradients)], variables)
-    moved = {id(variable) for variable in variables}
-    for (variable, _), value in zip(current, updates, strict=True):
-        if id(variable) not in moved:
-            outer.add_update((variable, value))
+    _update(outer, variables, updates)
     optimizer.apply(gradients, variables)
     return others
+
+
+def term_norms(loss, variables):
+    """Norm of the gradient of each of the terms of `loss()` in `variables`, {name: scalar}, and what it hands on."""
+    outer = get_stateless_scope()
+
+    def terms_and_updates(values):
+        (_, terms, carried), updates = _at(outer, variables, values, loss)
+        return {name: ops.cast(term, "float32") for name, term in terms.items()}, (carried, updates)
+
+    values = [outer.get_current_value(variable) for variable in variables]
+    terms, pulled_back, (carried, updates) = jax.vjp(terms_and_updates, values, has_aux=True)
+    _update(outer, variables, updates)
+
+    def of_one(wanted):
+        (gradients,) = pulled_back(dict(zip(terms, wanted, strict=True)))
+        return norm(gradients)
+
+    # A loop, and not one backward pass after the other: compiling them all would take longer than running this.
+    norms = jax.lax.map(of_one, ops.eye(len(terms)))
+    return dict(zip(terms, norms, strict=True)), carried
 
 
 def input_gradient(function, inputs):
@@ -134,6 +160,29 @@ def gathered(number: int) -> list[int]:
 def is_to_stop(step: int) -> bool:
     """Whether a host was asked to stop by SIGTERM and all are to end after this step."""
     return multihost_utils.reached_preemption_sync_point(step)
+
+
+def _current(scope):
+    """The variables of a scope with their values."""
+    return [(variable, scope.get_current_value(variable)) for variable in scope.variables]
+
+
+def _at(outer, variables, values, loss):
+    """What `loss()` gives where the variables have these values, and what then is the value of all of the scope's."""
+    mapping = {id(variable): (variable, value) for variable, value in _current(outer)}
+    mapping |= {id(variable): (variable, value) for variable, value in zip(variables, values, strict=True)}
+    with StatelessScope(state_mapping=list(mapping.values())) as inner:
+        inner.variables = outer.variables
+        found = loss()
+    return found, [inner.get_current_value(variable) for variable in outer.variables]
+
+
+def _update(outer, variables, updates):
+    """Gives the scope's variables the values that a loss left, but for those that are moved."""
+    moved = {id(variable) for variable in variables}
+    for variable, value in zip(outer.variables, updates, strict=True):
+        if id(variable) not in moved:
+            outer.add_update((variable, value))
 
 
 def _watched(values, reached):

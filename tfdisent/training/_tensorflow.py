@@ -5,7 +5,7 @@ import functools
 import keras
 import tensorflow as tf
 
-from tfdisent.training.gradients import require_gradients
+from tfdisent.training.gradients import norm, require_gradients
 
 
 def step(method):
@@ -16,6 +16,17 @@ def step(method):
 def without_updates():
     """A context in which what is assigned to variables can be read, and is dropped at its end."""
     return keras.StatelessScope()
+
+
+def outside_of_fit(model, step):
+    """A `step` of the model, which updates nothing, as a function of the batch; of several devices the first says."""
+
+    def call(data):
+        strategy = model.distribute_strategy
+        logs = strategy.run(step, args=({name: tf.convert_to_tensor(values) for name, values in data.items()},))
+        return {name: strategy.experimental_local_results(value)[0] for name, value in logs.items()}
+
+    return call
 
 
 def is_concrete(tensor) -> bool:
@@ -41,6 +52,15 @@ def minimize(loss, variables, optimizer):
         gradients = [tf.identity(gradient) for gradient in gradients]
     optimizer.apply(gradients, variables)
     return others
+
+
+def term_norms(loss, variables):
+    """Norm of the gradient of each of the terms of `loss()` in `variables`, {name: scalar}, and what it hands on."""
+    values = [variable.value for variable in variables]
+    with tf.GradientTape(watch_accessed_variables=False, persistent=True) as tape:
+        tape.watch(values)
+        _, terms, carried = loss()
+    return {name: norm(tape.gradient(term, values)) for name, term in terms.items()}, carried
 
 
 def input_gradient(function, inputs):

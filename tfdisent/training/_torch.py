@@ -3,7 +3,7 @@
 import keras
 import torch
 
-from tfdisent.training.gradients import require_gradients
+from tfdisent.training.gradients import norm, require_gradients
 
 
 def step(method):
@@ -14,6 +14,15 @@ def step(method):
 def without_updates():
     """A context in which what is assigned to variables can be read, and is dropped at its end."""
     return keras.StatelessScope()
+
+
+def outside_of_fit(model, step):
+    """A `step` of the model, which updates nothing, as a function of the batch."""
+
+    def call(data):
+        return step({name: keras.ops.convert_to_tensor(values) for name, values in data.items()})
+
+    return call
 
 
 def is_concrete(tensor) -> bool:
@@ -32,6 +41,19 @@ def minimize(loss, variables, optimizer):
     with torch.no_grad():
         optimizer.apply(gradients, variables)
     return others
+
+
+def term_norms(loss, variables):
+    """Norm of the gradient of each of the terms of `loss()` in `variables`, {name: scalar}, and what it hands on."""
+    with torch.enable_grad():  # as in `input_gradient`
+        _, terms, carried = loss()
+    values = [variable.value for variable in variables]
+    norms = {}
+    for name, term in terms.items():
+        is_constant = not term.requires_grad
+        gradients = [] if is_constant else torch.autograd.grad(term, values, retain_graph=True, allow_unused=True)
+        norms[name] = norm(gradients)
+    return norms, carried
 
 
 def input_gradient(function, inputs):

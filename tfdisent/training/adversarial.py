@@ -77,6 +77,15 @@ class AdversarialModel(keras.Model):
         """The batches that one step trains on, in order: by default the given one, once."""
         return [batch]
 
+    def term_weights(self) -> Mapping[str, Any]:
+        """{term: its weight in the loss of the phase that names it}; all others weigh 1."""
+        return {}
+
+    def weighted(self, terms: Mapping[str, Any]):
+        """The sum of a phase's terms, each times its weight: what the phase minimises."""
+        weights = self.term_weights()
+        return sum(weights.get(name, 1.0) * term for name, term in terms.items())
+
     def batch_shapes(self) -> dict[str, tuple]:
         """Key of a batch -> shape of one example, for those keys that are checked; by default none.
 
@@ -138,6 +147,7 @@ class AdversarialModel(keras.Model):
             optimizer.build(list({id(v): v for v in owned}.values()))
         self.optimizer = OptimizerGroup({name: optimizers[name] for name in needed})
         self._term_means = Held(TermMeans())
+        self._gradient_function = None
         self._compile_settings = kwargs
 
     def get_compile_config(self) -> dict:
@@ -233,6 +243,39 @@ class AdversarialModel(keras.Model):
         means = self._term_means.metric
         means.update_state(logs, ops.shape(next(iter(batch.values())))[0])
         return means.result()
+
+    @backend.step
+    def gradient_step(self, data) -> dict:
+        """The shares of `gradient_shares` as scalars, with nothing updated; of several passes their mean."""
+        shares = {}
+        with backend.without_updates():
+            weights, passes = self.term_weights(), self.passes(self._batch(data))
+            for one_pass in passes:
+                carried = {}
+                for phase in self.phases():
+                    norms, new = backend.term_norms(
+                        functools.partial(phase.loss, one_pass, carried), phase_variables(phase)
+                    )
+                    carried = {**carried, **{name: ops.stop_gradient(value) for name, value in new.items()}}
+                    norms = {name: weights.get(name, 1.0) * value for name, value in norms.items()}
+                    whole = ops.maximum(sum(norms.values()), 1e-30)
+                    for name, value in norms.items():
+                        shares[name] = shares.get(name, 0.0) + value / whole / len(passes)
+        return shares
+
+    def gradient_shares(self, batch: Mapping[str, Any]) -> dict[str, float]:
+        """How much each loss term has to say: its share of the gradient's norm in its phase, in [0, 1].
+
+        Of each term, times its weight, the norm of the gradient in all variables that the phase moves, over the sum of
+        these norms; so the shares of a phase's terms sum to 1. What is drawn is what the next step would draw. Nothing
+        is updated.
+
+        Args:
+            batch: as `fit` takes it.
+        """
+        if self._gradient_function is None:
+            self._gradient_function = backend.outside_of_fit(self, self.gradient_step)
+        return {name: float(value) for name, value in sorted(self._gradient_function(dict(batch)).items())}
 
     def _batch(self, data) -> dict:
         """The batch of a step, its keys, shapes and kinds of numbers checked, its floats in float32."""

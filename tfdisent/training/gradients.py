@@ -1,4 +1,6 @@
-"""Checks on gradients that every backend shares."""
+"""What every backend does with gradients."""
+
+from keras import ops
 
 
 def require_gradients(gradients, variables) -> list:
@@ -16,3 +18,9 @@ def require_gradients(gradients, variables) -> list:
             f"{', '.join(missing)}. Leave that network out of the phase's `networks`, or use it in the loss."
         )
     return list(gradients)
+
+
+def norm(gradients):
+    """Norm of gradients taken together, a scalar; None stands for zeros."""
+    squares = [ops.sum(ops.square(ops.cast(g, "float32"))) for g in gradients if g is not None]
+    return ops.sqrt(sum(squares, ops.zeros(())))
