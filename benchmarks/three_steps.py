@@ -82,7 +82,8 @@ def take(folder: str, name: str, batch_norms=(True, False)) -> None:
         eagerly = keras.backend.backend() != "jax"
         optimizers = {player: keras.optimizers.SGD(1e-2, name=player) for player in ("discriminators", "generators")}
         model.compile(optimizers, run_eagerly=eagerly)
-        shares = model.gradient_shares({key: values[:BATCH_SIZE] for key, values in batches.items()})
+        first = {key: values[:BATCH_SIZE] for key, values in batches.items()}
+        shares = model.gradient_shares(first) if batch_norm else {}  # once, as JAX compiles it for seconds
         start = model.generator.get_weights()
         logs = model.fit(batches, batch_size=BATCH_SIZE, shuffle=False, verbose=0).history
         moved = max(np.abs(a - b).max() for a, b in zip(model.generator.get_weights(), start, strict=True))
@@ -93,7 +94,7 @@ def take(folder: str, name: str, batch_norms=(True, False)) -> None:
 
 def result_file(folder: str, name: str, batch_norm: bool) -> pathlib.Path:
     """Where `take` writes a result: arrays arr_0, ... of weights, "logs" of losses, "moved" the largest change, and
-    "shares" of the terms in the gradient, by their names.
+    with batch normalisation "shares" of the terms in the gradient, by their names.
     """
     return pathlib.Path(folder) / f"{name}-{batch_norm}.npz"
 

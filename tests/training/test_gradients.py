@@ -1,7 +1,7 @@
 import keras
 import pytest
 
-from tfdisent.training.gradients import require_gradients
+from tfdisent.training.gradients import norm, require_gradients
 
 
 def variables(*names):
@@ -24,3 +24,9 @@ def test_a_gradient_of_zero_is_a_gradient():
 def test_a_gradient_too_few_is_an_error():
     with pytest.raises(ValueError):
         require_gradients([1.0], variables("a", "b"))
+
+
+def test_the_norm_is_of_all_gradients_together_and_what_is_missing_counts_as_zeros():
+    gradients = [keras.ops.convert_to_tensor([[3.0], [0.0]]), None, keras.ops.convert_to_tensor([-4.0])]
+    assert float(norm(gradients)) == pytest.approx(5.0)
+    assert float(norm([None])) == float(norm([])) == 0.0

@@ -20,7 +20,7 @@ form; and D_s has an optimizer of its own. It sees no anatomy of a slice that is
 """
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -67,6 +67,10 @@ class MarginAdversarial(Margin):
         """All networks of the system together, then the discriminator on the anatomies that they made."""
         return [*super().phases(), Phase(self.discriminator_loss, [self.discriminator], "discriminators")]
 
+    def term_weights(self) -> dict[str, Any]:
+        """The system's, and that of what hides the modality."""
+        return super().term_weights() | {"g_adversarial": self.config.adversarial_weight}
+
     def learning_rate(self, player: str):
         """The rate of the system's networks, or of the discriminator."""
         c = self.config
@@ -75,14 +79,14 @@ class MarginAdversarial(Margin):
 
     def loss_terms(self, batch: dict, carried: dict):
         """The system's, and that no modality can be told from an anatomy."""
-        total, terms, made = super().loss_terms(batch, carried)
+        _, terms, made = super().loss_terms(batch, carried)
         c, available = self.config, batch["available"]
         shown = ops.concatenate([made[f"anatomy_{i}"] for i in range(c.num_modalities)])
         logits = self.discriminator(shown, training=True)
         alike = ops.full((ops.shape(logits)[0], c.num_modalities), 1.0 / c.num_modalities)
         weight = ops.reshape(ops.transpose(available), (-1,))
         terms["g_adversarial"] = weighted_mean(softmax_cross_entropy(logits, alike), weight)
-        return total + c.adversarial_weight * terms["g_adversarial"], terms, made
+        return self.weighted(terms), terms, made
 
     def discriminator_loss(self, batch: dict, carried: dict):
         """Tells the modality of each anatomy."""

@@ -250,6 +250,16 @@ class Harmonize(System):
             Phase(self.discriminator_loss, list(self.discriminators.values()), "discriminators"),
         ]
 
+    def term_weights(self) -> dict[str, float]:
+        """Of all terms but d_adversarial."""
+        c = self.config
+        return {
+            "g_adversarial": c.adversarial_weight,
+            "cycle": c.cycle_weight,
+            "segmentation": c.segmentation_weight,
+            "generated_segmentation": c.generated_segmentation_weight,
+        }
+
     def learning_rate(self, player: str):
         """A player's rate: constant, or falling to 0 on a line in the last steps."""
         c = self.config
@@ -269,7 +279,7 @@ class Harmonize(System):
 
     def generator_loss(self, batch: dict, carried: dict):
         """Translates both domains there and back, and segments what is real and what is made (Eq. 2, 3 and 4)."""
-        c, made = self.config, {}
+        made = {}
         found = {name: [] for name in ("g_adversarial", "cycle", "segmentation", "generated_segmentation")}
         for own, other in (DOMAINS, DOMAINS[::-1]):
             real, (truth, labelled) = batch[own], self.truth(batch, own)
@@ -286,13 +296,7 @@ class Harmonize(System):
                     found[name].append(weighted_mean(softmax_cross_entropy(logits, truth), labelled))
             made[other] = fake
         terms = {name: sum(parts) for name, parts in found.items() if parts}
-        weights = {
-            "g_adversarial": c.adversarial_weight,
-            "cycle": c.cycle_weight,
-            "segmentation": c.segmentation_weight,
-            "generated_segmentation": c.generated_segmentation_weight,
-        }
-        return sum(weights[name] * term for name, term in terms.items()), terms, made
+        return self.weighted(terms), terms, made
 
     def discriminator_loss(self, batch: dict, carried: dict):
         """Real slices of each domain against those made for it (Eq. 2)."""

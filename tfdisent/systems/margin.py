@@ -255,6 +255,18 @@ class Margin(SliceSystem):
         """One step of all networks together."""
         return [Phase(self.loss_terms, self.networks, "networks")]
 
+    def term_weights(self) -> dict[str, Any]:
+        """Of all terms; that of the anatomies' similarity in the present step."""
+        c = self.config
+        return {
+            "self_reconstruction": c.self_weight,
+            "cross_reconstruction": c.cross_weight,
+            "latent": c.latent_weight,
+            "anatomy_similarity": self.anatomy_similarity_weight(),
+            "modality_similarity": c.modality_similarity_weight,
+            "weight_decay": c.weight_decay,
+        }
+
     def learning_rate(self, player: str):
         """The rate of all networks: constant, or falling at the end of training."""
         c = self.config
@@ -321,27 +333,21 @@ class Margin(SliceSystem):
         errors = {(i, j): absolute_error(drawn[i, j], images[j]) for i, j in pairs}
         own, others = [(i, i) for i in every], [(i, j) for i, j in pairs if i != j]
         terms = {"self_reconstruction": mean(errors, own)}
-        total = c.self_weight * terms["self_reconstruction"]
         if c.cross_weight:
             terms["cross_reconstruction"] = mean(errors, others)
-            total += c.cross_weight * terms["cross_reconstruction"]
         if c.latent_weight:
             compared = own if c.latent_self_only else pairs
             terms["latent"] = mean(self.latent_distances(drawn, code, compared), compared)
-            total += c.latent_weight * terms["latent"]
         if c.anatomy_similarity_weight:
             hinges, weight = self.anatomy_hinges(anatomy, batch), batch["has_partner"]
             terms["anatomy_similarity"] = self._mean_of_hinges(hinges, available, weight)
-            total += self.anatomy_similarity_weight() * terms["anatomy_similarity"]
         if c.modality_similarity_weight:
             hinges, weight = self.modality_hinges(code, batch), batch["has_partner"]
             terms["modality_similarity"] = self._mean_of_hinges(hinges, available, weight)
-            total += c.modality_similarity_weight * terms["modality_similarity"]
         if c.weight_decay:
             variables = phase_variables(Phase(self.loss_terms, self.networks, "networks"))
             terms["weight_decay"] = 0.5 * sum(ops.sum(ops.square(v.value)) for v in variables)
-            total += c.weight_decay * terms["weight_decay"]
-        return total, terms, {f"anatomy_{i}": anatomy[i] for i in every}
+        return self.weighted(terms), terms, {f"anatomy_{i}": anatomy[i] for i in every}
 
     def anatomy_similarity_weight(self):
         """lambda_s, or as much of it as the step has of it."""

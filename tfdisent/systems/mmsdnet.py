@@ -81,6 +81,7 @@ from tfdisent.training.system import presets
 
 LEVELS = 4  # halvings of the anatomy encoders
 SLOPE = 0.3  # of the leaky ReLU
+TERMS = ("segmentation", "mask_adversarial", "reconstruction", "image_adversarial", "kl", "code_regression")
 QUICK = {
     "image_size": 64,
     "filters": 8,
@@ -299,6 +300,10 @@ class MMSDNet(SliceSystem):
         ]
         return [Phase(self.network_terms, self.networks, "networks"), *masks, *images]
 
+    def term_weights(self) -> dict[str, float]:
+        """Of the networks' terms; those of the discriminators weigh 1."""
+        return {name: getattr(self.config, f"{name}_weight") for name in TERMS}
+
     def passes(self, batch: dict) -> list[dict]:
         """One pass: the slices, labels of the labelled ones alone, and what is drawn.
 
@@ -338,9 +343,7 @@ class MMSDNet(SliceSystem):
         codes = [
             mean + ops.exp(0.5 * log_variance) * batch["noise"][k] for k, (mean, log_variance) in enumerate(moments)
         ]
-        terms = dict.fromkeys(
-            ("segmentation", "mask_adversarial", "reconstruction", "image_adversarial", "kl", "code_regression"), 0.0
-        )
+        terms = dict.fromkeys(TERMS, 0.0)
         made = {}
 
         def drawn(one, k, weight=1.0):
@@ -377,8 +380,7 @@ class MMSDNet(SliceSystem):
             terms["code_regression"] += ops.mean(absolute_error(again, prior))
             masks, drawings = zip(*kinds, strict=True)
             made |= {f"masks_{i}": ops.concatenate(masks), f"images_{i}": ops.concatenate(drawings)}
-        total = sum(getattr(c, f"{name}_weight") * value for name, value in terms.items())
-        return total, terms, made
+        return self.weighted(terms), terms, made
 
     def mask_terms(self, i: int, batch: dict, carried: dict):
         """D_M on masks of modality i; without any label it learns generated masks alone."""

@@ -616,4 +616,36 @@ MEASURES = [
     ),
 ]
 
-MUTATIONS = [*ADVERSARIAL, *CODES, *CONSTRAINTS, *STEPS, *VERBS, *COMPARED, *MEASURES]
+ENGINE = "tfdisent/training/adversarial.py"
+SHARES = "tests/training/test_adversarial.py"
+CLOSED_FORM = f"{SHARES}::test_a_terms_share_is_the_norm_of_its_weighted_gradient_over_the_sum_in_its_phase"
+
+GRADIENT_SHARES = [
+    ("terms are not weighted", ENGINE, "sum(weights.get(name, 1.0) * term for", "sum(term for", TERMS),
+    ("shares without weights", ENGINE, "weights.get(name, 1.0) * value for", "value for", CLOSED_FORM),
+    ("shares of two passes are added up", ENGINE, "value / whole / len(passes)", "value / whole", CLOSED_FORM),
+    (
+        "shares of the gradient's square",
+        "tfdisent/training/gradients.py",
+        "return ops.sqrt(sum(squares, ops.zeros(())))",
+        "return sum(squares, ops.zeros(()))",
+        CLOSED_FORM,
+    ),
+    (
+        "shares move the seed",
+        ENGINE,
+        "        shares = {}\n        with backend.without_updates():",
+        "        shares = {}\n        with contextlib.nullcontext():",
+        f"{SHARES}::test_shares_are_of_the_present_weights_and_change_nothing",
+    ),
+    (
+        "the norm of the first gradient alone",
+        "tfdisent/training/gradients.py",
+        "for g in gradients if g is not None",
+        "for g in gradients[:1] if g is not None",
+        "tests/training/test_gradients.py::"
+        "test_the_norm_is_of_all_gradients_together_and_what_is_missing_counts_as_zeros",
+    ),
+]
+
+MUTATIONS = [*ADVERSARIAL, *CODES, *CONSTRAINTS, *STEPS, *VERBS, *COMPARED, *MEASURES, *GRADIENT_SHARES]

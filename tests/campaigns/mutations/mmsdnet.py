@@ -90,7 +90,7 @@ LOSSES = [
     ),
     system("code regression from the encoded code", 'prior = batch["prior"][i]', "prior = codes[k]"),
     system("the prior of the other modality", 'prior = batch["prior"][i]', 'prior = batch["prior"][i - 1]'),
-    system("weights of terms are left out", 'getattr(c, f"{name}_weight") * value for', "value for"),
+    system("weights of terms are left out", 'getattr(self.config, f"{name}_weight") for', "1.0 for"),
     system(
         "an adversarial target of 0",
         'terms["mask_adversarial"] += ops.mean(least_squares(scores, 1.0))',
