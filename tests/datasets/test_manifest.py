@@ -230,6 +230,37 @@ def test_a_subject_in_two_splits_is_an_error_also_by_its_sessions(raw, tmp_path)
         prepare(Table(**MASKS), tmp_path / "data", table, workers=1)
 
 
+def test_each_modality_can_have_a_label_map_of_its_own(raw, tmp_path):
+    for row in raw.rows:
+        name, modality = row[0], row[2]
+        moved = np.roll(lesion(), 2 * (modality == "FLAIR"), axis=0)
+        write(raw.path.parent / name / f"{modality}-labels.nii.gz", moved)
+        row[4] = f"{name}/{modality}-labels.nii.gz"
+    builder = Table(own_masks=True, modalities=("T1", "FLAIR"), **MASKS)
+    manifest = builder.info(raw.write())
+    assert manifest.mask_channels == 2 and manifest.modalities == ("T1", "FLAIR")
+    example = {e["slice_index"]: e for e in builder.examples(builder.splits(raw.path)["test"][0])}[4]
+    one, other = np.moveaxis(example["mask"], -1, 0)
+    assert example["labelled"] == 1 and one.any() and not np.array_equal(one, other)
+    assert np.array_equal(np.sort(one.sum(axis=1)), np.sort(other.sum(axis=1)))  # moved from side to side
+    verify(prepare(builder, tmp_path / "data", raw.path, workers=1))
+
+
+def test_a_subject_without_label_maps_is_unlabelled_and_one_with_some_is_an_error(raw):
+    for row in raw.rows:
+        row[4] = f"{row[0]}/lesions.nii.gz" if row[0] != "p1" else ""
+    builder = Table(own_masks=True, **MASKS)
+    (unit,) = [unit for unit in builder.units(raw.write()) if unit.subject == "p1"]
+    example = next(iter(builder.examples(unit)))
+    assert example["labelled"] == 0 and example["mask"].shape[-1] == 2 and not example["mask"].any()
+    raw.rows[0][4] = ""
+    with pytest.raises(ValueError, match="line 2: p0 has label maps, and none of T1. With own_masks=true"):
+        builder.units(raw.write())
+    with pytest.raises(ValueError, match="has label maps. Say what they hold"):
+        raw.rows[0][4] = raw.rows[1][4]
+        Table(own_masks=True).units(raw.write())
+
+
 def test_a_folder_is_not_a_table(tmp_path):
     with pytest.raises(FileNotFoundError, match="is not a file. raw_dir is a table"):
         Table().splits(tmp_path)

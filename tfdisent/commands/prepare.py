@@ -16,7 +16,7 @@ Options of the data sets, given as further flags:
   brats         --protocol=unified|margin|plain --fold=0 --unlabelled=false
   ixi           --modality=T1|T2|PD --sites=HH,IOP --image_suffix= --mask_suffix=
                 --approximate=false
-  manifest      --condition=COLUMN,... --allow_outside=false
+  manifest      --condition=COLUMN,... --allow_outside=false --own_masks=false
                 --raw_dir is a table: subject, modality, image, ...
   msseg         --split=leave_one_out|official --fold=0 --images=preprocessed|raw --rater=0
   retouch       --resample=nearest|linear|none --vendors=Cirrus,Spectralis,Topcon

@@ -23,7 +23,8 @@ included; backslashes are read as slashes:
                 column of that name too. Other columns are not read, and a note says which
 
 What belongs to the subject (domain, label, mask, split, conditions) need not be repeated in each of
-its lines, and must not differ between them. Name what the label maps hold:
+its lines, and must not differ between them. With --own_masks=true a label map is that of the line's own image, as
+misaligned modalities have them. Name what the label maps hold:
 --mask_labels=background,myocardium,blood,right --mask_codes=0,200,500,600
 
 Licence and citation are the data's own.
@@ -65,6 +66,8 @@ class Table(VolumeBuilder):
     Args:
         condition: columns of numbers that become the condition; empty: those whose name begins with "condition:".
         allow_outside: allow paths that leave the table's folder, links included.
+        own_masks: each modality has a label map of its own, in its line, and masks have a channel for each; a subject
+            has all of them or none.
     """
 
     name = "manifest"
@@ -75,6 +78,7 @@ class Table(VolumeBuilder):
 
     condition: tuple[str, ...] = ()
     allow_outside: bool = False
+    own_masks: bool = False
 
     def info(self, raw_dir: pathlib.Path) -> Manifest:
         return self.manifest(
@@ -126,7 +130,7 @@ class Table(VolumeBuilder):
                     f"{raw_dir} gives a {column} to {with_it[0].key} and none to {lacking}. Give one to all, or to "
                     "none."
                 )
-        if not self.mask_labels and any(unit.source.mask for unit in units):
+        if not self.mask_labels and any(unit.source.mask or unit.source.masks for unit in units):
             raise ValueError(
                 f"{raw_dir} has label maps. Say what they hold, as in --mask_labels=background,lesion --mask_codes=0,1."
             )
@@ -159,8 +163,8 @@ class Table(VolumeBuilder):
             seen[modality] = line.number
             if modality in images:
                 images[modality] = self._path(table, line, line.values["image"])
-        label = _common(table, lines, "label")
-        mask = _common(table, lines, "mask")
+        label, mask = ("", "") if self.own_masks else (_common(table, lines, name) for name in ("label", "mask"))
+        masks = self._own_masks(table, lines, modalities) if self.own_masks else ()
         if _VOLUME.fullmatch(label):
             if mask and mask != label:
                 raise ValueError(
@@ -170,15 +174,33 @@ class Table(VolumeBuilder):
             label, mask = "", label
         brain_mask = _common(table, lines, "brain_mask")
         mask, brain_mask = (self._path(table, lines[0], path) if path else "" for path in (mask, brain_mask))
-        missing = [path for path in (*images.values(), mask, brain_mask) if path and not os.path.exists(path)]
+        missing = [path for path in (*images.values(), mask, brain_mask, *masks) if path and not os.path.exists(path)]
         problem = ""
         if missing:
             problem = f"{table}, line {lines[0].number}: {subject} needs {missing[0]}, not found"
         domain = _common(table, lines, "domain")
         condition = tuple(_number(table, lines, column) for column in conditions.values())
-        scans = Scans(images, mask, brain_mask, domain, label, condition)
+        scans = Scans(images, mask, brain_mask, domain, label, condition, masks=masks)
         unit_key = f"{subject}/{session}" if session else subject
         return Unit(unit_key, subject, scans, label or domain, problem)
+
+    def num_masks(self, scans: Scans) -> int:
+        return len(scans.images) if self.own_masks else 1
+
+    def _own_masks(self, table: pathlib.Path, lines: list[Row], modalities: tuple[str, ...]) -> tuple[str, ...]:
+        """The label maps of a subject's modalities, all or none."""
+        given = {}
+        for line in lines:
+            label, mask = (line.values.get(name, "") for name in ("label", "mask"))
+            if path := mask or label:
+                given[line.values["modality"]] = self._path(table, line, path)
+        missing = [name for name in modalities if name not in given]
+        if missing and len(missing) < len(modalities):
+            raise ValueError(
+                f"{table}, line {lines[0].number}: {lines[0].values['subject']} has label maps, and none of "
+                f"{missing[0]}. With own_masks=true each modality has one, or none has."
+            )
+        return () if missing else tuple(given[name] for name in modalities)
 
     def _path(self, table: pathlib.Path, line: Row, text: str) -> str:
         folder = os.path.abspath(table.parent)

@@ -53,6 +53,7 @@ from tfdisent.volumes import Volume, planes, preprocess
 class Scans(NamedTuple):
     """The files of one session, as `Unit.source`. Every unit of a data set names the same modalities in the same order;
     the path is "" where there is none. `size` and `dtype` of the stored images are filled in by `VolumeBuilder.units`.
+    `masks` are those of the modalities, where each has its own, and `mask` is "" then.
     """
 
     images: dict[str, str]
@@ -63,16 +64,18 @@ class Scans(NamedTuple):
     condition: tuple[float, ...] = ()
     size: tuple[int, int] = (0, 0)
     dtype: str = ""
+    masks: tuple[str, ...] = ()
 
 
 class Session(NamedTuple):
     """What `VolumeBuilder.load` reads: volumes by modality (without those missing), and of the first one's shape the
-    mask as contiguous ids (uint8) and the brain mask (bool), or None.
+    mask as contiguous ids (uint8) and the brain mask (bool), or None; `masks` of each modality where it has its own.
     """
 
     images: dict[str, Volume]
     mask: np.ndarray | None
     brain: np.ndarray | None
+    masks: tuple[np.ndarray, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,9 +227,17 @@ class VolumeBuilder(Builder):
         for name, path in scans.images.items():
             if path:
                 images[name] = on_grid(path)
-        mask = self.mask_ids(scans.mask, on_grid(scans.mask, labels=True).array) if scans.mask else None
+
+        def ids_of(path: str) -> np.ndarray:
+            return self.mask_ids(path, on_grid(path, labels=True).array)
+
+        mask = ids_of(scans.mask) if scans.mask else None
         brain = on_grid(scans.brain_mask, labels=True).array > 0 if scans.brain_mask else None
-        return Session(images, mask, brain)
+        return Session(images, mask, brain, tuple(map(ids_of, scans.masks)))
+
+    def num_masks(self, scans: Scans) -> int:
+        """How many masks a session has: one, or one of each modality."""
+        return 1
 
     # Methods that a data set calls.
 
@@ -268,6 +279,7 @@ class VolumeBuilder(Builder):
             domains=tuple(sorted({scan.domain for scan in scans} - {""}, key=natural)),
             condition_names=tuple(condition_names),
             mask_labels=self.mask_labels,
+            mask_channels=self.num_masks(scans[0]),
             extra_features={**more, **self.extra_features},
             seed=self.seed,
             **words,
@@ -346,13 +358,13 @@ class VolumeBuilder(Builder):
 
     def preprocessed(self, session: Session, scans: Scans) -> Session:
         """Bias correction, brain mask and resampling, in this order."""
-        images, mask, brain = self.bias_corrected(session, scans)
-        if brain is not None:
+        session = self.bias_corrected(session, scans)
+        if session.brain is not None:
             images = {
-                name: volume._replace(array=preprocess.apply_mask(volume.array, brain, self.background))
-                for name, volume in images.items()
+                name: volume._replace(array=preprocess.apply_mask(volume.array, session.brain, self.background))
+                for name, volume in session.images.items()
             }
-        session = Session(images, mask, brain)
+            session = session._replace(images=images)
         if not self.pixel_spacing:
             return session
         return _changed(session, preprocess.resample_in_plane, self.pixel_spacing)
@@ -415,11 +427,12 @@ class VolumeBuilder(Builder):
         common |= {name: value for name, value in (("domain", scans.domain), ("label", scans.label)) if value}
         if scans.condition:
             common["condition"] = np.array(scans.condition, np.float32)
-        mask = None
+        masks = None
         if self.mask_labels:
-            common["labelled"] = int(session.mask is not None)
-            found = np.zeros(grid.array.shape, np.uint8) if session.mask is None else session.mask
-            mask = preprocess.crop_or_pad(found, scans.size)
+            known = session.masks or (() if session.mask is None else (session.mask,))
+            common["labelled"] = int(bool(known))
+            empty = (np.zeros(grid.array.shape, np.uint8),) * self.num_masks(scans)
+            masks = np.stack([preprocess.crop_or_pad(one, scans.size) for one in known or empty], axis=-1)
         for index in chosen.tolist():
             image = np.zeros((height, width, len(scans.images), span), scans.dtype)
             around = np.arange(index - self.neighbours, index + self.neighbours + 1)
@@ -433,8 +446,8 @@ class VolumeBuilder(Builder):
                 "slice_index": index,
                 **common,
             }
-            if mask is not None:
-                example["mask"] = mask[index][..., None]
+            if masks is not None:
+                example["mask"] = masks[index]
             yield example
 
     def _checked(self, unit: Unit) -> Unit:
@@ -561,11 +574,11 @@ def _changed(session: Session, change: Callable[..., Volume], *arguments: Any) -
     """The session with `change(volume, *arguments, labels=...)` of all that it holds."""
     grid = next(iter(session.images.values()))
     images = {name: change(volume, *arguments, labels=False) for name, volume in session.images.items()}
-    mask, brain = (
+    mask, brain, *masks = (
         None if array is None else change(grid._replace(array=array), *arguments, labels=True).array
-        for array in (session.mask, session.brain)
+        for array in (session.mask, session.brain, *session.masks)
     )
-    return Session(images, mask, brain)
+    return Session(images, mask, brain, tuple(masks))
 
 
 def _check_grid(path: str, volume: Volume, other_path: str, other: Volume) -> None:

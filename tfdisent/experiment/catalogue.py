@@ -11,7 +11,7 @@ DATA = {
     "unified": ("brain_phantom", "brats", "manifest", "bids"),
     "margin": ("brain_phantom", "brats", "manifest", "bids"),
     "harmonize": ("brain_phantom", "retina_phantom", "ixi", "msseg", "retouch", "manifest", "bids"),
-    "mmsdnet": ("abdomen_phantom", "cardiac_phantom", "chaos"),
+    "mmsdnet": ("abdomen_phantom", "cardiac_phantom", "chaos", "manifest"),
 }
 SYSTEMS = tuple(DATA)
 # Data set -> what it is.
