@@ -6,13 +6,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from keras import ops
+from scipy import ndimage
 
 from tests.checks import array
+from tests.tiny import MMSDNET
+from tfdisent import metrics as metrics_of
 from tfdisent.evaluation import mmsdnet
 from tfdisent.examples import Examples
+from tfdisent.systems.mmsdnet import MMSDNet, MMSDNetConfig
 
 NAMES = ("background", "liver", "spleen")
 SIZE, SHIFT = 24, (3, -2)
+
+
+@pytest.fixture(autouse=True)
+def few_registrations(monkeypatch):
+    monkeypatch.setattr(mmsdnet, "REGISTERED", 1)
 
 
 def examples(**changes):
@@ -42,7 +51,10 @@ class Model:
 
     def __init__(self, field=SHIFT, says=lambda image: image[..., -1], code=lambda i: i):
         self.field, self.says, self.code = field, says, code
-        self.config = SimpleNamespace(num_modalities=2, modalities=("T1", "T2"), anatomy_channels=3)
+        self.config = SimpleNamespace(
+            num_modalities=2, modalities=("T1", "T2"), anatomy_channels=3, candidates=1, batch_size=4
+        )
+        self.networks = []
 
     def averaged(self):
         return contextlib.nullcontext()
@@ -53,8 +65,17 @@ class Model:
     def predictions(self, image):
         return {"fused": ops.convert_to_tensor(np.eye(3, dtype="float32")[self.labels(self.says(image))])}
 
-    def anatomy(self, image, modality):
+    def anatomy(self, image, modality, training=False):
         return ops.convert_to_tensor(np.eye(3, dtype="float32")[self.labels(image)[..., 0]])
+
+    def segment(self, anatomy):
+        return anatomy
+
+    def segmentor(self, anatomy, training=False):
+        return anatomy
+
+    def reconstruct(self, anatomy, code):
+        return ops.expand_dims(ops.cast(ops.argmax(anatomy, -1), "float32") / 2 - 0.5, -1)
 
     def align(self, moving, fixed):
         field = np.broadcast_to(np.float32(self.field), (*moving.shape[:3], 2))
@@ -82,7 +103,9 @@ def test_a_perfect_map_scores_one_in_every_way_and_the_copy_what_it_overlaps():
     # 5 x 4 pixels moved by (3, -2) have 2 x 2 in common; 4 x 3 and 4 x 4 have 1 x 1 and 1 x 2.
     assert metrics["dice_copy"]["per_class"]["liver"] == pytest.approx(0.2)
     assert 0 < metrics["dice_copy"]["per_class"]["spleen"] < 0.2
-    assert [figure.name for figure in figures] == ["Anatomy", "Alignment", "Label maps"]
+    assert [figure.name for figure in figures] == [
+        *("Anatomy", "Alignment", "Label maps", "Reconstruction", "Latent arithmetic", "Modality exchanged")
+    ]
     assert not [name for name, found in metrics.items() if found.get("failed")]
     assert "1.000" in mmsdnet.headline(metrics)
 
@@ -113,8 +136,11 @@ def test_the_true_field_has_no_error_and_none_at_all_has_all_of_it():
 
 def test_data_without_a_known_displacement_say_so():
     metrics, figures = measured(Model(), examples(displacement=None))
-    assert value(metrics, "field_error_relative") is None and metrics["field_error_relative"]["reason"]
-    assert len(figures) == 3 and value(metrics, "dice_fused") == 1
+    for name in ("field_error_relative", "field_error_relative_affine"):
+        assert value(metrics, name) is None and "do not know" in metrics[name]["reason"]
+    assert value(metrics, "dice_warped_truth") == 1 >= value(metrics, "dice_warped_truth_affine")
+    assert len(figures) == 5 and value(metrics, "dice_fused") == 1
+    assert value(metrics, "modality_swap_error") is None and "field_error_relative_shift" not in metrics
 
 
 def test_a_model_that_does_not_align_is_measured_by_its_maps_alone():
@@ -137,7 +163,7 @@ def test_unlabelled_slices_are_left_out_and_subjects_stay_whole():
 
 def test_pixels_without_a_channel_are_counted_in_each_modality():
     class Half(Model):
-        def anatomy(self, image, modality):
+        def anatomy(self, image, modality, training=False):
             found = array(super().anatomy(image, modality))
             found[:, : SIZE // 2] *= modality == 1
             return ops.convert_to_tensor(found)
@@ -164,6 +190,142 @@ def test_a_code_that_tells_the_modality_does_so_by_the_dimension_that_holds_it()
     found = mmsdnet.modality_from_z(codes, subject)
     assert found["value"] == found["per_dimension"]["dimension 2"] == 1 > found["per_dimension"]["dimension 0"]
     assert mmsdnet.modality_from_z(codes, 0 * subject)["reason"]
+
+
+def test_without_its_transformer_a_model_has_what_the_source_overlaps():
+    metrics, _ = measured(Model(), examples())
+    assert value(metrics, "dice_deformed_unaligned") == value(metrics, "dice_copy")
+    assert value(metrics, "dice_copy") < value(metrics, "dice_fused_unaligned") < 1
+
+
+def test_the_segmentor_too_sees_statistics_of_batches():
+    class Forgetful(Model):
+        def segmentor(self, anatomy, training=False):
+            return anatomy if training else ops.ones_like(anatomy) * ops.convert_to_tensor([1.0, 0, 0])
+
+    found = measured(Forgetful(), examples())[0]["dice_target_batch_statistics"]
+    assert found["per_statistics"] == {"running statistics": 0, "statistics of batches": 1}
+
+
+def test_dice_of_each_subject_is_kept_without_its_name():
+    right = examples()
+    wrong = right.take(np.arange(9))["image"]
+    wrong[:3, ..., -1] = -0.5  # nothing is found in the first subject
+    metrics, _ = measured(Model(), examples(image=wrong))
+    assert metrics["dice_fused"]["subjects"] == {"1": 0, "2": 1, "3": 1}
+    assert metrics["dice_slices_fused"]["subjects"] == {"1": pytest.approx(1 / 3), "2": 1, "3": 1}
+
+
+def test_the_field_is_held_against_the_mean_displacement_of_training_and_an_affine_registration():
+    metrics, _ = measured(Model(), examples())
+    assert value(metrics, "field_error_relative_shift") == pytest.approx(0)
+    assert value(metrics, "dice_warped_truth_shift") == 1
+    assert metrics["field_error_relative_affine"]["n"] > 0
+
+
+def test_slices_elsewhere_have_no_part_in_the_mean_displacement():
+    distance = np.repeat([[0.0], [5.0], [5.0]], 3, axis=0)
+    displacement = np.zeros((9, SIZE, SIZE, 2), "float16")
+    displacement[:3] = SHIFT
+    found = mmsdnet.mean_displacement(examples(displacement=displacement, partner_distance=distance))
+    assert found == pytest.approx(SHIFT)
+
+
+def test_an_affine_registration_finds_a_shift_of_another_contrast():
+    image = np.random.default_rng(0).normal(size=(56, 56))
+    image = ndimage.gaussian_filter(image, 4)
+    moving, fixed = image[6:54, 6:54], 1 - 2 * image[9:57, 4:52][:47]
+    field = mmsdnet.affine_field(moving[:47], fixed)
+    assert field.shape == (47, 48, 2)
+    assert field[8:-8, 8:-8].mean((0, 1)) == pytest.approx([3, -2], abs=0.3)
+
+
+class Contrasts(Model):
+    """Of two modalities, of which the second is the negative of the first: the code, told by the corner, says which."""
+
+    def labels(self, image):
+        image = array(ops.convert_to_tensor(image))
+        return super().labels(np.where(image[:, :1, :1] > 0, -image, image))
+
+    def moments(self, anatomy, image):
+        corner = array(image)[:, 0, 0, 0]
+        noise = np.random.default_rng(0).normal(size=(len(corner), 2))
+        return ops.convert_to_tensor(np.stack([np.sign(corner), *noise.T], axis=1).astype("float32")), None
+
+    def reconstruct(self, anatomy, code):
+        return -super().reconstruct(anatomy, code) * ops.sign(code[:, 0])[:, None, None, None]
+
+
+def negatives():
+    image = examples().take(np.arange(9))["image"]
+    return examples(image=image * [1, -1])
+
+
+def test_a_decoder_that_follows_the_code_exchanges_modalities_and_one_that_ignores_it_changes_nothing():
+    right, _ = measured(Contrasts(), negatives())
+    assert right["modality_swap_error"]["per_direction"] == {"T2 to T1": 0, "T1 to T2": 0}
+    assert value(right, "reconstruction_error") == 0
+    assert value(right, "modality_swap_error_lookup") < 0.01 < value(right, "modality_swap_error_unchanged")
+
+    class Deaf(Contrasts):
+        def reconstruct(self, anatomy, code):
+            return super().reconstruct(anatomy, ops.ones_like(code))
+
+    deaf, _ = measured(Deaf(), negatives())
+    assert deaf["modality_swap_error"]["per_direction"]["T1 to T2"] == 0
+    unchanged = value(deaf, "modality_swap_error_unchanged")
+    assert deaf["modality_swap_error"]["per_direction"]["T2 to T1"] == pytest.approx(unchanged)
+
+
+def test_a_code_that_is_noise_depends_on_nothing_and_tells_nothing_where_anatomy_tells_all():
+    metrics, _ = measured(Contrasts(), negatives())
+    found = metrics["distance_correlation"]
+    batch = negatives().take(np.arange(9))
+    anatomy = np.eye(3)[batch["mask"][..., 0]].reshape(9, -1)
+    noise = np.random.default_rng(0).normal(size=(9, 2))
+    expected = metrics_of.dependence(anatomy, noise)
+    assert found["per_modality"]["T1"] == pytest.approx(expected.correlation)
+    assert found["per_floor"]["T1, floor"] == pytest.approx(expected.floor)
+    assert found["per_uncorrected"]["T1, uncorrected"] == pytest.approx(expected.uncorrected)
+    assert set(found["per_floor"]) == {"T1, floor", "T2, floor", "all modalities, floor"}
+    assert value(metrics, "distance_correlation_image_content") > 0.95
+    assert value(metrics, "information_over_bias_content") > 100
+    assert value(metrics, "information_over_bias_style") < 2
+
+
+def test_windows_hold_the_anatomy_around_a_pixel_row_by_row_and_nothing_beyond_the_edge():
+    anatomy = np.arange(2 * 6 * 7).reshape(2, 6, 7, 1) + 1
+    found = mmsdnet.windows(anatomy, np.array([[16], [0]])).reshape(2, 5, 5)
+    assert found[0].tolist() == anatomy[0, 0:5, 0:5, 0].tolist()
+    assert found[1, 2:, 2:].tolist() == anatomy[1, :3, :3, 0].tolist() and not found[1, :2].any()
+
+
+@pytest.mark.backend("torch")
+def test_a_real_model_of_candidates_is_measured_in_all_parts_and_left_as_it_was():
+    model = MMSDNet(MMSDNetConfig(**MMSDNET, candidates=2))
+    for variable in model.variables:
+        if "moving_variance" in variable.path:
+            variable.assign(variable + 3)
+    before = [array(variable) for variable in model.variables]
+    random, shape = np.random.default_rng(0), (4, 48, 48)
+    test = Examples.of(
+        {
+            "image": random.uniform(-1, 1, (*shape, 3)).astype("float32"),
+            "mask": random.integers(0, 3, (*shape, 3)),
+            "subject": np.repeat([b"a", b"b"], 2),
+            "displacement": random.normal(size=(*shape, 2)).astype("float16"),
+            "partner_distance": np.array([[0.0, 9.0], [9.0, 0.0]] * 2),
+        }
+    )
+    metrics, figures = measured(model, test)
+    assert not [name for name, found in metrics.items() if found.get("failed")]
+    assert len(figures) == 7
+    found = metrics["dice_target_batch_statistics"]["per_statistics"]
+    assert found["statistics of batches"] != found["running statistics"]
+    assert all(np.array_equal(one, array(variable)) for one, variable in zip(before, model.variables, strict=True))
+    weights = metrics["pair_weight_of_nearest"]["per_distance"]
+    assert list(weights) == ["0 mm off", "9 mm off"] and sum(weights.values()) == pytest.approx(1)
+    assert value(metrics, "pair_weight_of_nearest") == pytest.approx(weights["0 mm off"])
 
 
 def test_the_picture_of_progress_shows_the_truth_and_what_is_said():

@@ -93,6 +93,29 @@ def test_distance_correlation_with_a_constant_is_zero():
     assert metrics.distance_correlation(np.arange(5.0), np.ones(5)) == 0
 
 
+def test_information_over_bias_is_the_share_of_variance_that_the_code_leaves_turned_round():
+    random = np.random.default_rng(0)
+    codes, noise = random.normal(size=(4000, 2)), 0.5 * random.normal(size=(4000, 3))
+    values = codes @ [[1.0, 0, 1], [0, 1, 0]] + noise + 7  # variance 1 by the code, and 0.25 that it leaves
+    found = metrics.information_over_bias(codes[:2000], values[:2000], codes[2000:], values[2000:])
+    assert found == pytest.approx(1.25 / 0.25, rel=0.05)
+
+
+def test_a_code_that_tells_nothing_is_worth_a_constant():
+    codes, values = np.random.default_rng(0).normal(size=(2, 200, 5))
+    found = metrics.information_over_bias(codes[:100], values[:100], codes[100:], values[100:])
+    assert found == pytest.approx(1, abs=0.1)
+    assert metrics.information_over_bias(np.ones((4, 1)), values[:4], np.ones((4, 1)), values[4:8]) == 1
+
+
+def test_information_of_other_shapes_or_of_nothing_is_an_error():
+    codes, values = np.ones((4, 2)), np.arange(8.0).reshape(4, 2)
+    with pytest.raises(ValueError, match="same widths"):
+        metrics.information_over_bias(codes, values, codes[:, :1], values)
+    with pytest.raises(ValueError, match="differ from"):
+        metrics.information_over_bias(codes, 0 * values, codes, 0 * values)
+
+
 def test_distance_correlation_of_two_points_by_hand():
     assert metrics.distance_correlation(np.array([0.0, 2.0]), np.array([5.0, 6.0])) == 1
 

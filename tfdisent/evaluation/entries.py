@@ -28,7 +28,8 @@ def entry(
         std: its spread, where one run tells it.
         reason: why there is no value, and what to do about it.
         **parts: values of its parts, by a name that begins with "per_": `per_pair={"T1 to T2": 0.9}`. The report lists
-            them under the metric, and the tables of papers find them as "metric/part".
+            them under the metric, and the tables of papers find them as "metric/part". And `subjects`, each test
+            subject's value by its number, by which `metrics.paired_permutation_test` compares methods; not listed.
     """
     why = {"reason": reason} if reason else {}
     return {

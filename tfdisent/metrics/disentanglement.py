@@ -160,6 +160,61 @@ def dependence(a: np.ndarray, b: np.ndarray, *, permutations: int = 200, seed: i
     )
 
 
+def information_over_bias(
+    codes: np.ndarray, values: np.ndarray, test_codes: np.ndarray, test_values: np.ndarray
+) -> float:
+    """How much more of an image a decoder makes from a code than from a constant: 1 is nothing, more is better.
+
+    Information over bias (IOB) of Liu, Thermos, Valvano, Chartsias, O'Neil and Tsaftaris, Measuring the biases and
+    effectiveness of content-style disentanglement, BMVC 2021, https://arxiv.org/abs/2008.12378: the mean squared error
+    on test images of a decoder that is trained on ones in place of the code, over that of the same decoder trained on
+    the code. Their public code trains convolutional networks. Here
+
+    * the decoder is ridge regression, whose penalty is chosen by leaving one training row out: it takes seconds, and
+      has neither a length of training nor a seed that results could depend on;
+    * the decoder of ones is the mean of the training values, which is the best that a constant input allows.
+
+    Values are therefore to be compared among models that are measured here, not with the paper's.
+
+    Args:
+        codes: (N, F), of training; what the decoder sees of an image, or of a pixel of it.
+        values: (N, P) or (N,), what it is to make.
+        test_codes: (T, F).
+        test_values: (T, P) or (T,).
+
+    Returns:
+        The ratio; infinite where the code tells all.
+
+    Raises:
+        ValueError: shapes do not match, values are not finite, or the test values are what the constant gives.
+    """
+    from sklearn.linear_model import RidgeCV
+
+    codes, values = _columns("codes", codes), _columns("values", values)
+    test_codes, test_values = _columns("test_codes", test_codes), _columns("test_values", test_values)
+    shapes = [one.shape for one in (codes, values, test_codes, test_values)]
+    if (
+        len(codes) != len(values)
+        or len(test_codes) != len(test_values)
+        or shapes[:2]
+        != [
+            (len(codes), test_codes.shape[1]),
+            (len(codes), test_values.shape[1]),
+        ]
+    ):
+        raise ValueError(f"Expected codes with values, and test ones of the same widths, received shapes {shapes}.")
+    mean = values.mean(axis=0)
+    bias = np.mean((test_values - mean) ** 2)
+    if bias <= 0:
+        raise ValueError("Expected test values that differ from the training values' mean, received none.")
+    train = np.arange(len(codes))
+    scaled = _standardised(np.concatenate([codes, test_codes]), train)
+    decoder = RidgeCV(alphas=np.logspace(-3, 5, 9)).fit(scaled[train], values - mean)
+    made = mean + decoder.predict(scaled[len(codes) :]).reshape(test_values.shape)
+    error = np.mean((test_values - made) ** 2)
+    return float(bias / error) if error > 0 else float("inf")
+
+
 def coefficient_of_determination(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, float]:
     """Returns R^2, the coefficient of determination, per column, and its mean over columns.
 

@@ -144,10 +144,17 @@ METRICS = {
             ("target", "the target alone", "higher"),
             ("source_only", "a model of the source alone", "higher"),
             ("copy", "the source's labels, copied", ""),
+            ("fused_unaligned", "the fused anatomy without alignment", ""),
+            ("deformed_unaligned", "the source's anatomy without alignment", ""),
         )
     },
+    "dice_target_batch_statistics": ("Dice of the target alone, statistics of batches", ""),
     "dice_warped_truth": ("Dice of the source's true labels, warped by the field", "higher"),
+    "dice_warped_truth_shift": ("Dice of the source's true labels, warped by the mean displacement", ""),
+    "dice_warped_truth_affine": ("Dice of the source's true labels, warped by affine registration", ""),
     "field_error_relative": ("Error of the field over the displacement", "lower"),
+    "field_error_relative_shift": ("Error of the mean displacement over the displacement", ""),
+    "field_error_relative_affine": ("Error of affine registration over the displacement", ""),
     "empty_anatomy_share": ("Pixels without anatomy", "lower"),
     "organs_in_one_channel": ("Organs in one channel in all modalities", "higher"),
     "modality_from_z": ("Modality read from z", "higher"),
@@ -155,6 +162,14 @@ METRICS = {
     "dice_alone": ("Dice from one real slice alone", ""),
     "iou": ("Intersection over union", "higher"),
     "distance_correlation": ("Distance correlation", ""),
+    "distance_correlation_image_content": ("Distance correlation of image and content", ""),
+    "distance_correlation_image_style": ("Distance correlation of image and style", ""),
+    "information_over_bias_content": ("Information over bias of the content", "higher"),
+    "information_over_bias_style": ("Information over bias of the style", "higher"),
+    "modality_swap_error": ("Difference from the true twin with the other modality's code", "lower"),
+    "modality_swap_error_lookup": ("Difference from the true twin by a lookup table", ""),
+    "modality_swap_error_unchanged": ("Difference from the true twin of the slice as it is", ""),
+    "pair_weight_of_nearest": ("Weight of the nearest candidate", "higher"),
     "modality_from_anatomy": ("Modality read from the anatomy", "lower"),
     "modality_from_modality_code": ("Modality read from its code", "higher"),
     "subject_retrieval": ("Subjects found in another modality by anatomy", "higher"),
@@ -169,14 +184,14 @@ UNITS = {"psnr": "dB", "label_overlap": "%"}
 GROUPS = {
     "Generated images": ("frechet", "kernel", "maximum_mean", "density", "coverage", "inception", "conditional"),
     "Copies of training images": ("memorisation",),
-    "Hybrids and reconstructions": ("hybrid", "reconstruction", "cross_image"),
+    "Hybrids and reconstructions": ("hybrid", "reconstruction", "cross_image", "modality_swap"),
     "Likeness to the truth": ("psnr", "ssim", "mean_absolute", "absolute", "error_to_truth"),
     "Segmentation": ("dice", "iou", "generalized_dice", "tissue_gap", "lesion_gap", "field_error"),
     "What harmonisation must keep": ("lesion_", "local_contrast", "tissue_volume", "atrophy", "noise"),
     "What harmonisation must remove": ("scanner", "extractor"),
     "Codes": (
         *("anatomy", "empty_anatomy", "organs", "modality", "subject", "margins", "class_from", "factors_from"),
-        *("block", "mutual", "separated", "dci", "distance_correlation"),
+        *("block", "mutual", "separated", "dci", "distance_correlation", "information_over_bias", "pair_weight"),
     ),
     "Retrieval": ("disagreement", "label_overlap"),
 }
@@ -240,7 +255,11 @@ def paper_column(paper: Paper, dataset: str, method: str, title: str = "") -> Co
     """
     data = paper.data.get(dataset)
     printed = {row for tables in paper.tables.values() for table in tables if table.data == data for row in table.rows}
-    rows = [row for row, made in paper.rows.items() if row in printed and made.methods == (method,) and not made.ending]
+    rows = [
+        row
+        for row, made in paper.rows.items()
+        if row in printed and made.methods == (method,) and not made.ending and not made.options
+    ]
     if not rows:
         return None
     title, columns = title or rows[0], [row_column(paper, data, row) for row in rows]
@@ -355,7 +374,7 @@ def metric_table(metrics: Mapping[str, Mapping], paper: Column | None = None) ->
 
 def _base(name: str) -> str:
     """The metric that an opponent's or a floor's stands beside."""
-    return re.sub(r"_(affine|lookup|floor|untrained)$", "", name)
+    return re.sub(r"_(affine|lookup|floor|shift|unaligned|unchanged|untrained)$", "", name)
 
 
 def _row(name: str, entry: Mapping, paper: Column) -> Row:

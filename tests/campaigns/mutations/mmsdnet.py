@@ -289,6 +289,88 @@ MEASUREMENTS = [
         f"{MEASURED}::test_organs_in_one_channel_of_both_modalities_are_told_from_those_that_are_not",
     ),
 ]
+UNALIGNED = f"{MEASURED}::test_without_its_transformer_a_model_has_what_the_source_overlaps"
+EXCHANGED = (
+    f"{MEASURED}::test_a_decoder_that_follows_the_code_exchanges_modalities_and_one_that_ignores_it_changes_nothing"
+)
+REAL_MODEL = f"{MEASURED}::test_a_real_model_of_candidates_is_measured_in_all_parts_and_left_as_it_was"
+INFORMATION = f"{MEASURED}::test_a_code_that_is_noise_depends_on_nothing_and_tells_nothing_where_anatomy_tells_all"
+CODES = [
+    evaluation(
+        "the source alone is fused",
+        '"fused_unaligned": ops.maximum(source, own)',
+        '"fused_unaligned": ops.maximum(source, source)',
+        UNALIGNED,
+    ),
+    evaluation(
+        "subjects share one Dice",
+        "subjects=dict(zip(numbers, each, strict=True))",
+        "subjects=dict.fromkeys(numbers, there.mean())",
+        f"{MEASURED}::test_dice_of_each_subject_is_kept_without_its_name",
+    ),
+    evaluation("statistics of batches are kept", "variable.assign(value)", "variable.assign(variable)", REAL_MODEL),
+    evaluation(
+        "batches by running statistics",
+        "model.segmentor(anatomy, training=training)",
+        "model.segmentor(anatomy, training=False)",
+        f"{MEASURED}::test_the_segmentor_too_sees_statistics_of_batches",
+    ),
+    evaluation(
+        "slices elsewhere count in the mean displacement",
+        'return batch["partner_distance"][:, 0] < 1e-3',
+        'return batch["partner_distance"][:, 0] < 1e3',
+        f"{MEASURED}::test_slices_elsewhere_have_no_part_in_the_mean_displacement",
+    ),
+    evaluation(
+        "an affine field of x and y",
+        "sitk.GetArrayFromImage(field)[..., ::-1]",
+        "sitk.GetArrayFromImage(field)",
+        f"{MEASURED}::test_an_affine_registration_finds_a_shift_of_another_contrast",
+    ),
+    evaluation(
+        "weights of pairs by their place",
+        "nearest = distances.argmin(axis=1)[:, None]",
+        "nearest = 0 * distances.argmin(axis=1)[:, None]",
+        REAL_MODEL,
+    ),
+    evaluation(
+        "the own mean code",
+        '"source": made(anatomy[-1], codes[0])',
+        '"source": made(anatomy[-1], codes[-1])',
+        EXCHANGED,
+    ),
+    evaluation(
+        "the twin against the wrong slice",
+        'error(found["target"], target)',
+        'error(found["target"], source)',
+        EXCHANGED,
+    ),
+    evaluation(
+        "windows off by a pixel",
+        "margin = WINDOW // 2",
+        "margin = WINDOW // 2 + 1",
+        f"{MEASURED}::test_windows_hold_the_anatomy_around_a_pixel_row_by_row_and_nothing_beyond_the_edge",
+    ),
+    evaluation(
+        "a decoder that does not know the mean",
+        "mean.ravel()[places].ravel()])",
+        "0 * mean.ravel()[places].ravel()])",
+        INFORMATION,
+    ),
+    evaluation(
+        "anatomy and slice exchanged",
+        '"distance_correlation": ("anatomy", "code")',
+        '"distance_correlation": ("slice", "code")',
+        INFORMATION,
+    ),
+    (
+        "information without its constant",
+        DEPENDENCE,
+        "made = mean + decoder",
+        "made = decoder",
+        "tests/metrics/test_disentanglement.py::test_information_over_bias_is_the_share_of_variance_that_the_code_leaves_turned_round",
+    ),
+]
 STATISTICS_OF_RUNS = [
     (
         "distances centred with their bias",
@@ -327,4 +409,4 @@ STATISTICS_OF_RUNS = [
     ),
 ]
 
-MUTATIONS = [*LOSSES, *LABELS, *PAIRS, *VERBS, *OPPONENTS, *MEASUREMENTS, *STATISTICS_OF_RUNS]
+MUTATIONS = [*LOSSES, *LABELS, *PAIRS, *VERBS, *OPPONENTS, *MEASUREMENTS, *CODES, *STATISTICS_OF_RUNS]
