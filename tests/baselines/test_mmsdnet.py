@@ -117,7 +117,7 @@ def test_a_u_net_of_the_target_without_labels_is_refused():
 def test_methods_of_all_shares_are_known_by_name():
     names = [known.name for known in METHODS]
     assert names[0] == "mmsdnet" and {"mmsdnet_12", "unet_both_0", "dual_stream_50", "unet_single_25"} < set(names)
-    assert not {"unet_single_0", "unet_source_50"} & set(names) and len(set(names)) == len(names) == 20
+    assert not {"unet_single_0", "unet_source_50"} & set(names) and len(set(names)) == len(names) == 30
     for known in METHODS:
         assert known.model.config_class.preset("quick", **known.changes).steps == 1500
 

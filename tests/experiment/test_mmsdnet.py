@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.apply.scans import save, values
 from tests.commands.shell import call
+from tests.tiny import MMSDNET
+from tfdisent.apply import Options, apply
+from tfdisent.export import export
+from tfdisent.systems.mmsdnet import MMSDNet, MMSDNetConfig
 from tfdisent.training.system import System
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
@@ -50,7 +55,7 @@ def test_a_run_measures_reports_exports_and_lists_whose_labels_were_read(trained
     chief = {"dice_fused", "dice_deformed", "dice_target", "dice_copy", "field_error_relative", "dice_warped_truth"}
     chief |= {"empty_anatomy_share", "modality_from_z"}
     assert all(metrics[name]["value"] is not None for name in chief)
-    assert len(list((trained / "r/figures").glob("*.png"))) == 3
+    assert len(list((trained / "r/figures").glob("*.png"))) == 6
     listed = (trained / "r/splits/train-annotated-T2.txt").read_text().split()
     assert len(listed) == 2 and set(listed) < set((trained / "r/splits/train.txt").read_text().split())
     assert "--set=target_annotations=0.5" in (trained / "r/flags.txt").read_text()
@@ -84,3 +89,23 @@ def test_wrong_shares_and_data_are_refused_with_the_mend(tmp_path):
     ):
         _, error = call(tmp_path, "train", "mmsdnet", *arguments, status=1)
         assert words in error and "Traceback" not in error
+
+
+def test_an_export_of_a_model_of_candidates_segments_volumes(tmp_path, monkeypatch):
+    config = MMSDNetConfig(**MMSDNET, candidates=3)
+    signatures = MMSDNet.signatures
+    chosen = ("segment", "segment_candidates")
+    monkeypatch.setattr(MMSDNet, "signatures", lambda self: {name: signatures(self)[name] for name in chosen})
+    card = {"data": {"normalize": "volume", "modalities": list(config.modalities), "pixel_spacing": 1.0}}
+    folder = export(MMSDNet(config), tmp_path / "model", card=card)
+    random = np.random.default_rng(0)
+    scans = {}
+    for name in config.modalities:
+        volume = np.zeros((40, 44, 3), np.int16)
+        volume[4:-4, 4:-4] = random.integers(100, 900, (32, 36, 3))
+        scans[name] = save(tmp_path / f"{name}.nii.gz", volume)
+    counts = apply(folder, {name: str(path) for name, path in scans.items()}, tmp_path / "out", Options())
+    assert counts["failed"] == 0
+    (made,) = (tmp_path / "out").rglob("*.nii.gz")
+    labels = values(made)
+    assert labels.shape == (40, 44, 3) and set(np.unique(labels)) <= {0, 1, 2}

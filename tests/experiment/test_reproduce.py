@@ -17,7 +17,7 @@ from PIL import Image
 from tests.commands.shell import ROOT, call, finish, start
 from tests.experiment.test_run import TINY
 from tfdisent.experiment import reproduce, reproduction
-from tfdisent.experiment.reproduction import parse_seeds
+from tfdisent.experiment.reproduction import Request, parse_seeds
 from tfdisent.papers import paper_of
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
@@ -94,6 +94,51 @@ def test_a_figure_shows_the_picture_of_each_model(tmp_path, capsys):
     for title in ("D-cInfoGAN", "D-cAVAE", "DAI", "DRAI"):
         assert f"{title} on skin_phantom, seed 0" in page
     capsys.readouterr()
+
+
+def write_pairs_run(out, name, value, subjects):
+    """A finished run of mmsdnet with the scores of its test subjects."""
+    folder = out / "cardiac_phantom-quick" / f"{name}-seed0"
+    folder.mkdir(parents=True)
+    entry = {"value": value, "std": None, "n": 9, "extractor": "none", "protocol": "by hand"}
+    scores = {str(k + 1): score for k, score in enumerate(subjects)}
+    copied = entry | {"value": 0.1, "subjects": dict.fromkeys(scores, 0.1)}
+    found = {"dice_slices_fused": entry | {"subjects": scores}, "dice_slices_copy": copied}
+    (folder / "metrics.json").write_text(json.dumps(found))
+    config = {"config": {"image_size": 32, "steps": 7, "batch_size": 2}}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_rows_of_other_data_are_runs_of_their_own_and_the_best_is_tested_against_the_second(tmp_path, capsys):
+    drawn = "reference=LGE-shuffled=2"
+    for model, name, value in (
+        ("mmsdnet", "", 0.8),
+        ("mmsdnet_candidates", f"-{drawn}-candidates=3", 0.7),
+        ("mmsdnet", f"-{drawn}", 0.6),
+    ):
+        for share, less in (("_0", 0.1), ("", 0)):
+            scores = [value - less + 0.01 * k for k in range(5)]
+            write_pairs_run(tmp_path, f"{model}{share}{name}", value - less, scores)
+    assert reproduce("mmsdnet", table=3, seeds=1, run_dir=str(tmp_path)) == []
+    assert "6 runs, 6 of them done before" in capsys.readouterr().out
+    text = (tmp_path / "table-3.md").read_text()
+    for row in ("expert pairs, 0 % | 0.1 (best) | 0.67", "automated pairs, 100 %", "random pairs, 0 %"):
+        assert f"| MMSDNet, {row}" in text
+    best = "Best is MMSDNet, expert pairs, 100 %"
+    assert best in text and "by 0.100 over MMSDNet, automated pairs, 100 %" in text
+    assert "p = 0.0625 in a paired permutation test of 5 test subjects" in text
+
+
+def test_options_of_a_row_reach_its_run_and_no_other(tmp_path):
+    request = Request(
+        paper_of("mmsdnet"), "table", 3, {"cardiac_phantom": "ERI"}, [1], tmp_path, {"data": {"scar": "0"}}
+    )
+    drawn, expert = ("reference=LGE", "shuffled=2"), ()
+    cases = request.cases({"cardiac_phantom": [("mmsdnet", drawn), ("mmsdnet", expert)]})
+    assert [case.folder.name for case in cases] == ["mmsdnet-reference=LGE-shuffled=2-seed1", "mmsdnet-seed1"]
+    assert request.settings(cases[0]).data == {"scar": "0", "reference": "LGE", "shuffled": "2"}
+    assert request.settings(cases[1]).data == {"scar": "0"}
+    assert "reference" not in request.command(cases[0]) and "--data=scar=0" in request.command(cases[0])
 
 
 @pytest.mark.parametrize(

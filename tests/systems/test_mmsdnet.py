@@ -212,6 +212,18 @@ def test_a_step_with_candidates_moves_the_balancer_and_logs_the_same_terms():
     assert made().balancer is None
 
 
+def test_the_exported_segment_takes_one_slice_of_each_modality_and_agrees_with_equal_candidates():
+    model, image = made(candidates=3), with_candidates()["image"]
+    signatures = model.signatures()
+    assert list(signatures)[:2] == ["segment", "segment_candidates"]
+    (pair, shapes), (all_of_them, more) = signatures["segment"], signatures["segment_candidates"]
+    assert shapes["image"][-1] == 2 and more["image"][-1] == 4
+    one, target = image[..., :1], image[..., 3:]
+    by_pair = array(pair(ops.concatenate([one, target], axis=-1))["labels"])
+    by_all = array(all_of_them(ops.concatenate([one, one, one, target], axis=-1))["labels"])
+    np.testing.assert_allclose(by_pair, by_all, atol=1e-5)
+
+
 def test_permuted_candidates_permute_the_weights_and_leave_the_prediction():
     model, order = made(candidates=3), [2, 0, 1]
     for variable in model.balancer.trainable_variables:  # biases are 0 at first

@@ -285,6 +285,8 @@ def stream_decoder(config: SegmenterConfig, name: str) -> keras.Model:
 
 METHODS = (
     Method("mmsdnet", "MMSDNet", MMSDNet, {}),
+    Method("mmsdnet_spade", "MMSDNet, SPADE", MMSDNet, {"decoder": "spade"}),
+    Method("mmsdnet_candidates", "MMSDNet, 3 candidates", MMSDNet, {"candidates": 3}),
     Method("unet_single", "UNet-single", UNet, {"trained_on": "target"}),
     Method("unet_both", "UNet-both", UNet, {"trained_on": "all"}),
     Method("unet_source", "UNet of the source", UNet, {"trained_on": "sources"}),

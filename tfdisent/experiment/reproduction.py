@@ -15,7 +15,10 @@ import subprocess
 import sys
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tfdisent import files, papers, report
+from tfdisent import metrics as measure
 from tfdisent.experiment import catalogue
 from tfdisent.experiment.folder import environment, figure_file, is_finished
 from tfdisent.experiment.settings import Settings, flags_of
@@ -24,15 +27,17 @@ from tfdisent.report import tables
 
 
 class Case(NamedTuple):
-    """One method on one data set with one seed."""
+    """One method on one data set, prepared with some options, with one seed."""
 
     dataset: str
     model: str
     seed: int
     folder: pathlib.Path
+    options: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.model} on {self.dataset}, seed {self.seed}"
+        options = f" ({', '.join(self.options)})" if self.options else ""
+        return f"{self.model} on {self.dataset}{options}, seed {self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +72,12 @@ class Request:
         """Title of the page."""
         return f"{self.paper.name.upper()}, {self.name.lower()} of the paper"
 
-    def cases(self, compared: dict[str, list[str]]) -> list[Case]:
-        """The runs that are needed, from the methods that are compared on each data set."""
+    def cases(self, compared: dict[str, list[tuple[str, tuple[str, ...]]]]) -> list[Case]:
+        """The runs that are needed, from what is compared on each data set: methods, and options of the data."""
         return [
-            Case(dataset, model, seed, self._runs_on(dataset) / f"{model}-{self.runs_of(dataset)[:-1]}{seed}")
-            for dataset, models in compared.items()
-            for model in models
+            Case(dataset, model, seed, self._folder(dataset, model, options, seed), options)
+            for dataset, made in compared.items()
+            for model, options in made
             for seed in (range(self.folds_of(dataset)) if self.folds_of(dataset) else self.seeds)
         ]
 
@@ -90,6 +95,10 @@ class Request:
         length = "".join(f"-{name}{self.training[name]}" for name in ("steps", "epochs") if self.training.get(name))
         return self.folder / f"{dataset}-{self.training.get('preset', 'quick')}{length}"
 
+    def _folder(self, dataset: str, model: str, options: tuple[str, ...], seed: int) -> pathlib.Path:
+        """Of one run."""
+        return self._runs_on(dataset) / "-".join([model, *options, f"{self.runs_of(dataset)[:-1]}{seed}"])
+
     def settings(self, case: Case) -> Settings:
         """Settings of one run; its judges are shared by all runs on the data set, but for folds, which train others."""
         variant, training = self.paper.variants.get(case.dataset), dict(self.training)
@@ -97,6 +106,7 @@ class Request:
             training["changes"] = {**training.get("changes", {}), **variant.changes}
         if self.folds_of(case.dataset):
             training["data"] = {**training.get("data", {}), "fold": str(case.seed)}
+        training["data"] = {**training.get("data", {}), **dict(one.split("=", 1) for one in case.options)}
         return Settings(
             system=self.paper.name,
             model=case.model,
@@ -289,13 +299,19 @@ def averaged(metrics: list[dict[str, list[float]]]) -> dict[str, list[float]]:
     }
 
 
-def metrics_of(cases: list[Case], model: str, dataset: str, ending: str = "") -> dict[str, list[float]]:
-    """{metric: values of the finished seeds}, without their names' ending; NaN where a run could not compute it."""
-    runs = [
-        tables.numbers(_metrics(case), ending)
+def finished(cases: list[Case], model: str, dataset: str, options: tuple[str, ...]) -> list[dict]:
+    """The content of metrics.json of each finished seed of a method on data with these options."""
+    wanted = (model, dataset, options)
+    return [
+        _metrics(case)
         for case in cases
-        if (case.model, case.dataset) == (model, dataset) and is_finished(case.folder)
+        if (case.model, case.dataset, case.options) == wanted and is_finished(case.folder)
     ]
+
+
+def metrics_of(runs: list[dict], ending: str = "") -> dict[str, list[float]]:
+    """{metric: its value in each run}, without their names' ending; NaN where a run could not compute it."""
+    runs = [tables.numbers(run, ending) for run in runs]
     names = dict.fromkeys(name for metrics in runs for name in metrics)
     return {name: [metrics.get(name, float("nan")) for metrics in runs] for name in names}
 
@@ -313,13 +329,13 @@ class Table:
         ]
         self.titles = tables.row_titles(paper, titles_of(paper))
 
-    def compared(self) -> dict[str, list[str]]:
-        """Methods by data set, each once, in the table's order."""
-        models = {dataset: {} for dataset, _ in self.tables}
+    def compared(self) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
+        """Methods and options of the data by data set, each once, in the table's order."""
+        made = {dataset: {} for dataset, _ in self.tables}
         for dataset, table in self.tables:
             rows = map(self.request.paper.rows.get, table.rows)
-            models[dataset] |= dict.fromkeys(model for row in rows for model in row.methods)
-        return {dataset: list(names) for dataset, names in models.items()}
+            made[dataset] |= dict.fromkeys((model, row.options) for row in rows for model in row.methods)
+        return {dataset: list(pairs) for dataset, pairs in made.items()}
 
     def write(self, cases: list[Case], failed: list[Case]) -> str:
         """Writes Markdown and HTML of what is done so far; returns it as text for a terminal."""
@@ -354,6 +370,7 @@ class Table:
         ours = dict(paper.also[metric] for metric in table.metrics if metric in paper.also)
         notes = [
             *(tables.order(table, results, metric, titles) for metric in table.metrics if len(results) > 1),
+            *self._best_against_second(table, dataset, cases),
             *protocols(table, dataset, cases),
             f"The paper's figures are of {table.data}. {table.note}".strip(),
             *tables.renamed({row: titles[row] for row in table.rows}),
@@ -365,10 +382,33 @@ class Table:
         results = {}
         for name in table.rows:
             row = self.request.paper.rows[name]
-            found = averaged([metrics_of(cases, model, dataset, row.ending) for model in row.methods])
+            found = averaged(
+                [metrics_of(finished(cases, model, dataset, row.options), row.ending) for model in row.methods]
+            )
             if found:
                 results[name] = found
         return results
+
+    def _best_against_second(self, table: papers.Table, dataset: str, cases: list[Case]) -> list[str]:
+        """Whether the best of all cells is better than the second one, where runs keep the scores of subjects."""
+        cells = {}
+        for name in table.rows:
+            row = self.request.paper.rows[name]
+            runs = [run for model in row.methods for run in finished(cases, model, dataset, row.options)]
+            for metric in table.metrics:
+                each = [run[f"{metric}{row.ending}"].get("subjects") for run in runs if f"{metric}{row.ending}" in run]
+                if metric in table.rows[name] and each and all(one and one.keys() == each[0].keys() for one in each):
+                    label = f"{self.titles[name]} ({tables.short_label(metric)})"
+                    cells[label] = np.mean([list(map(_number, one.values())) for one in each], axis=0)
+        cells = {label: scores for label, scores in cells.items() if np.isfinite(scores).any()}
+        if len(cells) < 2 or len(set(map(len, cells.values()))) > 1:
+            return []
+        best, second = sorted(cells, key=lambda label: -np.nanmean(cells[label]))[:2]
+        found = measure.paired_permutation_test(cells[best], cells[second])
+        return [
+            f"Best is {best}, by {found.difference:.3f} over {second}: p = {found.p:.3g} in a paired permutation test "
+            f"of {found.n} test subjects, each by its mean over runs."
+        ]
 
 
 class Figure:
@@ -379,9 +419,10 @@ class Figure:
         self.figure = request.paper.figures[request.number]
         self.titles = titles_of(request.paper)
 
-    def compared(self) -> dict[str, list[str]]:
-        """Methods by data set."""
-        return {dataset: list(self.figure.methods) for dataset in self.request.datasets}
+    def compared(self) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
+        """Methods and options of the data by data set."""
+        made = [(model, self.figure.options) for model in self.figure.methods]
+        return dict.fromkeys(self.request.datasets, made)
 
     def write(self, cases: list[Case], failed: list[Case]) -> str:
         """Writes a page with the pictures of what is done so far; returns what was written, for a terminal."""
@@ -445,6 +486,10 @@ def summary(request: Request, cases: list[Case]) -> str:
         "Data, image size, length of training and the network behind FID, IS and CGAcc are not the paper's unless "
         "said: compare the order of the methods rather than the numbers."
     )
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _metrics(case: Case) -> dict:

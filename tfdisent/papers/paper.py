@@ -50,11 +50,13 @@ class Figure(NamedTuple):
         data: the paper's data sets that it shows.
         methods: names of the methods that it shows.
         heading: of the picture in a run's report that mirrors it.
+        options: of the data's preparation, "name=value", where they are not those of other runs.
     """
 
     data: tuple[str, ...]
     methods: tuple[str, ...]
     heading: str
+    options: tuple[str, ...] = ()
 
 
 class Row(NamedTuple):
@@ -64,11 +66,13 @@ class Row(NamedTuple):
         methods: names of the methods; of several, the row is the mean.
         ending: of the names of the row's metrics, where a run measures several rows, e.g. "_real".
         title: what the row is called here, if not by the title of its one method.
+        options: of the data's preparation, "name=value", where they are not those of other rows.
     """
 
     methods: tuple[str, ...]
     ending: str = ""
     title: str = ""
+    options: tuple[str, ...] = ()
 
 
 class Variant(NamedTuple):

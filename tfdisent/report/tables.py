@@ -144,6 +144,7 @@ METRICS = {
             ("target", "the target alone", "higher"),
             ("source_only", "a model of the source alone", "higher"),
             ("copy", "the source's labels, copied", ""),
+            ("register", "the source's labels, registered", ""),
             ("fused_unaligned", "the fused anatomy without alignment", ""),
             ("deformed_unaligned", "the source's anatomy without alignment", ""),
         )
@@ -151,10 +152,14 @@ METRICS = {
     "dice_target_batch_statistics": ("Dice of the target alone, statistics of batches", ""),
     "dice_warped_truth": ("Dice of the source's true labels, warped by the field", "higher"),
     "dice_warped_truth_shift": ("Dice of the source's true labels, warped by the mean displacement", ""),
-    "dice_warped_truth_affine": ("Dice of the source's true labels, warped by affine registration", ""),
+    "dice_slices_warped_truth": ("Dice per slice of the source's true labels, warped by the field", "higher"),
+    "dice_slices_warped_truth_shift": (
+        "Dice per slice of the source's true labels, warped by the mean displacement",
+        "",
+    ),
     "field_error_relative": ("Error of the field over the displacement", "lower"),
     "field_error_relative_shift": ("Error of the mean displacement over the displacement", ""),
-    "field_error_relative_affine": ("Error of affine registration over the displacement", ""),
+    "field_error_relative_register": ("Error of a registration over the displacement", ""),
     "empty_anatomy_share": ("Pixels without anatomy", "lower"),
     "organs_in_one_channel": ("Organs in one channel in all modalities", "higher"),
     "modality_from_z": ("Modality read from z", "higher"),
@@ -374,7 +379,7 @@ def metric_table(metrics: Mapping[str, Mapping], paper: Column | None = None) ->
 
 def _base(name: str) -> str:
     """The metric that an opponent's or a floor's stands beside."""
-    return re.sub(r"_(affine|lookup|floor|shift|unaligned|unchanged|untrained)$", "", name)
+    return re.sub(r"_(affine|lookup|floor|register|shift|unaligned|unchanged|untrained)$", "", name)
 
 
 def _row(name: str, entry: Mapping, paper: Column) -> Row:

@@ -506,12 +506,20 @@ class MMSDNet(SliceSystem):
         return self.decoder({"anatomy": anatomy, "code": code}, training=False)
 
     def signatures(self) -> dict:
-        """What is exported: name -> (function to a dict of tensors, {argument: shape}); the first is default."""
+        """What is exported: name -> (function to a dict of tensors, {argument: shape}); the first is default.
+
+        "segment" takes a slice of each modality, as volumes on one grid have them; with candidates
+        "segment_candidates" takes all of these.
+        """
         c = self.config
         height, width, _ = c.image_shape
         image, anatomy = {"image": (None, height, width, c.num_channels)}, (None, height, width, c.anatomy_channels)
+        pair = {"image": (None, height, width, c.num_modalities)}
 
         def segment(image):
+            return {"labels": self.segment(self.fuse(image, c.modalities[-1]))}
+
+        def segment_candidates(image):
             return {"labels": self(image)}
 
         def segment_target(image):
@@ -526,7 +534,8 @@ class MMSDNet(SliceSystem):
             return {"image": self.reconstruct(anatomy, code)}
 
         return {
-            "segment": (segment, image),
+            "segment": (segment, pair),
+            **({"segment_candidates": (segment_candidates, image)} if c.candidates > 1 else {}),
             "segment_target": (segment_target, {"image": (None, height, width, 1)}),
             "encode": (encode, image),
             "align": (self.align, {"moving": anatomy, "fixed": anatomy}),
@@ -534,10 +543,8 @@ class MMSDNet(SliceSystem):
         }
 
     def volume_io(self) -> dict:
-        """What the default signature takes and gives when it is applied to volumes, as a model's card says it; nothing
-        of a model of candidates, which `tfdisent.apply` does not know.
-        """
-        return {} if self.config.candidates > 1 else label_maps_of(self.config)
+        """What the default signature takes and gives when it is applied to volumes, as a model's card says it."""
+        return label_maps_of(self.config)
 
     def _index(self, modality) -> int:
         (index,) = modality_indices(modality, self.config.modalities, 1, "modality")

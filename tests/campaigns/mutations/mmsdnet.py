@@ -322,12 +322,6 @@ CODES = [
         f"{MEASURED}::test_slices_elsewhere_have_no_part_in_the_mean_displacement",
     ),
     evaluation(
-        "an affine field of x and y",
-        "sitk.GetArrayFromImage(field)[..., ::-1]",
-        "sitk.GetArrayFromImage(field)",
-        f"{MEASURED}::test_an_affine_registration_finds_a_shift_of_another_contrast",
-    ),
-    evaluation(
         "weights of pairs by their place",
         "nearest = distances.argmin(axis=1)[:, None]",
         "nearest = 0 * distances.argmin(axis=1)[:, None]",
