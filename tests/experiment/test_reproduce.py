@@ -122,7 +122,11 @@ def test_rows_of_other_data_are_runs_of_their_own_and_the_best_is_tested_against
     assert reproduce("mmsdnet", table=3, seeds=1, run_dir=str(tmp_path)) == []
     assert "6 runs, 6 of them done before" in capsys.readouterr().out
     text = (tmp_path / "table-3.md").read_text()
-    for row in ("expert pairs, 0 % | 0.1 (best) | 0.67", "automated pairs, 100 %", "random pairs, 0 %"):
+    for row in (
+        "expert pairs, 0 % | 0.1 | 0.67 ± 0.06 | 0.7",
+        "automated pairs, 100 % | 0.1 | – | 0.7",
+        "random pairs, 0 %",
+    ):
         assert f"| MMSDNet, {row}" in text
     best = "Best is MMSDNet, expert pairs, 100 %"
     assert best in text and "by 0.100 over MMSDNet, automated pairs, 100 %" in text

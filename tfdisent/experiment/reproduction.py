@@ -398,7 +398,7 @@ class Table:
             for metric in table.metrics:
                 each = [run[f"{metric}{row.ending}"].get("subjects") for run in runs if f"{metric}{row.ending}" in run]
                 if metric in table.rows[name] and each and all(one and one.keys() == each[0].keys() for one in each):
-                    label = f"{self.titles[name]} ({tables.short_label(metric)})"
+                    label = f"{self.titles[name]} ({tables.short_label(metric).rstrip(' ↑↓')})"
                     cells[label] = np.mean([list(map(_number, one.values())) for one in each], axis=0)
         cells = {label: scores for label, scores in cells.items() if np.isfinite(scores).any()}
         if len(cells) < 2 or len(set(map(len, cells.values()))) > 1:
