@@ -40,6 +40,7 @@ def small_model(batch_norm: bool):
             train_twice=False,
             initializer="he_normal",
             average_momentum=0.9,
+            r1_weight=0.5,
         )
     )
 

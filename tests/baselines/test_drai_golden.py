@@ -13,6 +13,7 @@ from tests.systems.golden_drai import (
     examples,
     made,
     matching_aware,
+    penalised,
     put_small_networks,
     says_fake,
     says_real,
@@ -72,7 +73,8 @@ def infogan_discriminators(net, batch, made, config):
         "d_condition": matching_aware(net, batch, made["x_tilde"]),
     }
     total = sum(terms.values())
-    return Stated(total, terms, dict.fromkeys([*CONDITION, "image_discriminator"], total), {})
+    stated = Stated(total, terms, dict.fromkeys([*CONDITION, "image_discriminator"], total), {})
+    return penalised(stated, net, batch, config)
 
 
 def cavae_generators(net, batch, made, config):
@@ -103,7 +105,7 @@ def cavae_discriminators(net, batch, made, config):
     }
     total = sum(terms.values())
     moved = [*CONDITION, "style_discriminator", "cycle_discriminator"]
-    return Stated(total, terms, dict.fromkeys(moved, total), {})
+    return penalised(Stated(total, terms, dict.fromkeys(moved, total), {}), net, batch, config, code)
 
 
 def dcavae_generators(net, batch, made, config):
@@ -147,7 +149,8 @@ def dcavae_discriminators(net, batch, made, config):
     }
     total = sum(terms.values())
     moved = [*CONDITION, "style_discriminator", "content_discriminator", "cycle_discriminator"]
-    return Stated(total, terms, dict.fromkeys(moved, total), {})
+    stated = Stated(total, terms, dict.fromkeys(moved, total), {})
+    return penalised(stated, net, batch, config, style, beside(made["c_hat"], t))
 
 
 PLAIN = {
@@ -173,6 +176,11 @@ LIKELIHOOD = pytest.mark.parametrize("likelihood", ["l1", "gaussian"])
 @LIKELIHOOD
 def test_totals_and_terms_are_those_of_the_plain_statement(name, likelihood):
     check_values(made(name, code_likelihood=likelihood), turns(name), examples())
+
+
+@METHOD
+def test_real_images_penalise_every_discriminators_gradient_in_the_plain_statement_too(name):
+    check_values(made(name, r1_weight=0.9), turns(name), examples())
 
 
 @pytest.mark.backend("torch")

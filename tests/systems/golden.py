@@ -130,13 +130,20 @@ def small_networks(model) -> dict[str, Small]:
     return {layer.name: layer for layer in model._flatten_layers() if isinstance(layer, Small)}
 
 
-def input_gradient(function: Callable, inputs):
-    """Gradient (B, ...) of the sum of a network's first output in its one input (B, ...), in closed form."""
+def input_gradient(function: Callable, inputs, *others, share=1.0):
+    """Gradient (B, ...) in a network's first input (B, ...), of the sum of its first output, in closed form.
+
+    Args:
+        function: the network.
+        inputs, *others: what it is called with.
+        share: of each number of the output in the sum, (B, outputs) or one for all.
+    """
     network = function.network
     inner, shift, outer = (plain(v.value) for v in (network.inner, network.shift, network.outer))
-    hidden = xp.tanh(inputs.reshape(len(inputs), -1) @ inner + shift)
-    gradient = ((1 - hidden**2) * outer[:, : network.sizes[0]].sum(axis=1)) @ inner.T
-    return gradient.reshape(inputs.shape)
+    hidden = xp.tanh(beside(*(x.reshape(len(x), -1) for x in (inputs, *others))) @ inner + shift)
+    slope = share * xp.ones((len(inputs), network.sizes[0])) @ outer[:, : network.sizes[0]].T
+    gradient = ((1 - hidden**2) * slope) @ inner.T
+    return gradient[:, : math.prod(inputs.shape[1:])].reshape(inputs.shape)
 
 
 # --- statements, and what must equal ours ---

@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from tests.systems.golden import Small, put_in, xp
+from tests.systems.golden import Small, Stated, beside, input_gradient, put_in, xp
 from tests.tiny import NARROWEST
 from tfdisent.baselines import drai as baselines
 from tfdisent.baselines.drai import METHODS
@@ -131,3 +131,29 @@ def matching_aware(net, batch, image):
     x, t = batch["image"], batch["condition"]
     wrong = (condition_score(net, x, batch["mismatched"])[:, 0] ** 2 * batch["has_mismatch"]).mean()
     return says_real(condition_score(net, x, t)) + (wrong + says_fake(condition_score(net, image, t))) / 2
+
+
+def penalised(stated, net, batch, config, style=None, content=None):
+    """What discriminators minimise, with R1 where it is on: Mescheder et al., ICML 2018, Eq. 9, gamma being its weight.
+
+    Args:
+        stated: without it.
+        net, batch, config: as of a turn.
+        style, content: codes of real images, where the model has D_xz and D_xc.
+    """
+    if not config.r1_weight:
+        return stated
+    x, t = batch["image"], batch["condition"]
+    features = net.condition_discriminator_trunk(x)
+    in_features = input_gradient(net.condition_discriminator_head, features, t)
+    slopes = [input_gradient(net.condition_discriminator_trunk, x, share=in_features)]
+    if "image_discriminator" in stated.objectives:
+        slopes.append(input_gradient(net.image_discriminator, x))
+    if "cycle_discriminator" in stated.objectives:
+        slopes.append(input_gradient(net.cycle_discriminator, beside(x, x)))
+    for name, code in (("style", style), ("content", content)):
+        if code is not None:
+            slopes.append(input_gradient(getattr(net, f"{name}_discriminator"), x, code))
+    r1 = sum((slope.reshape(len(x), -1) ** 2).sum(axis=1).mean() / 2 for slope in slopes)
+    total = stated.total + config.r1_weight * r1
+    return Stated(total, {**stated.terms, "r1": r1}, dict.fromkeys(stated.objectives, total), {})

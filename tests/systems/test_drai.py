@@ -14,7 +14,7 @@ from keras import ops
 from tests.checks import Judge, array, check_training_resumes, moved, tensors, trained_once, weights
 from tests.tiny import NARROWEST
 from tfdisent.systems import drai
-from tfdisent.systems.drai import DRAI, DRAIConfig, mismatched_conditions, standard_normal, transform
+from tfdisent.systems.drai import DRAI, DRAIConfig, mismatched_conditions, standard_normal, toned, transform
 from tfdisent.training.adversarial import AdversarialModel
 
 TINY = DRAIConfig(**NARROWEST, channels=1, initializer="he_normal", learning_rate=1e-3, train_twice=False)
@@ -315,6 +315,30 @@ def test_the_five_transformations_are_numpys():
     ]
     received = array(transform(ops.convert_to_tensor(image), ops.arange(5)))
     np.testing.assert_array_equal(received, np.stack(expected))
+
+
+def test_a_tone_is_a_gain_of_each_channel_and_a_brightness_within_the_range():
+    image = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 3, 3, 2)).astype("float32")
+    amount = np.float32([[0.2, -0.1, 0.05], [0.0, 0.0, 0.9]])
+    light = (image + 1) / 2  # intensities in [0, 1]
+    expected = np.stack([light[0] * [1.2, 0.9] + 0.05, light[1] + 0.9])
+    received = array(toned(ops.convert_to_tensor(image), ops.convert_to_tensor(amount)))
+    np.testing.assert_allclose(received, 2 * np.clip(expected, 0, 1) - 1, atol=1e-6)
+    assert received[1].max() == 1
+
+
+def test_tones_are_drawn_by_the_seed_apart_for_each_image_and_only_where_they_are_asked_for():
+    batch = tensors(examples())
+    plain, one, again = (made(tone_jitter=jitter).draw(batch) for jitter in (0.0, 0.25, 0.25))
+    np.testing.assert_array_equal(array(one["transformed"]), array(again["transformed"]))
+    np.testing.assert_array_equal(array(one["style"]), array(plain["style"]))
+    change = (array(one["transformed"]) - array(plain["transformed"])).reshape(len(batch["image"]), -1)
+    assert len(np.unique(change.mean(axis=1).round(4))) == len(change)
+    assert 0 < np.abs(change).max() <= 2 * 0.25 + 0.25 * 2
+    tone = np.ones((len(change), TINY.channels + 1), "float32")
+    drawn = made(tone_jitter=0.25).draw({**batch, "tone": ops.convert_to_tensor(tone)})
+    brighter = toned(plain["transformed"], 0.25 * ops.convert_to_tensor(tone))
+    np.testing.assert_allclose(array(drawn["transformed"]), array(brighter), atol=1e-6)
 
 
 def test_all_five_transformations_are_drawn(model):
@@ -666,6 +690,16 @@ def test_no_stage_is_wider_than_the_cap_and_a_high_one_changes_nothing():
     assert image.shape == (3, 32, 32, 1)
 
 
+def test_log_variances_keep_to_a_soft_bound_and_means_do_not():
+    free, bounded = (made(log_variance_bound=bound) for bound in (None, 0.5))
+    bounded.set_weights(free.get_weights())
+    for network, given in (("style_encoder", 300 * examples()["image"]), ("condition_encoder", 300 * np.eye(3))):
+        means, variances = zip(*(map(array, getattr(m, network)(given)) for m in (free, bounded)), strict=True)
+        np.testing.assert_array_equal(*means)
+        assert np.abs(variances[0]).max() > 0.5
+        np.testing.assert_allclose(variances[1], 0.5 * np.tanh(variances[0] / 0.5), atol=1e-5)
+
+
 def test_truncated_draws_are_the_normal_ones_within_the_bound():
     seed = keras.random.SeedGenerator(0)
     drawn = array(standard_normal((20_000,), seed, 1.5)).astype("float64")
@@ -685,7 +719,15 @@ def test_truncation_reaches_the_images():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"max_filters": 0}, {"discriminator_rate_factor": 0.0}, {"learning_rate_decay": 1.0}]
+    "wrong",
+    [
+        {"max_filters": 0},
+        {"discriminator_rate_factor": 0.0},
+        {"learning_rate_decay": 1.0},
+        {"tone_jitter": 1.0},
+        {"r1_weight": -1.0},
+        {"log_variance_bound": 0.0},
+    ],
 )
 def test_settings_of_rates_and_widths_out_of_range_are_errors(wrong):
     with pytest.raises(ValueError, match=f"Expected {next(iter(wrong))}"):

@@ -17,6 +17,7 @@ from tests.systems.golden_drai import (
     examples,
     made,
     matching_aware,
+    penalised,
     put_small_networks,
     says_fake,
     says_real,
@@ -116,7 +117,8 @@ def discriminators(net, batch, made, config):
     moved = ("image", "condition", "style", "content", "cycle")
     names = [f"{name}_discriminator" for name in moved if name != "condition"]
     names += ["condition_discriminator_trunk", "condition_discriminator_head"]
-    return Stated(total, terms, dict.fromkeys(names, total), {})
+    stated = Stated(total, terms, dict.fromkeys(names, total), {})
+    return penalised(stated, net, batch, config, z_hat, c_hat)
 
 
 def turns(name="drai"):
@@ -136,6 +138,15 @@ def test_totals_and_terms_of_drai_dai_and_the_ablations_are_those_of_the_plain_s
 @MARGINS
 def test_a_margin_of_style_bounds_its_term_in_the_plain_statement_too(margin):
     check_values(made(style_margin=margin), turns(), examples())
+
+
+def test_real_images_penalise_every_discriminators_gradient_in_the_plain_statement_too():
+    check_values(made(r1_weight=0.9), turns(), examples())
+
+
+@pytest.mark.backend("torch")
+def test_the_penalty_moves_the_discriminators_by_its_second_derivative():
+    check_gradients(made(r1_weight=0.9), turns(), examples())
 
 
 @pytest.mark.backend("torch")

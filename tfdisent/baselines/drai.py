@@ -37,6 +37,7 @@ Decided here, where the paper is silent:
   fool both sides, as in Eq. 7.
 * D-cAVAE decodes (z^, c) for D_xt, D_xtz and D_xtc, which trains E_phi, and (z^, c^) for D_cycle, which is the VAE's
   reconstruction from both of its codes.
+* With `r1_weight` each discriminator that a model has is penalised as DRAI's are.
 * `train_twice` means the same as for DRAI, so that all see the same images; the terms of Eq. 11 and 15 are DRAI's only.
 """
 
@@ -63,6 +64,7 @@ from tfdisent.systems.drai import (
     joint_discriminator,
     pair,
     real,
+    real_gradient_penalty,
     sample,
     standard_normal,
 )
@@ -190,6 +192,12 @@ class CInfoGAN(ReadsCodes, StyleModel):
             "d_image": told_apart(d_x(x, training=True), d_x(generated, training=True)),
             "d_condition": condition_loss(self, batch, generated),
         }
+        if self.config.r1_weight:
+            judges = [
+                (lambda image: d_x(image, training=True), x),
+                (lambda image: self.condition_score(image, batch["condition"]), x),
+            ]
+            terms["r1"] = real_gradient_penalty(judges)
         return self.weighted(terms), terms, {}
 
 
@@ -234,6 +242,13 @@ class CAVAE(StyleModel):
             "d_style": told_apart(joint_score(d_xtz, x, t, z_hat), joint_score(d_xtz, reconstructed, t, z_hat)),
             "d_cycle": told_apart(d_pair(pair(x, x), training=True), d_pair(pair(x, reconstructed), training=True)),
         }
+        if self.config.r1_weight:
+            judges = [
+                (lambda image: self.condition_score(image, t), x),
+                (lambda image: joint_score(d_xtz, image, t, z_hat), x),
+                (lambda images: d_pair(images, training=True), pair(x, x)),
+            ]
+            terms["r1"] = real_gradient_penalty(judges)
         return self.weighted(terms), terms, {}
 
 
@@ -334,6 +349,14 @@ class DCAVAE(ContentStyleModel):
             "d_content": told_apart(joint_score(d_xtc, x, t, c_hat), joint_score(d_xtc, conditioned, t, c)),
             "d_cycle": told_apart(d_pair(pair(x, x), training=True), d_pair(pair(x, reconstructed), training=True)),
         }
+        if self.config.r1_weight:
+            judges = [
+                (lambda image: self.condition_score(image, t), x),
+                (lambda image: joint_score(d_xtz, image, t, z_hat), x),
+                (lambda image: joint_score(d_xtc, image, t, c_hat), x),
+                (lambda images: d_pair(images, training=True), pair(x, x)),
+            ]
+            terms["r1"] = real_gradient_penalty(judges)
         return self.weighted(terms), terms, {}
 
 

@@ -30,10 +30,13 @@ One step: encoders, generator and regressors, then all discriminators on the ima
 most of a step's work, runs once for both.
 
 Deviations, each a config field: `style_margin` bounds the style term of Eq. 15, which has no lower bound, by a hinge;
-`kl_weight`; `clip_norm` bounds gradients, whose rare spikes have ended a training in NaN; `train_twice=False` halves
-the cost of a step when the data are already drawn in a random symmetry. Gradient reversal and Eq. 15 use the posterior
-means, and the reversal's targets carry no gradient: encoders could otherwise win by rescaling them. D_xt embeds t by
-itself, so that the generator cannot win through E_phi.
+`kl_weight`; `r1_weight` adds the term `r1` to the discriminators' loss, half the squared norm of each one's gradient in
+its real images, summed (Mescheder, Geiger, Nowozin: Which training methods for GANs do actually converge?, ICML 2018,
+Eq. 9), which keeps them smooth; `tone_jitter` adds tone and brightness to the transformations of Eq. 15, and
+`log_variance_bound` bounds what the encoders say of variances; `clip_norm` bounds gradients, whose rare spikes have
+ended a training in NaN; `train_twice=False` halves the cost of a step when the data are already drawn in a random
+symmetry. Gradient reversal and Eq. 15 use the posterior means, and the reversal's targets carry no gradient: encoders
+could otherwise win by rescaling them. D_xt embeds t by itself, so that the generator cannot win through E_phi.
 """
 
 import dataclasses
@@ -48,7 +51,7 @@ from keras import ops
 from tfdisent.layers import GradientReversal, UpsampleConv2D
 from tfdisent.losses import absolute_error, gaussian_kl, least_squares
 from tfdisent.networks import INITIALIZERS
-from tfdisent.training.adversarial import Phase, num_replicas
+from tfdisent.training.adversarial import Phase, input_gradient, num_replicas
 from tfdisent.training.system import System, TrainingConfig, falling, presets
 
 SLOPE = 0.2  # of every leaky ReLU, as in StackGAN-v2 and DCGAN
@@ -123,6 +126,11 @@ class DRAIConfig(TrainingConfig):
             variance too.
         discriminator_rate_factor: the discriminators' learning rate over `learning_rate`.
         learning_rate_decay: fraction of `steps`, the last ones, in which both rates fall to 0 on half a cosine.
+        r1_weight: gamma, of the gradient penalty on real images; with `batch_norm` it is the gradient of a batch's sum.
+        tone_jitter: how far T(x) of Eq. 15 also differs from x in brightness and in each channel's gain, as a share of
+            the range of intensities and of the gain; 0 for not at all.
+        log_variance_bound: log variances lie between -bound and bound, by bound * tanh(value / bound); None for no
+            bound.
         style_margin: bound of the style term of Eq. 15, or None for the paper's unbounded one.
         train_twice: train on each batch and then on its transformed version.
         balance_classes: show images of rare classes several times in an epoch, as Sec. III-A balances HAM10000.
@@ -150,6 +158,9 @@ class DRAIConfig(TrainingConfig):
     code_cycle_weight: float = 1.0
     reading_noise: float = 0.1
     code_likelihood: str = "l1"
+    r1_weight: float = 0.0
+    tone_jitter: float = 0.0
+    log_variance_bound: float | None = None
     style_margin: float | None = None
     train_twice: bool = True
     learning_rate: float = 1e-5
@@ -160,7 +171,7 @@ class DRAIConfig(TrainingConfig):
     steps: int = 100_000
 
     PRESETS: ClassVar = presets(QUICK, small={"image_size": 64, "generator_filters": 12, "steps": 3200})
-    FRACTIONS: ClassVar = (*TrainingConfig.FRACTIONS, "dropout", "learning_rate_decay")
+    FRACTIONS: ClassVar = (*TrainingConfig.FRACTIONS, "dropout", "learning_rate_decay", "tone_jitter")
     CHOICES: ClassVar = {"initializer": INITIALIZERS, "code_likelihood": ("l1", "gaussian")}
 
     def __post_init__(self):
@@ -172,6 +183,8 @@ class DRAIConfig(TrainingConfig):
             raise ValueError(f"Expected max_filters to be a whole number >= 1 or None, received {self.max_filters}.")
         if not 0 < self.discriminator_rate_factor < math.inf:
             raise ValueError(f"Expected discriminator_rate_factor > 0, received {self.discriminator_rate_factor}.")
+        if self.log_variance_bound is not None and not 0 < self.log_variance_bound < math.inf:
+            raise ValueError(f"Expected log_variance_bound > 0 or None, received {self.log_variance_bound}.")
         if not 0 <= self.reading_noise < math.inf:
             raise ValueError(f"Expected reading_noise to be finite, 0 or more, received {self.reading_noise}.")
 
@@ -251,6 +264,7 @@ class ContentStyleModel(System):
             **dict.fromkeys(("code_cycle", "style_code", "content_code"), c.code_cycle_weight),
             "gradient_reversal": c.gradient_reversal_weight,
             **dict.fromkeys(("content_invariance", "style_change"), c.self_supervision_weight),
+            "r1": c.r1_weight,
         }
 
     def learning_rate(self, player: str):
@@ -286,6 +300,9 @@ class ContentStyleModel(System):
             "mismatched": mismatched,
             "has_mismatch": has_mismatch,
         }
+        if config.tone_jitter:
+            noise = keras.random.uniform((size, config.channels + 1), -1.0, 1.0, seed=seed)
+            drawn["transformed"] = toned(drawn["transformed"], config.tone_jitter * batch.get("tone", noise))
         return {**drawn, **batch, "condition": condition}
 
     def infer_condition(self, condition, noise):
@@ -557,6 +574,15 @@ class DRAI(ContentStyleModel):
             "d_cycle": real(d_pair(pair(x, x), training=True)) + fake(d_pair(pair(x, reconstructed), training=True)),
         }
         terms = {name: ops.mean(loss) for name, loss in losses.items()}
+        if self.config.r1_weight:
+            judges = [
+                (lambda image: d_x(image, training=True), x),
+                (lambda image: self.condition_score(image, t), x),
+                (lambda image: d_xz([image, z_hat], training=True), x),
+                (lambda image: d_xc([image, c_hat], training=True), x),
+                (lambda images: d_pair(images, training=True), pair(x, x)),
+            ]
+            terms["r1"] = real_gradient_penalty(judges)
         return self.weighted(terms), terms, {}
 
     def infer(self, batch: dict):
@@ -599,6 +625,21 @@ def transform(image, which):
     return sum(chosen[:, k] * apply(image) for k, apply in enumerate(TRANSFORMATIONS))
 
 
+def toned(image, amount):
+    """Images in other tones, as other light or another camera shows them.
+
+    Args:
+        image: (B, H, W, C) in [-1, 1].
+        amount: (B, C + 1): what is added to each channel's gain of 1, on the scale of intensities from 0, and, in the
+            last column, the share of the range that is added to all.
+
+    Returns:
+        (B, H, W, C) in [-1, 1], what would lie outside at its ends.
+    """
+    gain, brightness = 1.0 + amount[:, None, None, :-1], amount[:, None, None, -1:]
+    return ops.clip(gain * (image + 1.0) - 1.0 + 2.0 * brightness, -1.0, 1.0)
+
+
 def mismatched_conditions(condition, noise):
     """For each example a condition of the same batch that differs from its own: never a match.
 
@@ -622,6 +663,15 @@ def real(scores):
 def fake(scores):
     """Least-squares loss (B,) of scores (B, 1) that should say generated."""
     return least_squares(scores, 0.0)
+
+
+def real_gradient_penalty(judges: Sequence[tuple]):
+    """R1, a scalar: of each (scores of images, real images) the squared norm of the gradient, halved; summed.
+
+    Source: Mescheder et al., ICML 2018, Eq. 9, https://arxiv.org/abs/1801.04406, without gamma.
+    """
+    gradients = (ops.cast(input_gradient(score, image), "float32") for score, image in judges)
+    return sum(0.5 * ops.mean(ops.sum(ops.square(g), axis=(1, 2, 3))) for g in gradients)
 
 
 def standard_normal(shape: tuple, seed, truncation: float | None = None):
@@ -651,7 +701,7 @@ def condition_encoder(config: DRAIConfig) -> keras.Model:
     """E_phi: t (B, K) -> mean and log variance of q(c|t), each (B, content_dim)."""
     t = keras.Input((config.num_conditions,), name="condition")
     h = keras.layers.Activation("linear", dtype="float32")(_glu(_dense(config, 4 * config.content_dim)(t)))
-    return keras.Model(t, _halves(h), name="condition_encoder")
+    return keras.Model(t, _moments(config, h), name="condition_encoder")
 
 
 def generator(config: DRAIConfig) -> keras.Model:
@@ -755,7 +805,14 @@ def code_regressor(config: DRAIConfig, in_dim: int, out_dim: int, name: str) -> 
 def _gaussian_head(config, h, dim):
     """Mean and log variance, each (B, dim)."""
     head = keras.layers.Dense(2 * dim, dtype="float32", kernel_initializer=_initializer(config))
-    return _halves(head(h))
+    return _moments(config, head(h))
+
+
+def _moments(config, h):
+    """Mean and log variance, which the config may bound, each a half of (B, 2 * dim)."""
+    mean, log_variance = _halves(h)
+    bound = config.log_variance_bound
+    return mean, log_variance if bound is None else bound * ops.tanh(log_variance / bound)
 
 
 def _glu(h):

@@ -5,6 +5,7 @@ variable, in which reads give the current value and assignments are recorded; ea
 one, because what happens inside `jax.value_and_grad` must leave it as an output.
 """
 
+import contextlib
 import functools
 
 import jax
@@ -106,8 +107,17 @@ def term_norms(loss, variables):
 
 
 def input_gradient(function, inputs):
-    """Gradient of `sum(function(inputs))` with respect to `inputs`, itself differentiable (for gradient penalties)."""
-    return jax.grad(lambda x: ops.sum(function(x)))(inputs)
+    """Gradient of `sum(function(inputs))` with respect to `inputs`, itself differentiable (for gradient penalties).
+
+    What the function would update, as batch statistics, is dropped.
+    """
+    is_step = hasattr(get_stateless_scope(), "variables")
+
+    def total(x):
+        with without_updates() if is_step else contextlib.nullcontext():
+            return ops.sum(function(x))
+
+    return jax.grad(total)(inputs)
 
 
 def num_replicas() -> int:

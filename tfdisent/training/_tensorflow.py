@@ -64,8 +64,11 @@ def term_norms(loss, variables):
 
 
 def input_gradient(function, inputs):
-    """Gradient of `sum(function(inputs))` with respect to `inputs`, itself differentiable (for gradient penalties)."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
+    """Gradient of `sum(function(inputs))` with respect to `inputs`, itself differentiable (for gradient penalties).
+
+    What the function would update, as batch statistics, is dropped.
+    """
+    with without_updates(), tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(inputs)
         outputs = tf.reduce_sum(function(inputs))
     return tape.gradient(outputs, inputs)

@@ -57,8 +57,11 @@ def term_norms(loss, variables):
 
 
 def input_gradient(function, inputs):
-    """Gradient of `sum(function(inputs))` with respect to `inputs`, itself differentiable (for gradient penalties)."""
-    with torch.enable_grad():  # also where losses are computed without a gradient of their own
+    """Gradient of `sum(function(inputs))` with respect to `inputs`, itself differentiable (for gradient penalties).
+
+    What the function would update, as batch statistics, is dropped.
+    """
+    with without_updates(), torch.enable_grad():  # also where losses are computed without a gradient of their own
         inputs = inputs.detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(function(inputs).sum(), inputs, create_graph=True)
     return gradient

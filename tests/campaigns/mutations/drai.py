@@ -648,4 +648,83 @@ GRADIENT_SHARES = [
     ),
 ]
 
-MUTATIONS = [*ADVERSARIAL, *CODES, *CONSTRAINTS, *STEPS, *VERBS, *COMPARED, *MEASURES, *GRADIENT_SHARES]
+R1 = f"{GOLDEN}::test_real_images_penalise_every_discriminators_gradient_in_the_plain_statement_too"
+BASELINE_R1 = f"{GOLDEN_BASELINES}::test_real_images_penalise_every_discriminators_gradient_in_the_plain_statement_too"
+TONES = f"{SYSTEM}::test_a_tone_is_a_gain_of_each_channel_and_a_brightness_within_the_range"
+DRAWN_TONES = f"{SYSTEM}::test_tones_are_drawn_by_the_seed_apart_for_each_image_and_only_where_they_are_asked_for"
+BOUND = f"{SYSTEM}::test_log_variances_keep_to_a_soft_bound_and_means_do_not"
+
+DISCRIMINATORS_HELD = [
+    drai("R1 is not halved", "0.5 * ops.mean(ops.sum(ops.square(g)", "ops.mean(ops.sum(ops.square(g)", R1),
+    drai(
+        "R1 averages over pixels",
+        "ops.sum(ops.square(g), axis=(1, 2, 3))",
+        "ops.mean(ops.square(g), axis=(1, 2, 3))",
+        R1,
+    ),
+    drai("R1 has no weight", '"r1": c.r1_weight,', '"r1": 1.0,', R1),
+    drai(
+        "R1 on what is generated",
+        "(lambda image: d_x(image, training=True), x)",
+        "(lambda image: d_x(image, training=True), generated)",
+        R1,
+    ),
+    drai(
+        "R1 of D_xz at the prior's codes",
+        "(lambda image: d_xz([image, z_hat], training=True), x)",
+        "(lambda image: d_xz([image, z], training=True), x)",
+        R1,
+    ),
+    drai(
+        "R1 of D_cycle on reconstructions",
+        "(lambda images: d_pair(images, training=True), pair(x, x))",
+        "(lambda images: d_pair(images, training=True), pair(x, reconstructed))",
+        R1,
+    ),
+    drai(
+        "R1 without D_xt",
+        "                (lambda image: self.condition_score(image, t), x),\n",
+        "",
+        R1,
+    ),
+    drai(
+        "R1 without D_xc",
+        "                (lambda image: d_xc([image, c_hat], training=True), x),\n",
+        "",
+        R1,
+    ),
+    baselines(
+        "R1 without D_xtc", "                (lambda image: joint_score(d_xtc, image, t, c_hat), x),\n", "", BASELINE_R1
+    ),
+    baselines(
+        "cInfoGAN's R1 without D_x", "                (lambda image: d_x(image, training=True), x),\n", "", BASELINE_R1
+    ),
+    drai("a gain of intensities from -1", "gain * (image + 1.0) - 1.0", "gain * image", TONES),
+    drai("brightness by half", "2.0 * brightness", "brightness", TONES),
+    drai("one gain for all channels", "amount[:, None, None, :-1]", "amount[:, None, None, :1]", TONES),
+    drai("tones of a fixed strength", "config.tone_jitter * batch.get", "0.1 * batch.get", DRAWN_TONES),
+    drai(
+        "the log variance is bounded hard",
+        "bound * ops.tanh(log_variance / bound)",
+        "ops.clip(log_variance, -bound, bound)",
+        BOUND,
+    ),
+    drai(
+        "the mean is bounded too",
+        "return mean, log_variance if bound",
+        "return ops.tanh(mean), log_variance if bound",
+        BOUND,
+    ),
+]
+
+MUTATIONS = [
+    *ADVERSARIAL,
+    *CODES,
+    *CONSTRAINTS,
+    *STEPS,
+    *VERBS,
+    *COMPARED,
+    *MEASURES,
+    *GRADIENT_SHARES,
+    *DISCRIMINATORS_HELD,
+]
