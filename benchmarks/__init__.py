@@ -19,6 +19,9 @@ class Measurement(NamedTuple):
         first: seconds of that one, or None.
         against: words for the reference that was measured at the same time, or "".
         ratio: our time over the reference's, below 1 where ours is faster; None without one.
+        peak_mib: largest resident memory in MiB of the process before the reference was run; None where the reference
+            has no process of its own.
+        against_mib: that of the reference's process, or None.
     """
 
     value: float
@@ -27,3 +30,5 @@ class Measurement(NamedTuple):
     first: float | None = None
     against: str = ""
     ratio: float | None = None
+    peak_mib: float | None = None
+    against_mib: float | None = None

@@ -15,8 +15,8 @@ def main(target: str, arguments: str = "{}", file: str | None = None) -> None:
     """Calls the function of a module in `benchmarks` and adds the peak memory."""
     module, _, name = target.partition(":")
     function = getattr(importlib.import_module(f"benchmarks.{module}"), name)
-    result = function(**json.loads(arguments))._asdict() | {"peak_mib": peak_mib()}
-    text = json.dumps(result)
+    result = function(**json.loads(arguments))._asdict()
+    text = json.dumps(result | {"peak_mib": result["peak_mib"] or peak_mib()})
     if file:
         pathlib.Path(file).write_text(text, encoding="utf-8")
     else:

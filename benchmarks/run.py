@@ -18,7 +18,7 @@ from absl import app, flags
 from benchmarks import machine
 from benchmarks.process import run_python
 
-BENCHMARKS = ("help_time", "fid", "preparation", "pipeline", "translation", "margin", "step")
+BENCHMARKS = ("help_time", "fid", "preparation", "pipeline", "translation", "margin", "harmonize", "mmsdnet", "step")
 PAPER = {"steps": 2, "seconds": 20.0, "train_twice": False}
 
 FLAGS = flags.FLAGS
@@ -76,6 +76,11 @@ def cases(folder: str) -> list[Case]:
     for dtype in ("float32", "bfloat16"):
         name = f"margin, 160 x 192, 7 slices, batch 2, {dtype}"
         found.append(Case("margin", name, "margin:measure", 240, {"dtype": dtype}))
+    for benchmark, words in (("harmonize", "128 x 128, batch 2"), ("mmsdnet", "192 x 192, batch 6")):
+        for dtype in ("float32", "bfloat16"):
+            for backend in backends():
+                name = f"{words}, {backend}, {dtype}"
+                found.append(Case(benchmark, name, f"{benchmark}:measure", 300, {"dtype": dtype}, backend))
     found.append(Case("step", "quick, engine, float32", "engine:measure", 90, {}))
     for words, limit, settings in (
         ("quick", 90, {"preset": "quick"}),
@@ -126,7 +131,7 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{value} {row['unit']}",
         first,
         against,
-        f"{row['peak_mib']:.0f} MiB",
+        f"{row['peak_mib']:.0f} MiB" + ("" if row["against_mib"] is None else f" against {row['against_mib']:.0f}"),
     )
 
 

@@ -40,7 +40,7 @@ def small_model(batch_norm: bool):
             train_twice=False,
             initializer="he_normal",
             average_momentum=0.9,
-            r1_weight=0.5,
+            r1_weight=0.0 if batch_norm else 0.5,
         )
     )
 
@@ -84,7 +84,7 @@ def take(folder: str, name: str, batch_norms=(True, False)) -> None:
         optimizers = {player: keras.optimizers.SGD(1e-2, name=player) for player in ("discriminators", "generators")}
         model.compile(optimizers, run_eagerly=eagerly)
         first = {key: values[:BATCH_SIZE] for key, values in batches.items()}
-        shares = model.gradient_shares(first) if batch_norm else {}  # once, as JAX compiles it for seconds
+        shares = model.gradient_shares(first) if not batch_norm else {}  # once, as JAX compiles it for seconds
         start = model.generator.get_weights()
         logs = model.fit(batches, batch_size=BATCH_SIZE, shuffle=False, verbose=0).history
         moved = max(np.abs(a - b).max() for a, b in zip(model.generator.get_weights(), start, strict=True))
@@ -95,7 +95,7 @@ def take(folder: str, name: str, batch_norms=(True, False)) -> None:
 
 def result_file(folder: str, name: str, batch_norm: bool) -> pathlib.Path:
     """Where `take` writes a result: arrays arr_0, ... of weights, "logs" of losses, "moved" the largest change, and
-    with batch normalisation "shares" of the terms in the gradient, by their names.
+    without batch normalisation "shares" of the terms in the gradient, by their names.
     """
     return pathlib.Path(folder) / f"{name}-{batch_norm}.npz"
 

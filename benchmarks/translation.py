@@ -55,9 +55,14 @@ def measure(
 
 def in_torch(module: str, **arguments) -> float:
     """Seconds of a step in plain PyTorch: what `measure` of a module in `benchmarks` finds, in a process of its own."""
+    return measured_in_torch(module, **arguments)["value"]
+
+
+def measured_in_torch(module: str, **arguments) -> dict:
+    """The measurement of a step in plain PyTorch by a module in `benchmarks`, made in a process of its own."""
     command = ["-m", "benchmarks.case", f"{module}:measure", json.dumps(arguments)]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT, check=True)
-    return json.loads(done.stdout)["value"]
+    return json.loads(done.stdout)
 
 
 def examples(config, num: int) -> dict[str, np.ndarray]:

@@ -63,12 +63,18 @@ def test_a_finished_table_is_written_without_training(tmp_path, capsys):
         for model, by in (("drai", 0), ("dai", 1), ("dcinfogan", 2), ("dcavae", 3)):
             for dataset in ("skin_phantom", "nodule_phantom"):
                 write_run(tmp_path, dataset, model, seed, value + by)
+        checkpoint = tmp_path / f"skin_phantom-quick/drai-seed{seed}/checkpoints/step-00003600"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "state.json").write_text(json.dumps({"step": 3600, "seconds": 60 * (12 + 2 * seed)}))
     assert reproduce("drai", table=3, seeds=2, run_dir=str(tmp_path)) == []
     said = capsys.readouterr().out
     assert "16 runs, 16 of them done before" in said
     text = (tmp_path / "table-3.md").read_text()
-    assert "| DRAI | 0.30 ± 0.14 (best) | 0.210 ± 0.01 | 0.30 ± 0.14 | 2 |" in text
-    assert "| DRAI | 0.30 ± 0.14 (best) | 0.456 ± 0.06 | 0.30 ± 0.14 | 2 |" in text
+    skin = re.search(r"\| DRAI \| 0.30 ± 0.14 \(best\) \| 0.210 ± 0.01 \| 0.30 ± 0.14 \| (.*) \| (.*) \| 2 \|", text)
+    assert [float(cell.split(" ± ")[0]) for cell in skin.groups()] == [3600, 13]
+    # Without checkpoints nobody knows.
+    assert "| DRAI | 0.30 ± 0.14 (best) | 0.456 ± 0.06 | 0.30 ± 0.14 | – | – | 2 |" in text
+    assert "| steps | minutes | seeds |" in text
     assert "CIFC, best first: DRAI, DAI, D-cInfoGAN, D-cAVAE; as in the paper." in text
     assert "0.30 ± 0.14" in said
     page = (tmp_path / "table-3.html").read_text()
@@ -81,7 +87,7 @@ def test_the_pixels_of_any_run_are_a_row_of_the_retrieval_table(tmp_path, capsys
         write_run(tmp_path, "nodule_phantom", model, 0, 1.5)
     assert reproduce("drai", table=4, seeds="1", run_dir=str(tmp_path)) == []
     text = (tmp_path / "table-4.md").read_text()
-    assert "| Pixel Matched | 1.5 | 2.42 | 1.5 | 35.27 |" in text
+    assert "| Pixel Matched | 1.5 | 2.42 | 1.5 | 35.27 | – | – |" in text
     capsys.readouterr()
 
 

@@ -726,6 +726,7 @@ def test_truncation_reaches_the_images():
         {"learning_rate_decay": 1.0},
         {"tone_jitter": 1.0},
         {"r1_weight": -1.0},
+        {"batch_norm": True, "r1_weight": 0.5},
         {"log_variance_bound": 0.0},
     ],
 )

@@ -43,4 +43,4 @@ def test_three_steps_from_the_same_weights_agree(trained, one, other, batch_norm
     assert largest < 1e-5
     np.testing.assert_allclose(ours["logs"], theirs["logs"], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(ours["shares"], theirs["shares"], atol=1e-5)
-    assert len(set(ours["shares"])) == len(ours["shares"]) == (len(ours["logs"]) if batch_norm else 0)
+    assert len(set(ours["shares"])) == len(ours["shares"]) == (0 if batch_norm else len(ours["logs"]))

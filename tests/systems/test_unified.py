@@ -300,6 +300,20 @@ def test_only_available_modalities_are_drawn_and_all_of_them(model):
     assert seen.reshape(2, 10, 4, M).max(axis=1)[:, available[:4] == 1].all()
 
 
+def test_self_translations_are_left_out_where_there_is_another_modality():
+    model = made(self_translations=False)
+    available = np.array([[1, 1, 1], [0, 1, 1], [0, 0, 1]] * 20, "float32")
+    given = np.array([1, 2, 2] * 20, "int32")
+    seen = np.zeros((3, M))
+    for injected in ({}, {"source_modality": given}):
+        for _ in range(4):
+            source, target = drawn(model, 60, available=available, **injected)
+            np.testing.assert_array_equal(source == target, available.sum(axis=1) == 1)
+            assert available[np.arange(60), target].all()
+            np.add.at(seen, (np.arange(60) % 3, target), 1)
+    assert (seen[0] > 20).all() and (seen[1, 1:] > 20).all()
+
+
 def test_draws_differ_from_step_to_step_and_those_of_the_batch_are_kept(model):
     first, second = drawn(model, 60), drawn(model, 60)
     assert any(moved(first, second))

@@ -25,6 +25,8 @@ from tfdisent.experiment.settings import Settings, flags_of
 from tfdisent.messages import INTERRUPTED, PARENT, STOPPED, Stopped, say
 from tfdisent.report import tables
 
+LENGTHS = {"training_steps": "steps", "training_minutes": "minutes"}  # columns of every table
+
 
 class Case(NamedTuple):
     """One method on one data set, prepared with some options, with one seed."""
@@ -316,6 +318,18 @@ def metrics_of(runs: list[dict], ending: str = "") -> dict[str, list[float]]:
     return {name: [metrics.get(name, float("nan")) for metrics in runs] for name in names}
 
 
+def lengths_of(cases: list[Case], model: str, dataset: str) -> dict[str, list[float]]:
+    """{"training_steps", "training_minutes": values of the finished seeds}; NaN where no checkpoint tells."""
+    lengths = {name: [] for name in LENGTHS}
+    for case in cases:
+        if (case.model, case.dataset) == (model, dataset) and is_finished(case.folder):
+            states = sorted((case.folder / "checkpoints").glob("step-*/state.json"))
+            state = files.read_json(states[-1]) if states else {}
+            lengths["training_steps"].append(state.get("step", float("nan")))
+            lengths["training_minutes"].append(state.get("seconds", float("nan")) / 60)
+    return lengths
+
+
 class Table:
     """A table of the paper: which methods on which data, and how it is written."""
 
@@ -367,7 +381,7 @@ class Table:
     ) -> tuple[list[list[str]], list[str]]:
         """The table's cells, headings first, and notes."""
         paper, titles, results = self.request.paper, self.titles, self.results(table, dataset, cases)
-        ours = dict(paper.also[metric] for metric in table.metrics if metric in paper.also)
+        ours = dict(paper.also[metric] for metric in table.metrics if metric in paper.also) | LENGTHS
         notes = [
             *(tables.order(table, results, metric, titles) for metric in table.metrics if len(results) > 1),
             *self._best_against_second(table, dataset, cases),
@@ -386,7 +400,12 @@ class Table:
                 [metrics_of(finished(cases, model, dataset, row.options), row.ending) for model in row.methods]
             )
             if found:
-                results[name] = found
+                # A row of several networks costs the trainings of all.
+                lengths = [lengths_of(cases, model, dataset) for model in row.methods if not row.ending]
+                results[name] = found | {
+                    length: [sum(values) for values in zip(*(one[length] for one in lengths), strict=False)]
+                    for length in LENGTHS
+                }
         return results
 
     def _best_against_second(self, table: papers.Table, dataset: str, cases: list[Case]) -> list[str]:

@@ -126,7 +126,7 @@ class DRAIConfig(TrainingConfig):
             variance too.
         discriminator_rate_factor: the discriminators' learning rate over `learning_rate`.
         learning_rate_decay: fraction of `steps`, the last ones, in which both rates fall to 0 on half a cosine.
-        r1_weight: gamma, of the gradient penalty on real images; with `batch_norm` it is the gradient of a batch's sum.
+        r1_weight: gamma, of the gradient penalty on real images; only without `batch_norm`.
         tone_jitter: how far T(x) of Eq. 15 also differs from x in brightness and in each channel's gain, as a share of
             the range of intensities and of the gain; 0 for not at all.
         log_variance_bound: log variances lie between -bound and bound, by bound * tanh(value / bound); None for no
@@ -183,6 +183,11 @@ class DRAIConfig(TrainingConfig):
             raise ValueError(f"Expected max_filters to be a whole number >= 1 or None, received {self.max_filters}.")
         if not 0 < self.discriminator_rate_factor < math.inf:
             raise ValueError(f"Expected discriminator_rate_factor > 0, received {self.discriminator_rate_factor}.")
+        if self.r1_weight and self.batch_norm:
+            raise ValueError(
+                f"Expected batch_norm=False with r1_weight={self.r1_weight}: with batch normalisation an image's score "
+                "depends on its whole batch, and TensorFlow's second derivatives of batch statistics are not right."
+            )
         if self.log_variance_bound is not None and not 0 < self.log_variance_bound < math.inf:
             raise ValueError(f"Expected log_variance_bound > 0 or None, received {self.log_variance_bound}.")
         if not 0 <= self.reading_noise < math.inf:

@@ -37,15 +37,20 @@ Where the paper is silent or says two things:
   `classify_generated=True` is Eq. 3 as written.
 * "The same number of x from each modality": source modalities are dealt out to a randomly ordered batch in turn. A
   subject without the one dealt to it takes an available one. m_y is drawn among the available ones.
+* With m_y = m_x included, one draw in M translates a slice into its own modality, where Eq. 5, which is to take the
+  modality out of the anatomy, asks for little; `self_translations=False` leaves these draws out, as what the paper
+  compares with does.
 * Image size: 128 x 128 of the backbone, whose seven levels end at one pixel. Other sizes have as many levels as both
   sides can be halved: 5 for 32 x 32 and for 192 x 160, 4 for 240 x 240 (padded to 256 x 256 it has 7).
 
 Deviations, each a config field: `average_momentum` keeps averaged weights for evaluation and export (0 gives the last
 ones); `merge` gives the U-Net's decoder a convolution per level in which features, skip and code meet, without which it
-hardly inverts contrast (see `unet_decoder`); `upsampling="nearest"` takes the place of the backbone's transposed
-convolutions, which leave checkerboards; `disentanglement_delay` starts Eq. 5 only when Dec shows lesions, since it
-compares x with what Dec makes of it, and so asks Enc to ignore what that lacks; `clip_norm` bounds gradients, and
-`learning_rate_decay` lets the rates fall; `level_0` adds features at full resolution, which are anatomy as those of
+hardly inverts contrast: the finest skip reaches the image through one linear layer, whose sign no code can turn (see
+`unet_decoder`). Preset `paper` is without it, since it is the paper's backbone as printed; for results on one's own
+data `merge=True` is advised, as in `quick` and `small`. `upsampling="nearest"` takes the place of the backbone's
+transposed convolutions, which leave checkerboards; `disentanglement_delay` starts Eq. 5 only when Dec shows lesions,
+since it compares x with what Dec makes of it, and so asks Enc to ignore what that lacks; `clip_norm` bounds gradients,
+and `learning_rate_decay` lets the rates fall; `level_0` adds features at full resolution, which are anatomy as those of
 the other levels are, inside Eq. 5; `lesion_weight` lets lesions count more in the translation term.
 """
 
@@ -153,6 +158,7 @@ class UnifiedConfig(BackboneConfig):
         adversarial_loss: "cross_entropy" or "least_squares".
         disentangle_skips: Eq. 5 on all levels, or else on the bottleneck alone.
         disentangle_decoder: Eq. 5 moves the decoder too.
+        self_translations: m_y may be m_x; else only where a subject has no other modality.
         disentanglement_delay: fraction of `steps` in which Eq. 5 does not count; in as many steps more its weight grows
             to what it is.
         classify_generated: Dis_mc learns on generated images too.
@@ -169,6 +175,7 @@ class UnifiedConfig(BackboneConfig):
     adversarial_loss: str = "cross_entropy"
     disentangle_skips: bool = True
     disentangle_decoder: bool = False
+    self_translations: bool = True
     disentanglement_delay: float = 0.0
     classify_generated: bool = False
     discriminator_learning_rate: float = 1e-4
@@ -344,10 +351,11 @@ class Unified(TranslationSystem):
         dealt = (order + keras.random.randint((), 0, num_modalities, seed=seed)) % num_modalities
         dealt = ops.one_hot(dealt, num_modalities, dtype="float32")
         noise = keras.random.uniform((2, size, num_modalities), seed=seed)
-        drawn = {
-            "source_modality": ops.argmax(ops.where(available > 0, noise[0] + dealt, -1.0), axis=1),
-            "target_modality": ops.argmax(ops.where(available > 0, noise[1], -1.0), axis=1),
-        }
+        source = ops.argmax(ops.where(available > 0, noise[0] + dealt, -1.0), axis=1)
+        wanted = ops.where(available > 0, noise[1] + 1.0, 0.0)
+        if not self.config.self_translations:  # the source, where it is there, comes after all others
+            wanted = wanted - ops.one_hot(batch.get("source_modality", source), num_modalities, dtype="float32")
+        drawn = {"source_modality": source, "target_modality": ops.argmax(wanted, axis=1)}
         return {**drawn, **batch, "available": available}
 
     def generator_loss(self, batch: dict, carried: dict):

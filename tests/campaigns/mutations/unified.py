@@ -295,8 +295,8 @@ STEPS = [
     ),
     unified(
         "the target is drawn with the source",
-        "ops.argmax(ops.where(available > 0, noise[1], -1.0), axis=1)",
-        "ops.argmax(ops.where(available > 0, noise[0] + dealt, -1.0), axis=1)",
+        "wanted = ops.where(available > 0, noise[1] + 1.0, 0.0)",
+        "wanted = ops.where(available > 0, noise[0] + dealt, 0.0)",
         f"{SYSTEM}::test_over_many_steps_all_pairs_are_drawn_equally_often_at_every_place",
     ),
     unified(
@@ -313,8 +313,8 @@ STEPS = [
     ),
     unified(
         "a target that is missing is drawn",
-        "ops.argmax(ops.where(available > 0, noise[1], -1.0), axis=1)",
-        "ops.argmax(noise[1], axis=1)",
+        "wanted = ops.where(available > 0, noise[1] + 1.0, 0.0)",
+        "wanted = noise[1] + 1.0",
         f"{SYSTEM}::test_only_available_modalities_are_drawn_and_all_of_them",
     ),
 ]
@@ -589,4 +589,21 @@ MEASURES = [
     ),
 ]
 
-MUTATIONS = [*TRANSLATION, *DISENTANGLEMENT, *ADVERSARIAL, *STEPS, *PIX2PIX, *TCMGAN, *MEASURES]
+SELF = f"{SYSTEM}::test_self_translations_are_left_out_where_there_is_another_modality"
+
+DRAWS = [
+    unified(
+        "self-translations stay",
+        "if not self.config.self_translations:",
+        "if self.config.self_translations is None:",
+        SELF,
+    ),
+    unified(
+        "self-translations are left out of the source that was not taken",
+        'batch.get("source_modality", source), num_modalities',
+        "source, num_modalities",
+        SELF,
+    ),
+]
+
+MUTATIONS = [*DRAWS, *TRANSLATION, *DISENTANGLEMENT, *ADVERSARIAL, *STEPS, *PIX2PIX, *TCMGAN, *MEASURES]
