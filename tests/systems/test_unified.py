@@ -311,7 +311,7 @@ def test_self_translations_are_left_out_where_there_is_another_modality():
             np.testing.assert_array_equal(source == target, available.sum(axis=1) == 1)
             assert available[np.arange(60), target].all()
             np.add.at(seen, (np.arange(60) % 3, target), 1)
-    assert (seen[0] > 20).all() and (seen[1, 1:] > 20).all()
+    assert (seen[0] > 8).all() and (seen[1, 1:] > 8).all()  # 27 expected of the rarest
 
 
 def test_draws_differ_from_step_to_step_and_those_of_the_batch_are_kept(model):
