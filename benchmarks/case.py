@@ -26,8 +26,11 @@ def main(target: str, arguments: str = "{}", file: str | None = None) -> None:
 def peak_mib() -> float:
     """Largest resident memory in MiB of this process or any one that it started."""
     units_per_mib = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
-    processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return max(resource.getrusage(who).ru_maxrss for who in processes) / units_per_mib
+    own, started = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    status = pathlib.Path("/proc/self/status")
+    if status.is_file():  # Linux's getrusage begins with the memory of the process that started this one
+        (own,) = (int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return max(own, started) / units_per_mib
 
 
 if __name__ == "__main__":
