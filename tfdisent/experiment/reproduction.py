@@ -318,11 +318,11 @@ def metrics_of(runs: list[dict], ending: str = "") -> dict[str, list[float]]:
     return {name: [metrics.get(name, float("nan")) for metrics in runs] for name in names}
 
 
-def lengths_of(cases: list[Case], model: str, dataset: str) -> dict[str, list[float]]:
-    """{"training_steps", "training_minutes": values of the finished seeds}; NaN where no checkpoint tells."""
+def lengths_of(cases: list[Case], model: str, dataset: str, options: tuple[str, ...]) -> dict[str, list[float]]:
+    """{"training_steps", "training_minutes": values of what is `finished`}; NaN where no checkpoint tells."""
     lengths = {name: [] for name in LENGTHS}
     for case in cases:
-        if (case.model, case.dataset) == (model, dataset) and is_finished(case.folder):
+        if (case.model, case.dataset, case.options) == (model, dataset, options) and is_finished(case.folder):
             states = sorted((case.folder / "checkpoints").glob("step-*/state.json"))
             state = files.read_json(states[-1]) if states else {}
             lengths["training_steps"].append(state.get("step", float("nan")))
@@ -401,7 +401,7 @@ class Table:
             )
             if found:
                 # A row of several networks costs the trainings of all.
-                lengths = [lengths_of(cases, model, dataset) for model in row.methods if not row.ending]
+                lengths = [lengths_of(cases, model, dataset, row.options) for model in row.methods if not row.ending]
                 results[name] = found | {
                     length: [sum(values) for values in zip(*(one[length] for one in lengths), strict=False)]
                     for length in LENGTHS
