@@ -213,7 +213,8 @@ def batch_statistics_metrics(model, test: Examples, rows: np.ndarray, names: tup
     few, last = test.take(rows), model.config.num_modalities - 1
     image = slices_of(model, few)[last]
     order, maps = np.random.default_rng(0).permutation(len(rows)), {}
-    held = [(one, ops.convert_to_numpy(one)) for net in model.networks for one in net.non_trainable_variables]
+    # A copy: on PyTorch the array is the variable's own memory.
+    held = [(one, np.array(ops.convert_to_numpy(one))) for net in model.networks for one in net.non_trainable_variables]
     for name, training in (("running statistics", False), ("statistics of batches", True)):
         maps[name] = np.zeros(image.shape[:3], int)
         for places in np.array_split(order, -(-len(order) // model.config.batch_size)):
