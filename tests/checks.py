@@ -14,15 +14,16 @@ from tfdisent.training.checkpoint import Checkpoints
 def check_layer(
     layer_factory: Callable[[], keras.layers.Layer],
     input_shape: tuple,
-    expected_output_shape: tuple,
+    expected_output_shape: tuple | list,
     *,
     num_trainable: int,
     num_non_trainable: int = 0,
 ) -> None:
     """Builds, calls, saves and loads the layer; shapes include the batch.
 
-    `input_shape` is one shape, or a list of shapes for a layer that takes a list of tensors.
+    Shapes are one shape each, or lists of shapes for a layer that takes a list of tensors, or returns several.
     """
+    expected = expected_output_shape if isinstance(expected_output_shape, list) else [expected_output_shape]
     many = isinstance(input_shape, list)
     shapes = input_shape if many else [input_shape]
     random = np.random.default_rng(0)
@@ -30,9 +31,9 @@ def check_layer(
     inputs = arrays if many else arrays[0]
 
     layer = layer_factory()
-    outputs = layer(inputs)
-    assert tuple(outputs.shape) == expected_output_shape
-    assert keras.backend.standardize_dtype(outputs.dtype) == "float32"
+    outputs = keras.tree.flatten(layer(inputs))
+    assert [tuple(output.shape) for output in outputs] == expected
+    assert {keras.backend.standardize_dtype(output.dtype) for output in outputs} == {"float32"}
     assert len(layer.trainable_variables) == num_trainable
     assert len(layer.non_trainable_variables) == num_non_trainable
 
@@ -42,8 +43,9 @@ def check_layer(
     symbolic = [keras.Input(shape[1:]) for shape in shapes]
     symbolic = symbolic if many else symbolic[0]
     symbolic_outputs = layer(symbolic)
-    assert symbolic_outputs.shape == (None, *expected_output_shape[1:])
-    assert symbolic_outputs.dtype == "float32"
+    for output, shape in zip(keras.tree.flatten(symbolic_outputs), expected, strict=True):
+        assert output.shape == (None, *shape[1:])
+        assert output.dtype == "float32"
 
     model = keras.Model(symbolic, symbolic_outputs)
     for variable in model.trainable_variables:  # away from zeros and ones
@@ -54,7 +56,8 @@ def check_layer(
         loaded = keras.saving.load_model(path)
     for ours, theirs in zip(_seeds(model), _seeds(loaded), strict=True):
         theirs.assign(ours)  # Keras leaves the state of random generators out of the file
-    np.testing.assert_array_equal(to_numpy(model(inputs)), to_numpy(loaded(inputs)))
+    for ours, theirs in zip(keras.tree.flatten(model(inputs)), keras.tree.flatten(loaded(inputs)), strict=True):
+        np.testing.assert_array_equal(to_numpy(ours), to_numpy(theirs))
 
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -63,9 +66,9 @@ def check_layer(
         mixed_symbolic = mixed(symbolic)
     finally:
         keras.config.set_dtype_policy("float32")
-    assert keras.backend.standardize_dtype(mixed_outputs.dtype) == "bfloat16"
-    assert mixed_symbolic.dtype == "bfloat16"
-    assert np.all(np.isfinite(to_numpy(ops.cast(mixed_outputs, "float32"))))
+    for output, symbol in zip(keras.tree.flatten(mixed_outputs), keras.tree.flatten(mixed_symbolic), strict=True):
+        assert keras.backend.standardize_dtype(output.dtype) == symbol.dtype == "bfloat16"
+        assert np.all(np.isfinite(to_numpy(ops.cast(output, "float32"))))
 
 
 def _seeds(model: keras.Model) -> list[keras.Variable]:

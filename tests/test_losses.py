@@ -10,6 +10,7 @@ from tfdisent.losses import (
     binary_cross_entropy,
     cosine_similarity,
     dice_loss,
+    field_roughness,
     gaussian_kl,
     gaussian_nll,
     least_squares,
@@ -117,6 +118,14 @@ def test_gaussian_nll_is_minus_the_log_density_without_its_constant(mean, log_va
 def test_gaussian_nll_has_a_bound_that_a_variance_of_0_reaches():
     exact = ops.convert_to_numpy(gaussian_nll(np.ones((1, 2)), np.ones((1, 2)), np.full((1, 2), -50.0)))
     np.testing.assert_allclose(exact, [np.log(1e-3) / 2], rtol=1e-5)
+
+
+def test_field_roughness_is_of_a_shift_nothing_and_of_a_stretch_its_square():
+    row, column = np.mgrid[:6, :9].astype("float32")
+    still = np.zeros_like(row)
+    fields = [np.stack(pair, -1) for pair in ((still + 3, still - 2), (0.5 * row, -0.25 * column), (2 * column, still))]
+    received = ops.convert_to_numpy(field_roughness(np.stack(fields)))
+    np.testing.assert_allclose(received, [0, 0.5**2 + 0.25**2, 2**2], atol=1e-6)
 
 
 def boxes(*sizes):

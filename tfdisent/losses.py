@@ -187,6 +187,21 @@ def margin_similarity(anchor, alike, other, *, margin: float):
     return ops.relu(margin - cosine_similarity(anchor, alike) + cosine_similarity(anchor, other))
 
 
+def field_roughness(field):
+    """How much a displacement field differs from one pixel to the next: the diffusion regulariser of registration.
+
+    The squared length of its differences along rows and along columns, each the mean over pixels, added.
+
+    Args:
+        field: (B, H, W, 2), in pixels; H and W from 2.
+
+    Returns:
+        (B,), in pixels per pixel, squared; 0 where all moves alike.
+    """
+    down, right = field[:, 1:] - field[:, :-1], field[:, :, 1:] - field[:, :, :-1]
+    return sum(ops.mean(ops.sum(ops.square(step), axis=-1), axis=(1, 2)) for step in (down, right))
+
+
 def weighted_mean(values, weight):
     """Mean of values by weights of 0 and 1, of one shape, such as (B,); 0 where all are 0."""
     # Not values * weight: what does not count may be infinite.

@@ -37,12 +37,15 @@ CONFIG = MMSDNetConfig(
     image_adversarial_weight=1.3,
     kl_weight=0.2,
     code_regression_weight=1.7,
+    smoothness_weight=0.6,
 )
 FACTORIES = {
     "anatomy_encoder": lambda c, name: Small(name, WIDTH + M + 1, {"level_0": (2, 2, 2)}),
     "anatomy_decoder": lambda c: Small("anatomy_decoder", 8 + M + 1, (SIZE, SIZE, C), True),
     "modality_encoder": lambda c: Small("modality_encoder", (C + 1) * WIDTH, (2 * K,)),
-    "transformer": lambda c: Small("transformer", 2 * C * WIDTH, {"anatomy": (SIZE, SIZE, C)}, True),
+    "transformer": lambda c: Small(
+        "transformer", 2 * C * WIDTH, {"anatomy": (SIZE, SIZE, C), "field": (SIZE, SIZE, 2)}, True
+    ),
     "balancer": lambda c: Small("balancer", c.candidates, (c.candidates,), True),
     "segmentor": lambda c: Small("segmentor", C * WIDTH, (SIZE, SIZE, L), True),
     "decoder": lambda c: Small("decoder", C * WIDTH + K, (SIZE, SIZE, 1), "image"),
@@ -79,6 +82,16 @@ def one_pass(model):
 
 # --- the plain statement, slice by slice ---
 
+TERMS = (
+    "segmentation",
+    "mask_adversarial",
+    "reconstruction",
+    "image_adversarial",
+    "kl",
+    "code_regression",
+    "smoothness",
+)
+
 
 def mean(values):
     return sum(values) / max(1, len(values))
@@ -110,12 +123,16 @@ def segmentation(mask, labels, c):
     return dice - c.cross_entropy_weight * (labels * xp.log(mask)).sum() / WIDTH
 
 
+def roughness(field):
+    """Squared steps of a field (B, H, W, 2) down and to the right."""
+    down, right = field[:, 1:] - field[:, :-1], field[:, :, 1:] - field[:, :, :-1]
+    return 2 * ((down**2).mean() + (right**2).mean())  # the mean is over both components, too
+
+
 def networks_turn(net, batch, made, c):
     net = vars(net)
     codes = [encoded(net, batch, i) for i in range(M)]
-    t = dict.fromkeys(
-        ("segmentation", "mask_adversarial", "reconstruction", "image_adversarial", "kl", "code_regression"), 0.0
-    )
+    t = dict.fromkeys(TERMS, 0.0)
     given = {}
     for i in range(M):
         image = batch["image"][..., i : i + 1]
@@ -123,7 +140,9 @@ def networks_turn(net, batch, made, c):
         other = codes[1 - i][0]
         t["kl"] += mean([(0.5 * (mu[b] ** 2 + xp.exp(lv[b]) - lv[b] - 1)).sum() for b in range(B)])
         z = mu + xp.exp(lv / 2) * batch["noise"][i]
-        moved = net["transformer"]({"moving": other, "fixed": anatomy})["anatomy"]
+        found = net["transformer"]({"moving": other, "fixed": anatomy})
+        moved = found["anatomy"]
+        t["smoothness"] += roughness(found["field"])
         masks, images = [], []
         for s in (anatomy, moved):
             m, y = net["segmentor"](s), net["decoder"]({"anatomy": s, "code": z})
@@ -145,6 +164,7 @@ def networks_turn(net, batch, made, c):
         + c.image_adversarial_weight * t["image_adversarial"]
         + c.kl_weight * t["kl"]
         + c.code_regression_weight * t["code_regression"]
+        + c.smoothness_weight * t["smoothness"]
     )
     shared = ("anatomy_decoder", "modality_encoder", "transformer", "segmentor", "decoder")
     moved = ("anatomy_encoder_0", "anatomy_encoder_1", *shared)
@@ -228,12 +248,12 @@ def weighted_networks_turn(net, batch, made, c):
     codes = [encoded(net, {"image": beside(*[image[k]] * M)}, of[k]) for k in range(COUNT + 1)]
     s = [anatomy for anatomy, _, _ in codes]
     z = [mu + xp.exp(lv / 2) * batch["noise"][k] for k, (_, mu, lv) in enumerate(codes)]
-    t = dict.fromkeys(
-        ("segmentation", "mask_adversarial", "reconstruction", "image_adversarial", "kl", "code_regression"), 0.0
-    )
+    t = dict.fromkeys(TERMS, 0.0)
 
     def warp(a, b):
-        return net["transformer"]({"moving": s[a], "fixed": s[b]})["anatomy"]
+        found = net["transformer"]({"moving": s[a], "fixed": s[b]})
+        t["smoothness"] += roughness(found["field"])
+        return found["anatomy"]
 
     to_target, to_source = [warp(k, target) for k in range(COUNT)], [warp(target, k) for k in range(COUNT)]
     overlap = [2 * (d * s[target]).sum((1, 2, 3)) / (d + s[target]).sum((1, 2, 3)) for d in to_target]

@@ -23,7 +23,7 @@ class ThinPlateTransformer(keras.layers.Layer):
             looked at: the output at a pixel is the image at pixel + field.
 
     Returns:
-        (B, H, W, C); with offsets 0 the image itself.
+        (B, H, W, C), with offsets 0 the image itself; and the field, (B, H, W, 2), in pixels.
     """
 
     def __init__(self, points: int = 5, **kwargs) -> None:
@@ -47,14 +47,16 @@ class ThinPlateTransformer(keras.layers.Layer):
         self.pixels = np.stack(np.mgrid[:height, :width], -1).reshape(1, -1, 2).astype("float32")
 
     def field(self, offsets):
-        """The field (B, H * W, 2) along rows and columns, in pixels, row by row."""
+        """The field (B, H, W, 2) along rows and columns, in pixels."""
         last = ops.convert_to_tensor(self.pixels[0, -1])  # (H - 1, W - 1)
-        return ops.matmul(ops.convert_to_tensor(self.basis), ops.cast(offsets, "float32")) * last
+        field = ops.matmul(ops.convert_to_tensor(self.basis), ops.cast(offsets, "float32")) * last
+        return ops.reshape(field, (-1, *(int(length) + 1 for length in self.pixels[0, -1]), 2))
 
     def call(self, inputs):
         image, offsets = inputs
         _, height, width, channels = image.shape
-        place = ops.convert_to_tensor(self.pixels) + self.field(offsets)
+        field = self.field(offsets)
+        place = ops.convert_to_tensor(self.pixels) + ops.reshape(field, (-1, height * width, 2))
         corner = ops.floor(place)
         part = place - corner
         start = ops.arange(ops.shape(image)[0], dtype="int32")[:, None] * (height * width)
@@ -71,10 +73,11 @@ class ThinPlateTransformer(keras.layers.Layer):
                 row, column = ops.clip(row, 0, height - 1), ops.clip(column, 0, width - 1)
                 index = start + ops.cast(row * width + column, "int32")
                 sampled = sampled + share[..., None] * ops.take(flat, index, axis=0)
-        return ops.cast(ops.reshape(sampled, (-1, height, width, channels)), self.compute_dtype)
+        sampled = ops.reshape(sampled, (-1, height, width, channels))
+        return ops.cast(sampled, self.compute_dtype), ops.cast(field, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
-        return input_shape[0]
+        return input_shape[0], (*input_shape[0][:3], 2)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "points": self.points}

@@ -21,6 +21,7 @@ kinds, of means over examples:
 | image_adversarial | (D_i(y) - 1)^2 | 1 | Sec. III-E |
 | kl | of z_i from N(0, I), summed over the code | 0.1 | Sec. III-E |
 | code_regression | abs(mean code of D(s_i, z) - z), z of N(0, I) | 1 | Sec. III-E |
+| smoothness | squared differences of T's field between neighbouring pixels | 0 | ours |
 | mask_discriminator_i | (D_M(real) - 1)^2 + D_M(m)^2, of the modality's masks m | 1 | Sec. III-E |
 | image_discriminator_i | (D_i(x_i) - 1)^2 + D_i(y)^2 | 1 | Sec. III-E |
 
@@ -44,7 +45,8 @@ Where paper and code differ, or one is silent:
 The presets quick and small have a cross entropy of weight 1: at .01 the Dice loss loses the small organs, anatomies
 stay poor, and the transformer, which sees nothing else, saturates and learns one field for all slices.
 
-Deviation: `offset_scale`, with which the presets quick and small slow the transformer down: at their rate of 1e-3 a
+Deviations: `smoothness_weight`, without which, and without labels of the target, the field is wild where no organ is,
+equal for all slices, and worse than none; and `offset_scale`, with which the presets quick and small slow the transformer down: at their rate of 1e-3 a
 step of Adam would move the field by pixels.
 
 The target is the last modality; `target_annotations` is the share of the training subjects whose labels of it are read.
@@ -72,7 +74,7 @@ from tfdisent.layers import (
     StraightThroughRounding,
     ThinPlateTransformer,
 )
-from tfdisent.losses import absolute_error, dice_loss, gaussian_kl, least_squares, weighted_mean
+from tfdisent.losses import absolute_error, dice_loss, field_roughness, gaussian_kl, least_squares, weighted_mean
 from tfdisent.networks import modality_inputs, normalized_by_modality, spade_decoder
 from tfdisent.systems.slices import ModalityConfig, SliceSystem, modality_indices
 from tfdisent.training.adversarial import Phase
@@ -81,7 +83,15 @@ from tfdisent.training.system import presets
 
 LEVELS = 4  # halvings of the anatomy encoders
 SLOPE = 0.3  # of the leaky ReLU
-TERMS = ("segmentation", "mask_adversarial", "reconstruction", "image_adversarial", "kl", "code_regression")
+TERMS = (
+    "segmentation",
+    "mask_adversarial",
+    "reconstruction",
+    "image_adversarial",
+    "kl",
+    "code_regression",
+    "smoothness",
+)
 QUICK = {
     "image_size": 64,
     "filters": 8,
@@ -205,7 +215,7 @@ class MMSDNetConfig(AnnotatedConfig):
             own, as its weights, whatever they act on, move by the learning rate in a step.
         discriminator_filters: of the first stage of D_M and D_i.
         segmentation_weight, mask_adversarial_weight, reconstruction_weight, image_adversarial_weight, kl_weight,
-            code_regression_weight: of the terms.
+            code_regression_weight, smoothness_weight: of the terms.
     """
 
     anatomy_channels: int = 8
@@ -227,6 +237,7 @@ class MMSDNetConfig(AnnotatedConfig):
     image_adversarial_weight: float = 1.0
     kl_weight: float = 0.1
     code_regression_weight: float = 1.0
+    smoothness_weight: float = 0.0
 
     CHOICES: ClassVar = ModalityConfig.CHOICES | {"anatomy": tuple(ANATOMIES), "decoder": ("film", "spade")}
     PRESETS: ClassVar = presets(
@@ -355,16 +366,22 @@ class MMSDNet(SliceSystem):
             terms["reconstruction"] += ops.mean(weight * absolute_error(y, images[k]))
             return mask, y
 
+        def moved_to(k, n):
+            """The anatomy of slice k where slice n is, by a field that shall be smooth."""
+            found = self.transformer({"moving": anatomy[k], "fixed": anatomy[n]}, training=True)
+            terms["smoothness"] += ops.mean(field_roughness(found["field"]))
+            return found["anatomy"]
+
         first = [of.index(i) for i in range(c.num_modalities)]  # the slice of each modality, of candidates the first
-        moved = {(k, n): self.deformed(anatomy[k], anatomy[n], training=True) for k in first for n in first if k != n}
+        moved = {(k, n): moved_to(k, n) for k in first for n in first if k != n}
         others = range(1, c.candidates)
         if c.candidates > 1:
             target = c.num_channels - 1
-            moved |= {(k, target): self.deformed(anatomy[k], anatomy[target], training=True) for k in others}
+            moved |= {(k, target): moved_to(k, target) for k in others}
             weight = self.pair_weights([moved[k, target] for k in range(c.candidates)], anatomy[target], training=True)
             for k in others:
                 drawn(moved[k, target], target, weight[:, k])
-                drawn(self.deformed(anatomy[target], anatomy[k], training=True), k, weight[:, k])
+                drawn(moved_to(target, k), k, weight[:, k])
         for i, k in enumerate(first):
             terms["kl"] += c.code_dim * ops.mean(gaussian_kl(*moments[k]))
             of_pair = weight[:, 0] if c.candidates > 1 else 1.0
@@ -476,8 +493,7 @@ class MMSDNet(SliceSystem):
             pixels along rows and columns: at a pixel it is the moving anatomy at pixel + field}.
         """
         found = self.transformer({"moving": moving, "fixed": fixed}, training=False)
-        field = self.transformer.get_layer("warp").field(found["offsets"])
-        return {"anatomy": found["anatomy"], "field": ops.reshape(field, (-1, *self.config.image_shape[:2], 2))}
+        return {"anatomy": found["anatomy"], "field": found["field"]}
 
     def fuse(self, image, target):
         """Anatomy of a modality and those of all others deformed to it, by their maximum: (B, H, W, anatomy_channels).
@@ -658,7 +674,7 @@ def modality_encoder(config: MMSDNetConfig) -> keras.Model:
 
 
 def transformer(config: MMSDNetConfig) -> keras.Model:
-    """T: {"moving", "fixed": (B, H, W, C)} -> {"anatomy": (B, H, W, C), "offsets": (B, P * P, 2)}, at first 0."""
+    """T: {"moving", "fixed": (B, H, W, C)} -> {"anatomy": (B, H, W, C), "field": (B, H, W, 2)}, at first 0."""
     shape = (*config.image_shape[:2], config.anatomy_channels)
     moving, fixed = keras.Input(shape, name="moving"), keras.Input(shape, name="fixed")
     h = keras.layers.Concatenate()([moving, fixed])
@@ -669,8 +685,8 @@ def transformer(config: MMSDNetConfig) -> keras.Model:
     points = config.control_points**2
     offsets = keras.layers.Dense(2 * points, kernel_initializer="zeros", dtype="float32")(h)
     offsets = keras.layers.Reshape((points, 2))(keras.layers.Rescaling(config.offset_scale, dtype="float32")(offsets))
-    anatomy = ThinPlateTransformer(config.control_points, dtype="float32", name="warp")([moving, offsets])
-    return keras.Model({"moving": moving, "fixed": fixed}, {"anatomy": anatomy, "offsets": offsets}, name="transformer")
+    anatomy, field = ThinPlateTransformer(config.control_points, dtype="float32", name="warp")([moving, offsets])
+    return keras.Model({"moving": moving, "fixed": fixed}, {"anatomy": anatomy, "field": field}, name="transformer")
 
 
 def balancer(config: MMSDNetConfig) -> keras.Model:

@@ -6,6 +6,8 @@ EVALUATION = "tfdisent/evaluation/mmsdnet.py"
 SLICES = "tfdisent/evaluation/slices.py"
 DEPENDENCE = "tfdisent/metrics/disentanglement.py"
 COMPARISON = "tfdisent/metrics/comparison.py"
+LAYER = "tfdisent/layers/transformer.py"
+OBJECTIVES = "tfdisent/losses.py"
 GOLDEN = "tests/systems/test_mmsdnet_golden.py"
 TERMS = f"{GOLDEN}::test_totals_and_terms_are_those_of_the_paper"
 GRADIENTS = f"{GOLDEN}::test_gradients_are_those_of_the_paper"
@@ -51,8 +53,8 @@ LOSSES = [
     system("kl as a mean over z", "c.code_dim * ops.mean(gaussian_kl(", "ops.mean(gaussian_kl("),
     system(
         "the fixed anatomy is deformed",
-        "moved = {(k, n): self.deformed(anatomy[k], anatomy[n], training=True)",
-        "moved = {(k, n): self.deformed(anatomy[n], anatomy[k], training=True)",
+        "moved = {(k, n): moved_to(k, n)",
+        "moved = {(k, n): moved_to(n, k)",
     ),
     system("deformed anatomies are left out", "for n in first if n != k)]", "for n in first if n < 0)]"),
     system(
@@ -172,6 +174,24 @@ LABELS = [
         "tests/data/test_pipeline.py::test_subjects_of_a_smaller_share_are_among_those_of_a_larger_and_seeds_draw_others",
     ),
 ]
+FIELDS = [
+    system("the last field alone is smooth", 'terms["smoothness"] += ops.mean(', 'terms["smoothness"] = ops.mean('),
+    (
+        "the field is rough along rows alone",
+        OBJECTIVES,
+        "field[:, :, 1:] - field[:, :, :-1]",
+        "field[:, 1:] - field[:, :-1]",
+        "tests/test_losses.py::test_field_roughness_is_of_a_shift_nothing_and_of_a_stretch_its_square",
+    ),
+    (
+        "the field is in shares of the image",
+        LAYER,
+        'ops.cast(offsets, "float32")) * last',
+        'ops.cast(offsets, "float32"))',
+        "tests/layers/test_transformer.py::test_a_control_point_moves_what_is_near_it_and_is_met",
+    ),
+]
+
 PAIRS = [
     system(
         "the first pair counts whole",
@@ -187,8 +207,8 @@ PAIRS = [
     ),
     system(
         "candidates one way alone",
-        "drawn(self.deformed(anatomy[target], anatomy[k], training=True), k, weight[:, k])",
-        "self.deformed(anatomy[target], anatomy[k], training=True)",
+        "drawn(moved_to(target, k), k, weight[:, k])",
+        "moved_to(target, k)",
         CANDIDATES,
     ),
     system("weights of the first pair for all", "target, weight[:, k])", "target, weight[:, 0])", CANDIDATES),
@@ -222,9 +242,9 @@ VERBS = [
     ),
     system("the target is the source", '"target": self.segment(own)', '"target": self.segment(others[0])', PREDICTIONS),
     system(
-        "the field of the scaled offsets is transposed",
-        "ops.reshape(field, (-1, *self.config.image_shape[:2], 2))",
-        "ops.reshape(field, (-1, *self.config.image_shape[:2], 2))[..., ::-1]",
+        "the field that is told is transposed",
+        '"anatomy": found["anatomy"], "field": found["field"]}',
+        '"anatomy": found["anatomy"], "field": found["field"][..., ::-1]}',
         ALIGNED,
     ),
 ]
@@ -403,4 +423,4 @@ STATISTICS_OF_RUNS = [
     ),
 ]
 
-MUTATIONS = [*LOSSES, *LABELS, *PAIRS, *VERBS, *OPPONENTS, *MEASUREMENTS, *CODES, *STATISTICS_OF_RUNS]
+MUTATIONS = [*LOSSES, *LABELS, *FIELDS, *PAIRS, *VERBS, *OPPONENTS, *MEASUREMENTS, *CODES, *STATISTICS_OF_RUNS]
