@@ -45,9 +45,9 @@ Where paper and code differ, or one is silent:
 The presets quick and small have a cross entropy of weight 1: at .01 the Dice loss loses the small organs, anatomies
 stay poor, and the transformer, which sees nothing else, saturates and learns one field for all slices.
 
-Deviations: `smoothness_weight`, without which, and without labels of the target, the field is wild where no organ is,
-equal for all slices, and worse than none; and `offset_scale`, with which the presets quick and small slow the transformer down: at their rate of 1e-3 a
-step of Adam would move the field by pixels.
+Deviations: `smoothness_weight`, 0 by default: without any label of the target the field is otherwise wild where no
+organ is, and worse than none; and `offset_scale`, with which the presets quick and small slow the transformer down: at
+their rate of 1e-3 a step of Adam would move the field by pixels.
 
 The target is the last modality; `target_annotations` is the share of the training subjects whose labels of it are read.
 Nothing is selected on any label: after all steps the averaged weights are taken. The public code chooses the epoch on
