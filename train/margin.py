@@ -1,8 +1,11 @@
 """Trains codes of anatomy and modality that do not leak: python -m train.margin --dataset=brain_phantom Or what they
 are compared with: python -m train.margin --model=conv_na ...
 
-Data sets: brain_phantom (made by itself), brats, manifest, bids (--raw_dir=DIR) with two modalities or more. The preset
-paper takes a slice with one neighbour on each side: --data=neighbours=1.
+Data sets: brain_phantom, pet_phantom and healthy_phantom (made by themselves), brats, manifest, bids (--raw_dir=DIR)
+with two modalities or more. The preset paper takes a slice with one neighbour on each side: --data=neighbours=1.
+
+Where the data have labels or PET, the evaluation also trains small networks from the fused anatomies and from images,
+and gives them every subset of the modalities; --judge=inception takes the paper's large ones.
 
 Presets of `MarginConfig`; docs/results/margin.md says what `quick` reaches. The other two have not been measured.
 

@@ -6,7 +6,9 @@ from tfdisent.datasets.phantom import (
     AbdomenPhantom,
     BrainPhantom,
     CardiacPhantom,
+    HealthyPhantom,
     NodulePhantom,
+    PETPhantom,
     RetinaPhantom,
     SkinPhantom,
 )
@@ -175,6 +177,26 @@ def test_a_record_can_hold_the_image_without_noise_and_bias():
         difference = two["clean"].astype(float) - two["image"]
         inside = two["image"] > 0
         assert not two["clean"][~inside].any() and 5 < difference[inside].std() < 0.3 * two["image"][inside].mean()
+
+
+def test_pet_is_high_in_grey_matter_and_in_the_rim_of_a_tumour_and_no_channel_of_the_image():
+    few = {"size": 48, "slices_per_subject": 4, "seed": 2}
+    plain = records(BrainPhantom(1, 1, contrasts=("T1", "FLAIR"), **few))["train"]
+    phantom = PETPhantom(1, 1, **few)
+    assert phantom.info(None).modalities == ("T1", "FLAIR")
+    found = records(phantom)["train"]
+    for one, two in zip(plain, found, strict=True):
+        assert np.array_equal(one["image"], two["image"]) and "pet" not in one
+    pet, mask = (np.stack([one[name] for one in found])[..., 0] for name in ("pet", "mask"))
+    inside = np.stack([one["image"][..., 0] > 0 for one in found])
+    assert pet.dtype == np.float32 and pet.min() == -1 and pet.max() == 1
+    assert (pet[~inside] == -1).all()
+    assert pet[mask == 3].mean() > pet[inside].mean() + 0.2 > pet[mask == 1].mean() + 0.4
+
+
+def test_the_healthy_phantom_has_no_disease():
+    assert HealthyPhantom().info(None).modalities == ("T1", "T2")
+    assert HealthyPhantom().info(None).mask_labels == ()
 
 
 def test_neighbours_of_each_contrast_are_its_slices_below_and_above():

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tfdisent import metrics
-from tfdisent.downstream.segmentation import Segmentor
+from tfdisent.downstream.segmentation import NVNet, Segmentor
 
 # Keras reads variables with `np.array(variable)` when it saves, which numpy >= 2.4 deprecates.
 pytestmark = pytest.mark.filterwarnings(
@@ -269,3 +269,110 @@ def test_without_standardisation_a_segmentor_sees_a_scanner_s_gain(tmp_path):
         assert np.allclose(one, two, atol=1e-3) == standardize
         segmentor.save(tmp_path / str(standardize))
         assert Segmentor.load(tmp_path / str(standardize)).standardize == standardize
+
+
+def test_what_a_change_makes_of_the_images_is_learnt_from():
+    images, masks = _discs(8)
+    seen = []
+
+    def change(given, random):
+        seen.append((given.shape, random.integers(1000)))
+        return given[..., :2]
+
+    segmentor = Segmentor((32, 32, 2), filters=2, num_levels=1)
+    wide = np.concatenate([images, np.full_like(images, np.nan)], axis=-1)  # of which the network is to see nothing
+    segmentor.fit(wide, masks, epochs=2, batch_size=4, change=change)
+    assert [shape for shape, _ in seen] == 4 * [(4, 32, 32, 4)]
+    assert len({draw for _, draw in seen}) > 2  # another draw for each batch
+    assert np.isfinite(segmentor.probabilities(images)).all()
+
+
+# --- NVNet ---
+
+
+@pytest.fixture(scope="module")
+def nvnet():
+    """As small as it can be: (16, 16, 2), two labels."""
+    return NVNet((16, 16, 2), 2, filters=8, latent_dim=4)
+
+
+@pytest.mark.backend("torch")
+def test_nvnet_learns_squares_and_to_draw_its_input():
+    random = np.random.default_rng(0)
+    masks = np.zeros((8, 16, 16), np.uint8)
+    for mask, (row, column) in zip(masks, random.integers(2, 8, (8, 2)), strict=True):
+        mask[row : row + 6, column : column + 6] = 1
+    images = (masks + 0.05 * random.normal(size=masks.shape))[..., None]
+    network = NVNet((16, 16, 1), filters=8, latent_dim=4)
+    before = network.learner.predict_on_batch(images)["reconstruction"]
+    network.fit(images, masks, epochs=30, batch_size=8, learning_rate=3e-3, class_weights=(1, 3))
+    after = network.learner.predict_on_batch(images)["reconstruction"]
+    assert network.score(images, masks).mean() > 0.8
+    assert np.square(after - images).mean() < 0.8 * np.square(before - images).mean()
+
+
+def test_nvnets_losses_are_dice_with_squares_and_a_tenth_of_the_branchs(nvnet):
+    random = np.random.default_rng(0)
+    found = random.dirichlet(np.ones(3), (2, 16, 16)).astype("float32")
+    true = np.eye(3, dtype="float32")[random.integers(3, size=(2, 16, 16))][..., 1:]
+    settings = nvnet._settings(1e-3, 10, 1.0, None)
+    ours = found[..., 1:]
+    expected = [1 - 2 * (ours * true)[..., k].sum() / (ours**2 + true**2)[..., k].sum() for k in (0, 1)]
+    labels = keras.ops.convert_to_numpy(settings["loss"]["labels"](true, found))
+    assert float(labels) == pytest.approx(np.mean(expected), abs=1e-5)
+    weighted = nvnet._settings(1e-3, 10, 1.0, (1, 5, 3))["loss"]["labels"]
+    whole = np.concatenate([1 - true.sum(-1, keepdims=True), true], axis=-1)
+    entropy = -(np.array([1, 5, 3]) * whole * np.log(found)).sum(-1).mean()
+    assert float(keras.ops.convert_to_numpy(weighted(true, found))) == pytest.approx(np.mean(expected) + entropy, 1e-4)
+    moments = np.array([[1, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0]], "float32")
+    divergence = keras.ops.convert_to_numpy(settings["loss"]["moments"](None, moments))
+    np.testing.assert_allclose(divergence, [0.5 / 4, 0], atol=1e-6)
+    assert settings["loss"]["reconstruction"] == "mse"
+    assert settings["loss_weights"] == {"labels": 1, "reconstruction": 0.1, "moments": 0.1}
+    rate = settings["optimizer"].learning_rate
+    assert float(keras.ops.convert_to_numpy(rate)) == pytest.approx(1e-3)
+
+
+def test_nvnet_predicts_without_its_branch_and_is_saved_with_it(nvnet, tmp_path):
+    images = np.random.default_rng(0).normal(size=(3, 16, 16, 2))
+    probabilities = nvnet.probabilities(images)
+    assert probabilities.shape == (3, 16, 16, 2) and 0 <= probabilities.min() <= probabilities.max() <= 1
+    assert set(nvnet.learner.output) == {"labels", "reconstruction", "moments"}
+    assert nvnet.network.count_params() < nvnet.learner.count_params()
+    nvnet.save(tmp_path)
+    loaded = NVNet.load(tmp_path)
+    np.testing.assert_allclose(loaded.probabilities(images), probabilities, atol=1e-6)
+    for ours, theirs in zip(loaded.learner.get_weights(), nvnet.learner.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError, match="not a saved Segmentor"):
+        Segmentor.load(tmp_path)
+
+
+@pytest.mark.backend("torch")
+def test_nvnet_takes_volumes():
+    network = NVNet((16, 16, 32, 1), filters=8, latent_dim=2)
+    volumes = np.random.default_rng(0).normal(size=(1, 16, 16, 32, 1))
+    report = network.fit(volumes, volumes[..., 0] > 1, epochs=1, batch_size=1)
+    assert np.isfinite(report["loss"]) and report["steps"] == 1
+    assert network.predict(volumes).shape == (1, 16, 16, 32)
+
+
+@pytest.mark.parametrize(
+    "shape, options, message",
+    [
+        ((16, 24, 1), {}, r"sides that are multiples of 16, received \(16, 24, 1\)"),
+        ((16, 1), {}, r"\(H, W, C\) or \(D, H, W, C\)"),
+        ((16, 16, 1), {"filters": 12}, "filters to be a multiple of 8, received 12"),
+        ((16, 16, 1), {"num_labels": 0}, r"num_labels to lie in \[1, 255\]"),
+    ],
+)
+def test_impossible_nvnets_are_refused(shape, options, message):
+    with pytest.raises(ValueError, match=message):
+        NVNet(shape, **options)
+
+
+def test_nvnet_has_the_papers_blocks_at_four_sizes(nvnet):
+    widths = [layer.filters for layer in nvnet.network.layers if isinstance(layer, keras.layers.Conv2D)]
+    down = [8, *2 * [8], *[16] * 5, *[32] * 5, *[64] * 9]  # 1, 2, 2 and 4 blocks of two convolutions
+    up = [32, *2 * [32], 16, *2 * [16], 8, *2 * [8], 3]
+    assert sorted(widths) == sorted(down + up)

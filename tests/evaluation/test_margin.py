@@ -268,3 +268,23 @@ def test_codes_hold_maxima_and_means_of_windows_and_shares_in_the_brain():
     found = margin.codes_of(Model(), subjects(1), np.arange(12))
     np.testing.assert_allclose(found["share"], np.eye(4)[[0] * 36])
     assert value(margin.entropy_metrics(found), "anatomy_entropy") == 0
+
+
+@pytest.mark.parametrize("has", [("mask",), ("pet",), ()])
+def test_networks_downstream_are_measured_where_the_data_have_what_they_are_to_make(has, monkeypatch, tmp_path):
+    asked = []
+    for name in ("measure_segmentation", "measure_pet"):
+        monkeypatch.setattr(margin.missing_inputs, name, lambda *given, name=name: asked.append((name, given[4:])))
+    for name in ("reconstruction_metrics", "subset_metrics", "codes_of", "leak_metrics", "subject_metrics"):
+        monkeypatch.setattr(margin, name, lambda *given: {})
+    for name in ("margin_metrics", "entropy_metrics"):
+        monkeypatch.setattr(margin, name, lambda *given: {})
+    for name in ("draw_figures", "draw_codes", "draw_subsets"):
+        monkeypatch.setattr(margin, name, lambda *given: [])
+    arrays = {k: v for k, v in subjects(0).sample(12).items() if k != "row"}
+    both = Examples.of(arrays | {name: np.zeros((12, 32, 32, 1)) for name in has})
+    labels = ("background", "lesion")
+    settings = {"judge_directory": tmp_path, "judge_kind": "inception", "seed": 3}
+    margin.evaluate_run(Model(), lambda split: both, SimpleNamespace(mask_labels=labels), **settings)
+    expected = {"mask": ("measure_segmentation", (labels, "inception", 3)), "pet": ("measure_pet", ("inception", 3))}
+    assert asked == [expected[name] for name in has]

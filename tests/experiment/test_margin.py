@@ -18,6 +18,7 @@ TINY = [
     "--data=num_train=4",
     "--data=num_test=4",
     "--data=slices_per_subject=3",
+    "--data=tumour=0",  # no networks downstream, which other tests train
     "--set=image_size=32",
     *(f"--set={name}=2" for name in ("filters", "modality_filters", "spade_filters")),
     "--set=decoder_filters=8",

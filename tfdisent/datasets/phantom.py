@@ -6,13 +6,15 @@ nodule_phantom    `tfdisent.phantoms.nodule`: CT patches of lung nodules, labels
                   malignant in equal parts, conditions as LIDC's.
 brain_phantom     `tfdisent.phantoms.brain`: MR and FDG-PET of brains with a tumour or lesions, on
                   several scanners.
+pet_phantom       The same in T1 and FLAIR, with the PET that a network is to draw from them.
+healthy_phantom   The same in T1 and T2, without disease.
 cardiac_phantom   `tfdisent.phantoms.cardiac`: cine and late enhancement of the heart, misaligned.
 abdomen_phantom   `tfdisent.phantoms.abdomen`: T1 and T2-SPIR of the abdomen, misaligned.
 retina_phantom    `tfdisent.phantoms.retina`: OCT of the macula with fluid, by two vendors.
 
-The last four are made of subjects, each with several slices; a subject is in one split only. Part of this project,
-Apache-2.0. The brain's tissue maps are those of the MNI152 template (ICBM 2009a, Fonov et al., NeuroImage 54, 313,
-2011), which the package `nilearn` carries.
+All but the first two are made of subjects, each with several slices; a subject is in one split only. Part of this
+project, Apache-2.0. The brain's tissue maps are those of the MNI152 template (ICBM 2009a, Fonov et al., NeuroImage 54,
+313, 2011), which the package `nilearn` carries.
 """
 
 import dataclasses
@@ -237,6 +239,9 @@ class BrainPhantom(_SubjectPhantom):
             harmonisation to this scanner can have is that between the two.
         neighbours: how many slices on either side become channels, of each contrast in turn; slices lie (80 mm /
             (slices_per_subject - 1)) apart.
+        pet: whether records hold `pet` as well, the uptake of FDG that a network is to draw from the contrasts, float32
+            from -1, none, to 1, the subject's highest. It depends on tissue and on what the tumour is made of, and on
+            slow waves of the subject's own, which no contrast shows.
     """
 
     name = "brain_phantom"
@@ -251,6 +256,7 @@ class BrainPhantom(_SubjectPhantom):
     mask: str = "pathology"
     clean: bool = False
     neighbours: int = 0
+    pet: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -272,12 +278,16 @@ class BrainPhantom(_SubjectPhantom):
             domains=self.scanners,
             factor_names=brain.FACTORS,
             mask_labels=self._mask_labels,
-            extra_features={"clean": Feature((self.size, self.size, num_channels), "int16")} if self.clean else {},
+            extra_features=self._extra_features(num_channels),
             description="Brains from the MNI152 tissue maps, by the signal equations of MR.",
             homepage="https://nist.mni.mcgill.ca/icbm-152-nonlinear-atlases-2009",
             citation="Tissue maps: Fonov et al., NeuroImage 54, 313 (2011), "
             "https://doi.org/10.1016/j.neuroimage.2010.07.033",
         )
+
+    def _extra_features(self, num_channels: int) -> dict[str, Feature]:
+        features = {"clean": Feature((self.size, self.size, num_channels), "int16")} if self.clean else {}
+        return features | ({"pet": Feature((self.size, self.size, 1), "float32")} if self.pet else {})
 
     def examples(self, unit: Unit) -> Iterator[dict]:
         index, scanners = unit.source
@@ -292,6 +302,7 @@ class BrainPhantom(_SubjectPhantom):
             stacks = self._stacks(anatomy, brain.SCANNERS[scanner])
             clean = self._stacks(anatomy, brain.SCANNERS[scanner].clean) if self.clean else []
             statistics = [volume_statistics(stack, anatomy.brain) for stack in stacks]
+            pet = brain.render(anatomy, "PET", scanner) if self.pet else None
             for k in range(len(positions)):
                 example = {
                     "key": f"{unit.key}/{scanner}/{k:03d}",
@@ -305,6 +316,8 @@ class BrainPhantom(_SubjectPhantom):
                 }
                 if self._mask_labels:
                     example["mask"] = self._mask(anatomy, k)[..., None]
+                if self.pet:
+                    example["pet"] = 2 * pet[k, ..., None] / pet.max() - 1
                 if self.clean:
                     example["clean"] = self._channels(clean, k)
                 yield example
@@ -333,6 +346,26 @@ class BrainPhantom(_SubjectPhantom):
 
     def _domains(self, split: str, index: int) -> tuple[str, ...]:
         return _paired_domains(self.scanners, self.paired, split, index)
+
+
+@dataclasses.dataclass(frozen=True)
+class PETPhantom(BrainPhantom):
+    """Brains with a tumour in T1 and FLAIR, and the PET that is to be drawn from them, as the data ZeroDose."""
+
+    name = "pet_phantom"
+
+    contrasts: tuple[str, ...] = ("T1", "FLAIR")
+    pet: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class HealthyPhantom(BrainPhantom):
+    """Brains without disease in T1 and T2, as the data NCANDA."""
+
+    name = "healthy_phantom"
+
+    contrasts: tuple[str, ...] = ("T1", "T2")
+    tumour: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

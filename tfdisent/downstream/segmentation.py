@@ -1,4 +1,4 @@
-"""Segmentor of 2-D slices, which judges how well synthesised contrasts show a lesion.
+"""Segmentors: of 2-D slices, which judges how well synthesised contrasts show a lesion, and the larger NVNet.
 
 Xin et al. (TC-MGAN, ISBI 2020, https://arxiv.org/abs/2005.00925), whose segmentor Liu et al. (ISBI 2021), Table 2, use
 too: four contrasts of a slice as channels, the whole tumour as mask. The network is
@@ -7,10 +7,15 @@ too: four contrasts of a slice as channels, the whole tumour as mask. The networ
 Unlike in the public code, the network itself standardises each channel of each slice (mean 0, variance 1). There, real
 contrasts lie in [0, 1] and synthesised ones in [-1, 1], so that a network trained on the former is at a disadvantage
 with the latter; here both, and any other linear scale, give the same result.
+
+`NVNet` is the network that Ouyang et al. (IPMI 2021) segment tumours with, in two dimensions or three: see
+`tfdisent.networks.nvnet`. Its training is Myronenko's (https://arxiv.org/abs/1810.11654, Sec. 3): Dice with squares in
+the denominator, and 0.1 times each the squared error and the divergence of the branch that draws the input; Adam whose
+rate falls as (1 - t)^0.9.
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -19,8 +24,8 @@ from keras import ops
 from tfdisent import files
 from tfdisent.downstream.classifier import float32_from
 from tfdisent.examples import Examples, Selection
-from tfdisent.losses import dice_loss, soft_dice
-from tfdisent.networks import strided_unet
+from tfdisent.losses import dice_loss, gaussian_kl, soft_dice
+from tfdisent.networks import nvnet, strided_unet
 from tfdisent.training import weights
 
 WEIGHTS = "segmentor.npz"
@@ -61,7 +66,7 @@ class Segmentor:
             raise ValueError(f"Expected num_labels to lie in [1, 255], received {num_labels}.")
         if filters < 1 or num_levels < 1:
             raise ValueError(f"Expected filters and num_levels to be 1 or more, received {filters} and {num_levels}.")
-        if any(size % 2**num_levels for size in self.image_shape[:2]):
+        if any(size % 2**num_levels for size in self.image_shape[:-1]):
             raise ValueError(
                 f"With num_levels={num_levels}, expected height and width to be multiples of {2**num_levels}, received "
                 f"image_shape {self.image_shape}. Crop or pad the slices, or take fewer levels."
@@ -77,6 +82,11 @@ class Segmentor:
                 standardize=self.standardize,
             )
 
+    @property
+    def learner(self) -> keras.Model:
+        """What is trained: the network, or one with further outputs."""
+        return self.network
+
     def fit(
         self,
         images: np.ndarray | Selection,
@@ -87,6 +97,7 @@ class Segmentor:
         learning_rate: float = 1e-3,
         smooth: float = 1.0,
         class_weights: Sequence[float] | None = None,
+        change: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
         seed: int = 0,
     ) -> dict[str, float]:
         """Trains with Adam, from the present weights, with the Dice loss or, given class weights, the cross entropy.
@@ -103,7 +114,9 @@ class Segmentor:
             learning_rate: Adam's learning rate, constant.
             smooth: above 0; the Dice loss of an empty slice depends on it.
             class_weights: (1 + K,), 0 or more, of background and labels in the cross entropy; None for the Dice loss.
-            seed: seed of the order of slices.
+            change: what becomes of the images of each batch before they are learnt from, given them and a random
+                generator; without one they stay as they are.
+            seed: seed of the order of slices, and of what `change` draws.
 
         Returns:
             `{"loss": mean training loss of the last epoch, "steps": steps taken}`.
@@ -123,7 +136,7 @@ class Segmentor:
                 f"{list(class_weights)}."
             )
         if not isinstance(images, Selection):
-            images = self._images(images)
+            images = self._images(images) if change is None else np.asarray(images)
             arrays = {"image": images, "mask": self._masks(masks, len(images))}
             images = Examples.of(arrays).select(columns=("image", "mask"))
         if not any(columns["mask"].any() for _, columns in images.batches()):
@@ -132,27 +145,17 @@ class Segmentor:
                 "some."
             )
 
-        def overlap(targets, outputs):
-            return dice_loss(self._foreground(outputs), targets, smooth=smooth)
-
-        def cross_entropy(targets, outputs):
-            labels = self._foreground(outputs)
-            found, true = (
-                ops.concatenate([1 - ops.sum(values, axis=-1, keepdims=True), values], axis=-1)
-                for values in (labels, targets)
-            )
-            weights_of = ops.convert_to_tensor(class_weights, "float32")
-            return -ops.mean(ops.sum(weights_of * true * ops.log(ops.clip(found, 1e-7, 1.0)), axis=-1))
-
-        model = self.network
-        loss = overlap if class_weights is None else cross_entropy
-        model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss=loss)
+        model, steps = self.learner, epochs * -(-len(images) // batch_size)
+        model.compile(**self._settings(learning_rate, steps, smooth, class_weights))
         for epoch in range(epochs):
             model.reset_metrics()
+            random = np.random.default_rng((seed, 1, epoch))
             for _, columns in images.epoch(batch_size, (seed, epoch)):
-                batch = self._images(columns["image"])
-                mean_loss = model.train_on_batch(batch, self._one_hot(self._masks(columns["mask"], len(batch))))
-        return {"loss": float(mean_loss), "steps": epochs * -(-len(images) // batch_size)}
+                batch = columns["image"] if change is None else change(columns["image"], random)
+                batch = self._images(batch)
+                labels = self._one_hot(self._masks(columns["mask"], len(batch)))
+                mean_loss = model.train_on_batch(batch, self._targets(batch, labels))
+        return {"loss": float(np.ravel(mean_loss)[0]), "steps": steps}
 
     def probabilities(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Probability of each label, float32 (N, H, W, K) in [0, 1], in images (N, H, W, C)."""
@@ -191,9 +194,8 @@ class Segmentor:
         """Writes `config.json` and `segmentor.npz`, which `load` reads on any backend."""
         directory = pathlib.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        weights.save(directory / WEIGHTS, self.network)
-        names = ("image_shape", "num_labels", "filters", "num_levels", "standardize")
-        config = {"segmentor": type(self).__name__} | {name: getattr(self, name) for name in names}
+        weights.save(directory / WEIGHTS, self.learner)
+        config = {"segmentor": type(self).__name__} | {name: getattr(self, name) for name in self._FIELDS}
         files.write_json(directory / "config.json", config)
 
     @classmethod
@@ -213,8 +215,37 @@ class Segmentor:
         if config.pop("segmentor", None) != cls.__name__:
             raise ValueError(f"Expected a saved {cls.__name__}, received {path}, which is not a saved {cls.__name__}.")
         segmentor = cls(**config)
-        weights.restore(path.parent / WEIGHTS, segmentor.network)
+        weights.restore(path.parent / WEIGHTS, segmentor.learner)
         return segmentor
+
+    _FIELDS = ("image_shape", "num_labels", "filters", "num_levels", "standardize")
+
+    def _settings(self, learning_rate: float, steps: int, smooth: float, class_weights) -> dict:
+        """What the network is compiled with."""
+
+        def overlap(targets, outputs):
+            return dice_loss(self._foreground(outputs), targets, smooth=smooth)
+
+        loss = overlap if class_weights is None else self._cross_entropy(class_weights)
+        return {"optimizer": keras.optimizers.Adam(learning_rate), "loss": loss}
+
+    def _cross_entropy(self, class_weights: Sequence[float]) -> Callable:
+        """The weighted cross entropy of masks of the labels and outputs."""
+
+        def cross_entropy(targets, outputs):
+            labels = self._foreground(outputs)
+            found, true = (
+                ops.concatenate([1 - ops.sum(values, axis=-1, keepdims=True), values], axis=-1)
+                for values in (labels, targets)
+            )
+            weights_of = ops.convert_to_tensor(class_weights, "float32")
+            return -ops.mean(ops.sum(weights_of * true * ops.log(ops.clip(found, 1e-7, 1.0)), axis=-1))
+
+        return cross_entropy
+
+    def _targets(self, images: np.ndarray, labels: np.ndarray):
+        """What the outputs are to be, of images and masks of their labels."""
+        return labels
 
     def _outputs(self, images, batch_size: int) -> np.ndarray:
         images = self._images(images)
@@ -229,12 +260,12 @@ class Segmentor:
         return outputs[..., -self.num_labels :]
 
     def _one_hot(self, masks: np.ndarray) -> np.ndarray:
-        """Label maps (B, H, W) as masks of the labels 1 to K, (B, H, W, K)."""
+        """Label maps (B, ...) as masks of the labels 1 to K, (B, ..., K)."""
         return (masks[..., None] == np.arange(1, 1 + self.num_labels)).astype("float32")
 
     def _images(self, images) -> np.ndarray:
         images = np.asarray(images)
-        if images.ndim != 4 or images.shape[1:] != self.image_shape:
+        if images.ndim != 1 + len(self.image_shape) or images.shape[1:] != self.image_shape:
             raise ValueError(
                 f"Expected images to have shape (N, {', '.join(map(str, self.image_shape))}), which this segmentor was "
                 f"made for, received {images.shape}."
@@ -248,7 +279,7 @@ class Segmentor:
 
     def _masks(self, masks, num_images: int) -> np.ndarray:
         masks = np.asarray(masks)
-        expected = (num_images, *self.image_shape[:2])
+        expected = (num_images, *self.image_shape[:-1])
         if masks.shape == (*expected, 1):
             masks = masks[..., 0]
         if masks.shape != expected or masks.dtype.kind not in "bui":
@@ -262,3 +293,79 @@ class Segmentor:
                 "one foreground: masks > 0."
             )
         return masks
+
+
+class NVNet(Segmentor):
+    """Segmentor of slices or volumes with a variational branch, which a small training set does not overfit as soon.
+
+    Args:
+        image_shape: (H, W, C) or (D, H, W, C), sides multiples of 16.
+        num_labels: K, 1 to 255, as of `Segmentor`.
+        filters: channels at full size, a multiple of 8; 32 in its paper.
+        latent_dim: of the branch's code, 128 in its paper.
+        seed: of the random weights, the dropout and the codes that are drawn.
+
+    Attributes:
+        learner: the `keras.Model` that is trained, image -> {"labels", "reconstruction", "moments"}.
+        network: its labels alone.
+    """
+
+    BRANCH_WEIGHT = 0.1  # of the reconstruction's squared error, and of the code's divergence
+
+    _FIELDS = ("image_shape", "num_labels", "filters", "latent_dim")
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        num_labels: int = 1,
+        *,
+        filters: int = 32,
+        latent_dim: int = 128,
+        seed: int = 0,
+    ):
+        self.image_shape = tuple(int(size) for size in image_shape)
+        if not 1 <= num_labels <= 255:
+            raise ValueError(f"Expected num_labels to lie in [1, 255], received {num_labels}.")
+        self.num_labels, self.filters, self.latent_dim = int(num_labels), int(filters), int(latent_dim)
+        with float32_from(seed):
+            self._learner = nvnet(
+                self.image_shape,
+                num_outputs=1 if num_labels == 1 else 1 + self.num_labels,
+                filters=self.filters,
+                latent_dim=self.latent_dim,
+                seed=seed,
+            )
+        self.network = keras.Model(self._learner.input, self._learner.output["labels"])
+
+    @property
+    def learner(self) -> keras.Model:
+        """The network with the variational branch."""
+        return self._learner
+
+    def _settings(self, learning_rate: float, steps: int, smooth: float, class_weights) -> dict:
+        """With the Dice loss over the batch, and the weighted cross entropy beside it where there are weights."""
+
+        def overlap(targets, outputs):
+            found = self._foreground(outputs)
+            axes = tuple(range(len(found.shape) - 1))
+            sizes = ops.sum(ops.square(found), axes) + ops.sum(ops.square(targets), axes)
+            return ops.mean(1 - (2 * ops.sum(found * targets, axes) + 1e-6) / (sizes + 1e-6))
+
+        def labels(targets, outputs):
+            loss = overlap(targets, outputs)
+            return loss if class_weights is None else loss + self._cross_entropy(class_weights)(targets, outputs)
+
+        def divergence(_, moments):
+            return gaussian_kl(*ops.split(moments, 2, axis=-1))
+
+        rate = keras.optimizers.schedules.PolynomialDecay(learning_rate, steps, 0.0, 0.9)
+        branch = {"reconstruction": self.BRANCH_WEIGHT, "moments": self.BRANCH_WEIGHT}
+        return {
+            "optimizer": keras.optimizers.Adam(rate),
+            "loss": {"labels": labels, "reconstruction": "mse", "moments": divergence},
+            "loss_weights": {"labels": 1.0, **branch},
+        }
+
+    def _targets(self, images: np.ndarray, labels: np.ndarray):
+        """The labels, the images again, and nothing for the code."""
+        return {"labels": labels, "reconstruction": images, "moments": np.zeros((len(images), 2 * self.latent_dim))}

@@ -8,6 +8,10 @@ the source to the target's: an affine map and a lookup table.
 What a user of incomplete data gets: from each subset of the modalities, the others, drawn in their typical look, and
 whether the fused anatomy finds its subject.
 
+What a network makes of the fused anatomies of a frozen model, where the data have what it is to make, labels of a
+tumour or PET: with every subset of the modalities, beside networks that are given images
+(`tfdisent.evaluation.missing_inputs`).
+
 Beyond the paper's pictures, what the codes tell: the modality, by probes that are trained on half of the test subjects
 and asked about the others; the subject; and how many of the margins of Eq. 2 hold between different modalities.
 """
@@ -21,6 +25,7 @@ import numpy as np
 from keras import ops
 
 from tfdisent import metrics as measure
+from tfdisent.evaluation import missing_inputs
 from tfdisent.evaluation.entries import Results, entry, value_of
 from tfdisent.evaluation.intensity_maps import KINDS, intensity_maps, opponents
 from tfdisent.evaluation.protocol import Evaluation
@@ -58,8 +63,11 @@ def evaluate_run(
 
     Args:
         model: trained; its averaged weights are used.
-        read: split -> its examples: image (N, H, W, C) in [-1, 1], subject, and available (N, M) if some are missing.
-        manifest, judge_directory, judge_kind: not used; no network judges.
+        read: split -> its examples: image (N, H, W, C) in [-1, 1], subject, available (N, M) if some are missing; mask
+            (N, H, W, 1) and pet (N, H, W, 1) in [-1, 1] where the data have them.
+        manifest: with the names of the labels.
+        judge_directory: not used; the networks that segment and draw PET learn from each model's anatomies.
+        judge_kind: "convnet" for small networks downstream, "inception" for the paper's.
         num_samples: test slices to measure, spread evenly over the split.
         seed: of the choice of codes that are probed, and of the probes.
         log: is told what is done.
@@ -83,6 +91,13 @@ def evaluate_run(
         results.draw("Cross reconstruction", draw_figures, model, test, rows)
         results.draw("Codes in the plane", draw_codes, codes, model.config.modalities, seed)
         results.draw("Subsets of modalities", draw_subsets, results.metrics)
+        labels = tuple(manifest.mask_labels)
+        if len(labels) > 1 and "mask" in train.names and "mask" in test.names:
+            log("segmenting from fused anatomies and from images, inputs missing")
+            missing_inputs.measure_segmentation(results, model, train, test, labels, judge_kind, seed)
+        if "pet" in train.names and "pet" in test.names:
+            log("drawing PET from fused anatomies and from images, inputs missing")
+            missing_inputs.measure_pet(results, model, train, test, judge_kind, seed)
     return results.metrics, results.figures
 
 

@@ -30,7 +30,7 @@ from tfdisent.evaluation.entries import Results, entry, value_of
 from tfdisent.evaluation.intensity_maps import intensity_maps
 from tfdisent.evaluation.protocol import Evaluation
 from tfdisent.evaluation.registration import register
-from tfdisent.evaluation.slices import areas, few_at_once, rows_to_show, unit
+from tfdisent.evaluation.slices import areas, dice_of, few_at_once, rows_to_show, unit
 from tfdisent.examples import Examples, evenly
 from tfdisent.report import Figure, figures
 
@@ -146,12 +146,6 @@ def unaligned_maps(model, batch: dict) -> dict[str, np.ndarray]:
 
 
 # --- segmentation ---
-
-
-def dice_of(counts: np.ndarray, empty: float = np.nan) -> np.ndarray:
-    """Dice of areas (..., 3): (...,); `empty` where there is nothing in either."""
-    common, one, other = np.moveaxis(counts, -1, 0)
-    return np.divide(2 * common, one + other, out=np.full(common.shape, empty), where=one + other > 0)
 
 
 def dice_metrics(model, test: Examples, rows: np.ndarray, names: tuple[str, ...]) -> dict:

@@ -53,6 +53,12 @@ def areas(predicted: np.ndarray, truth: np.ndarray, labels: int) -> np.ndarray:
     return np.array([[part.sum((1, 2)) for part in parts] for parts in found], float).transpose(2, 0, 1)
 
 
+def dice_of(counts: np.ndarray, empty: float = np.nan) -> np.ndarray:
+    """Dice of areas (..., 3): (...,); `empty` where there is nothing in either."""
+    common, one, other = np.moveaxis(counts, -1, 0)
+    return np.divide(2 * common, one + other, out=np.full(common.shape, empty), where=one + other > 0)
+
+
 def partners(subject: np.ndarray, position: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """For each of the slices `rows` one of another subject, at the nearest position.
 

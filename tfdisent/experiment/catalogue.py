@@ -9,7 +9,7 @@ from tfdisent import papers
 DATA = {
     "drai": ("skin_phantom", "nodule_phantom", "ham10000", "lidc", "lidc_patches"),
     "unified": ("brain_phantom", "brats", "manifest", "bids"),
-    "margin": ("brain_phantom", "brats", "manifest", "bids"),
+    "margin": ("brain_phantom", "pet_phantom", "healthy_phantom", "brats", "manifest", "bids"),
     "harmonize": ("brain_phantom", "retina_phantom", "ixi", "msseg", "retouch", "manifest", "bids"),
     "mmsdnet": ("abdomen_phantom", "cardiac_phantom", "chaos", "manifest"),
 }
@@ -23,12 +23,14 @@ ABOUT = {
     "cardiac_phantom": "drawn: cine and late enhancement of the heart, misaligned",
     "chaos": "abdominal T1 in and out of phase and T2-SPIR, DICOM",
     "ham10000": "10,015 dermatoscopic photographs of skin lesions",
+    "healthy_phantom": "drawn: T1 and T2 of healthy brains",
     "ixi": "healthy brains in T1, T2 or PD from three sites",
     "lidc": "lung nodules of LIDC-IDRI, DICOM and XML",
     "lidc_patches": "lung nodules of LIDC-IDRI as patches with a table",
     "manifest": "your own: a table of subject, modality, image and what else you know",
     "msseg": "MSSEG 2016: multiple sclerosis on several scanners",
     "nodule_phantom": "drawn: CT patches of lung nodules",
+    "pet_phantom": "drawn: T1 and FLAIR of brains with a tumour, and FDG-PET to be drawn from them",
     "retina_phantom": "drawn: OCT of the macula with fluid, by two vendors",
     "retouch": "OCT of the macula with fluid, by three vendors",
     "skin_phantom": "drawn: dermatoscopic images of skin lesions of three classes",

@@ -10,6 +10,7 @@ that dict, with a "code" (B, K) in it if it is told to. What they have in common
     upsampling      a name from `UPSAMPLING`
 """
 
+from tfdisent.networks.attention_unet import attention_unet
 from tfdisent.networks.blocks import (
     INITIALIZERS,
     UPSAMPLING,
@@ -20,6 +21,7 @@ from tfdisent.networks.blocks import (
     small_normal,
     with_code,
 )
+from tfdisent.networks.nvnet import nvnet
 from tfdisent.networks.patch import patch_discriminator
 from tfdisent.networks.residual import residual_decoder, residual_encoder
 from tfdisent.networks.spade import spade_decoder
@@ -29,10 +31,12 @@ from tfdisent.networks.unet import unet_decoder, unet_encoder
 __all__ = [
     "INITIALIZERS",
     "UPSAMPLING",
+    "attention_unet",
     "instance_norm",
     "modality_inputs",
     "normalized_by_modality",
     "num_halvings",
+    "nvnet",
     "patch_discriminator",
     "residual_decoder",
     "residual_encoder",

@@ -163,6 +163,22 @@ METRICS = {
     "empty_anatomy_share": ("Pixels without anatomy", "lower"),
     "organs_in_one_channel": ("Organs in one channel in all modalities", "higher"),
     "modality_from_z": ("Modality read from z", "higher"),
+    **{
+        f"{metric}_{given}{kind}": (f"{label}, {of}{what}", "" if kind else "higher")
+        for kind, what in (
+            ("", ""),
+            ("_zero", ", of images with 0 for missing ones"),
+            ("_avg", ", of images with means for missing ones"),
+            ("_dropout", ", of images, learnt with some missing"),
+            ("_fused_dropout", ", learnt with some missing"),
+        )
+        for given, of in (
+            ("all_inputs", "all inputs"),
+            ("subsets", "mean over subsets"),
+            *((f"missing_{name}", f"{name} missing") for name in ("T1", "T1ce", "T2", "FLAIR")),
+        )
+        for metric, label in (("dice", "Dice"), ("pet_psnr", "PSNR of PET"), ("pet_ssim", "SSIM of PET"))
+    },
     "dice_real": ("Dice from real slices alone", ""),
     "dice_alone": ("Dice from one real slice alone", ""),
     "iou": ("Intersection over union", "higher"),
@@ -184,13 +200,13 @@ METRICS = {
 }
 BEST = "(best)"
 # What values are given in, where that is not their own name.
-UNITS = {"psnr": "dB", "label_overlap": "%"}
+UNITS = {"psnr": "dB", "pet_psnr": "dB", "label_overlap": "%"}
 # Heading of a group of metrics in a report: how their names begin.
 GROUPS = {
     "Generated images": ("frechet", "kernel", "maximum_mean", "density", "coverage", "inception", "conditional"),
     "Copies of training images": ("memorisation",),
     "Hybrids and reconstructions": ("hybrid", "reconstruction", "cross_image", "modality_swap"),
-    "Likeness to the truth": ("psnr", "ssim", "mean_absolute", "absolute", "error_to_truth"),
+    "Likeness to the truth": ("psnr", "ssim", "mean_absolute", "absolute", "error_to_truth", "pet_"),
     "Segmentation": ("dice", "iou", "generalized_dice", "tissue_gap", "lesion_gap", "field_error"),
     "What harmonisation must keep": ("lesion_", "local_contrast", "tissue_volume", "atrophy", "noise"),
     "What harmonisation must remove": ("scanner", "extractor"),
@@ -379,7 +395,8 @@ def metric_table(metrics: Mapping[str, Mapping], paper: Column | None = None) ->
 
 def _base(name: str) -> str:
     """The metric that an opponent's or a floor's stands beside."""
-    return re.sub(r"_(affine|lookup|floor|register|shift|unaligned|unchanged|untrained)$", "", name)
+    opponents = "affine|avg|dropout|floor|fused_dropout|lookup|register|shift|unaligned|unchanged|untrained|zero"
+    return re.sub(f"_({opponents})$", "", name)
 
 
 def _row(name: str, entry: Mapping, paper: Column) -> Row:

@@ -3,6 +3,9 @@
 SYSTEM = "tfdisent/systems/margin.py"
 BASELINES = "tfdisent/baselines/margin.py"
 EVALUATION = "tfdisent/evaluation/margin.py"
+MISSING = "tfdisent/evaluation/missing_inputs.py"
+SEGMENTOR = "tfdisent/downstream/segmentation.py"
+SEGMENTORS = "tests/downstream/test_segmentation.py"
 GOLDEN = "tests/systems/test_margin_golden.py"
 TERMS = f"{GOLDEN}::test_totals_and_terms_are_those_of_the_plain_statement"
 GRADIENTS = f"{GOLDEN}::test_each_networks_gradient_is_that_of_what_the_paper_has_it_minimise"
@@ -30,6 +33,10 @@ def baselines(name, old, new, test=ADVERSARIAL):
 
 def evaluation(name, old, new, test):
     return name, EVALUATION, old, new, f"{MEASURED}::{test}"
+
+
+def missing(name, old, new, test):
+    return name, MISSING, old, new, f"tests/evaluation/test_missing_inputs.py::{test}"
 
 
 OBJECTIVE = [
@@ -396,6 +403,114 @@ MEASUREMENT = [
     ),
 ]
 
+DOWNSTREAM = [
+    missing(
+        "what is missing counts in the fusion",
+        'encode_all(batch["image"], exists)["anatomy"]\n            return ops',
+        'encode_all(batch["image"], exists)["anatomy"]\n            exists = 0 * exists + 1\n            return ops',
+        "test_of_one_modality_the_fused_anatomy_is_that_of_it_alone",
+    ),
+    missing(
+        "images with what is missing",
+        "return np.where(there, image, instead)",
+        "return np.where(there | True, image, instead)",
+        "test_what_a_network_is_given_does_not_depend_on_what_is_missing",
+    ),
+    missing(
+        "the mean of all positions",
+        "np.abs(position[:, None] - self._bins)",
+        "np.abs(0 * position[:, None] - self._bins)",
+        "test_the_average_is_that_of_the_training_slices_at_each_position",
+    ),
+    missing(
+        "average as zero",
+        "self._average(batch) if kind.average else BACKGROUND",
+        "BACKGROUND",
+        "test_the_average_is_that_of_the_training_slices_at_each_position",
+    ),
+    missing(
+        "no dropout",
+        "for one in chosen]) if kind.dropout else whole",
+        "for one in chosen]) if False else whole",
+        "test_networks_learn_from_all_modalities_or_where_they_are_to_from_every_subset",
+    ),
+    missing(
+        "dropout for all",
+        "for one in chosen]) if kind.dropout else whole",
+        "for one in chosen]) if True else whole",
+        "test_networks_learn_from_all_modalities_or_where_they_are_to_from_every_subset",
+    ),
+    missing(
+        "anatomies of modalities and channels mixed up",
+        "np.moveaxis(ops.convert_to_numpy(found), 1, 3).reshape(*image.shape[:3], -1)",
+        "np.moveaxis(ops.convert_to_numpy(found), 1, 4).reshape(*image.shape[:3], -1)",
+        "test_networks_learn_from_all_modalities_or_where_they_are_to_from_every_subset",
+    ),
+    missing(
+        "learnt from slices without a modality",
+        "np.flatnonzero(there[:, self.known].all(axis=1)",
+        "np.flatnonzero(there[:, self.known].any(axis=1)",
+        "test_training_slices_without_all_modalities_are_not_learnt_from",
+    ),
+    missing(
+        "a modality missing is the only one there",
+        "tuple(i for i in self.known if i != k) for k",
+        "(k,) for k",
+        "test_what_shows_a_class_decides_its_dice_and_nested_regions_are_those_of_brats",
+    ),
+    missing(
+        "Dice of slices",
+        "members = [subject == one for one in np.unique(subject)]",
+        "members = list(np.eye(len(subject), dtype=bool))",
+        "test_dice_is_of_subjects_as_wholes",
+    ),
+    missing(
+        "nested regions count in the mean",
+        "[found[name] for name in classes]) for key",
+        "list(found.values())) for key",
+        "test_what_shows_a_class_decides_its_dice_and_nested_regions_are_those_of_brats",
+    ),
+    missing(
+        "the tumour's core with its oedema",
+        '"TC": ("necrosis", "enhancing")',
+        '"TC": ("necrosis", "oedema")',
+        "test_what_shows_a_class_decides_its_dice_and_nested_regions_are_those_of_brats",
+    ),
+    missing(
+        "PET of the slice inside the brain",
+        'means[ending, some][f"{metric}_brain"]',
+        "means[ending, some][metric]",
+        "test_pet_is_measured_on_the_whole_slice_and_in_the_brain",
+    ),
+    missing(
+        "slices in place of subjects",
+        "return rows[np.isin(subject, chosen)]",
+        "return evenly(rows, MOST_SLICES)",
+        "test_few_whole_subjects_are_measured_where_there_are_many",
+    ),
+    (
+        "NVNet's Dice without squares",
+        SEGMENTOR,
+        "ops.sum(ops.square(found), axes)",
+        "ops.sum(found, axes)",
+        f"{SEGMENTORS}::test_nvnets_losses_are_dice_with_squares_and_a_tenth_of_the_branchs",
+    ),
+    (
+        "NVNet's branch counts as the labels do",
+        SEGMENTOR,
+        "BRANCH_WEIGHT = 0.1",
+        "BRANCH_WEIGHT = 1.0",
+        f"{SEGMENTORS}::test_nvnets_losses_are_dice_with_squares_and_a_tenth_of_the_branchs",
+    ),
+    (
+        "segmentors learn from images as they are",
+        SEGMENTOR,
+        'change(columns["image"], random)',
+        'change(columns["image"], random) * 0 + columns["image"][..., -2:]',
+        f"{SEGMENTORS}::test_what_a_change_makes_of_the_images_is_learnt_from",
+    ),
+]
+
 MUTATIONS = [
     *OBJECTIVE,
     *SIMILARITIES,
@@ -404,4 +519,5 @@ MUTATIONS = [
     *OPTIONS,
     *COMPARISON,
     *MEASUREMENT,
+    *DOWNSTREAM,
 ]

@@ -279,7 +279,7 @@ MEASUREMENTS = [
         "(predicted > 0) & (truth == k)",
         f"{MEASURED}::test_an_organ_taken_for_another_is_wrong",
     ),
-    evaluation("Dice without the factor two", "np.divide(2 * common", "np.divide(common", PERFECT),
+    slices("Dice without the factor two", "np.divide(2 * common", "np.divide(common", PERFECT),
     evaluation("empty slices score nothing", "empty=1.0)", "empty=0.0)", EMPTY),
     evaluation(
         "the field against none",
