@@ -286,6 +286,12 @@ def test_a_code_that_is_noise_depends_on_nothing_and_tells_nothing_where_anatomy
     assert value(metrics, "information_over_bias_style") < 2
 
 
+def test_of_three_slices_no_correlation_is_told_and_why():
+    found = mmsdnet.dependence_metrics(Contrasts(), negatives(), np.arange(3))
+    assert {entry["value"] for entry in found.values()} == {None} and len(found) == 3
+    assert found["distance_correlation"]["reason"] == "it takes 4 test slices, and there are 3"
+
+
 def test_windows_hold_the_anatomy_around_a_pixel_row_by_row_and_nothing_beyond_the_edge():
     anatomy = np.arange(2 * 6 * 7).reshape(2, 6, 7, 1) + 1
     found = mmsdnet.windows(anatomy, np.array([[16], [0]])).reshape(2, 5, 5)

@@ -480,6 +480,9 @@ def dependence_metrics(model, test: Examples, rows: np.ndarray) -> dict:
         "distance_correlation_image_content": ("slice", "anatomy"),
         "distance_correlation_image_style": ("slice", "code"),
     }
+    if len(parts[0][0]) < 4:
+        reason = f"it takes 4 test slices, and there are {len(parts[0][0])}"
+        return {name: entry(None, 0, "", reason=reason) for name in pairs}
     results = {}
     for name, (one, other) in pairs.items():
         found = {}
