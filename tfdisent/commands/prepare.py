@@ -33,10 +33,12 @@ Phantoms, made without --raw_dir; num_train, num_test and num_val are images of 
 
   skin_phantom     --size=64 --num_train=5000 --num_test=1000 --num_val=0 --seed=0
   nodule_phantom   --size=64 --num_train=5000 --num_test=1000 --num_val=0 --seed=0 --window=-1000,400
+  pet_phantom      as brain_phantom, but for --contrasts=T1,FLAIR --pet=true
+  healthy_phantom  as brain_phantom, but for --contrasts=T1,T2 --tumour=0.0
   brain_phantom    --size=128 --num_train=60 --num_test=20 --num_val=0 --slices_per_subject=8 --seed=0
                    --contrasts=T1,T1ce,T2,FLAIR --scanners=scanner_a --paired=none|test|all
                    --tumour=1.0 --lesions=0.0 --mask=pathology|tissue|tissue_and_pathology --neighbours=0
-                   --lesion_size=1.0 --clean=false
+                   --lesion_size=1.0 --clean=false --pet=false
   cardiac_phantom  --size=128 --num_train=60 --num_test=20 --num_val=0 --slices_per_subject=6 --scar=0.5
                    --candidates=1 --reference=cine|LGE --shuffled=0 --seed=0
   abdomen_phantom  --size=128 --num_train=60 --num_test=20 --num_val=0 --slices_per_subject=8
