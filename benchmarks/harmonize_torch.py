@@ -5,8 +5,6 @@ the same cost, and learns nothing here: the slices are noise. The public code's 
 and its generators hold a block that they never use.
 """
 
-import statistics
-import time
 from typing import NamedTuple
 
 import torch
@@ -15,6 +13,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from benchmarks import Measurement
+from benchmarks.torch_step import require_parameters, timed
 
 DOMAINS = ("source", "target")
 
@@ -50,21 +49,9 @@ def measure(
     """
     torch.manual_seed(0)
     networks = Networks(Sizes(**sizes or {}))
-    counted = number_of_parameters(networks)
-    if counted != parameters:
-        raise RuntimeError(f"Expected networks of {parameters} parameters, built {counted}.")
+    require_parameters(networks, parameters)
     optimizers = optimizers_of(networks)
-    times: list[float] = []
-    while len(times) < 2 or (len(times) <= steps and sum(times[1:]) < seconds):
-        start = time.perf_counter()
-        step(networks, optimizers, batch_size)
-        times.append(time.perf_counter() - start)
-    return Measurement(statistics.median(times[1:]), "s", times[1:], first=times[0])
-
-
-def number_of_parameters(networks: nn.Module) -> int:
-    """Of all networks together."""
-    return sum(p.numel() for p in networks.parameters())
+    return timed(lambda: step(networks, optimizers, batch_size), steps, seconds)
 
 
 def optimizers_of(networks) -> list[torch.optim.Adam]:

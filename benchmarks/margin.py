@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from benchmarks import Measurement
+from benchmarks.beside_torch import measured_in_torch, number_of_parameters
 from benchmarks.step import StepTimes
-from benchmarks.translation import in_torch
 from tfdisent.systems.margin import Margin, MarginConfig
 
 # The public code's slices, of which seven are channels, and its routing of experts; all else is the paper's.
@@ -40,14 +40,14 @@ def measure(
     median = statistics.median(times.warm)
     if settings or importlib.util.find_spec("torch") is None:
         return Measurement(median, "s", times.warm, times.first)
-    sizes = {"parameters": number_of_parameters(model), "batch_size": batch_size, "steps": steps, "seconds": seconds}
-    reference = in_torch("margin_torch", **sizes)
+    sizes = {
+        "parameters": number_of_parameters(model.networks),
+        "batch_size": batch_size,
+        "steps": steps,
+        "seconds": seconds,
+    }
+    reference = measured_in_torch("margin_torch", **sizes)["value"]
     return Measurement(median, "s", times.warm, times.first, "the step in plain PyTorch, float32", median / reference)
-
-
-def number_of_parameters(model) -> int:
-    """Of all its networks together, without batch statistics."""
-    return sum(int(np.prod(v.shape)) for network in model.networks for v in network.trainable_variables)
 
 
 def examples(config, num: int) -> dict[str, np.ndarray]:

@@ -4,8 +4,6 @@ Written for this; it computes what `tfdisent.systems.margin` computes in a step 
 same cost, and learns nothing here: the slices are noise. The public code's step differs in its decoder.
 """
 
-import statistics
-import time
 from typing import NamedTuple
 
 import torch
@@ -13,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks import Measurement
+from benchmarks.torch_step import require_parameters, timed
 
 FACTORS = (1, 2, 4, 8, 8)  # of the first stage's channels, in both encoders
 
@@ -48,21 +47,9 @@ def measure(parameters: int, batch_size: int = 2, steps: int = 3, seconds: float
     torch.manual_seed(0)
     sizes = Sizes()
     networks = Networks(sizes)
-    counted = number_of_parameters(networks)
-    if counted != parameters:
-        raise RuntimeError(f"Expected networks of {parameters} parameters, built {counted}.")
+    require_parameters(networks, parameters)
     optimizer = torch.optim.Adam(networks.parameters(), 2e-4, amsgrad=True, weight_decay=1e-5)
-    times: list[float] = []
-    while len(times) < 2 or (len(times) <= steps and sum(times[1:]) < seconds):
-        start = time.perf_counter()
-        step(networks, optimizer, batch_size)
-        times.append(time.perf_counter() - start)
-    return Measurement(statistics.median(times[1:]), "s", times[1:], first=times[0])
-
-
-def number_of_parameters(networks: nn.Module) -> int:
-    """Of all networks together."""
-    return sum(p.numel() for p in networks.parameters())
+    return timed(lambda: step(networks, optimizer, batch_size), steps, seconds)
 
 
 def step(networks, optimizer, batch_size: int) -> float:

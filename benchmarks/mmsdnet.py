@@ -1,15 +1,10 @@
 """One warm training step of the mmsdnet system, with what `fit` does around it, on any backend of Keras."""
 
-import importlib.util
-import statistics
-
 import keras
 import numpy as np
 
 from benchmarks import Measurement
-from benchmarks.case import peak_mib
-from benchmarks.step import StepTimes
-from benchmarks.translation import measured_in_torch
+from benchmarks.beside_torch import measured, number_of_parameters
 from tfdisent.systems.mmsdnet import MMSDNet, MMSDNetConfig
 
 
@@ -39,27 +34,17 @@ def measure(
     keras.utils.set_random_seed(0)
     model = MMSDNet(MMSDNetConfig(**settings, **(sizes or {})), seed=0)
     model.compile()
-    times = StepTimes(seconds)
-    model.fit(examples(model.config, batch_size * (steps + 1)), batch_size=batch_size, verbose=0, callbacks=[times])
-    median, peak = statistics.median(times.warm), peak_mib()
-    if importlib.util.find_spec("torch") is None:
-        return Measurement(median, "s", times.warm, times.first, peak_mib=peak)
-    theirs = measured_in_torch(
+    networks = [*model.networks, model.mask_discriminator, *model.image_discriminators]
+    return measured(
+        model,
+        examples(model.config, batch_size * (steps + 1)),
         "mmsdnet_torch",
-        parameters=number_of_parameters(model),
+        parameters=number_of_parameters(networks),
         sizes=sizes,
         batch_size=batch_size,
         steps=steps,
         seconds=seconds,
     )
-    words, ratio = "the step in plain PyTorch, float32", median / theirs["value"]
-    return Measurement(median, "s", times.warm, times.first, words, ratio, peak, theirs["peak_mib"])
-
-
-def number_of_parameters(model) -> int:
-    """Of all its networks together, without batch statistics and what spectral normalisation keeps."""
-    networks = [*model.networks, model.mask_discriminator, *model.image_discriminators]
-    return sum(int(np.prod(v.shape)) for network in networks for v in network.trainable_variables)
 
 
 def examples(config, num: int) -> dict[str, np.ndarray]:

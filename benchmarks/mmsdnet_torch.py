@@ -4,8 +4,6 @@ Written for this; it computes what `tfdisent.systems.mmsdnet` computes in a step
 same cost, and learns nothing here: the slices are noise. Only the FiLM decoder is here, and no candidates.
 """
 
-import statistics
-import time
 from typing import NamedTuple
 
 import torch
@@ -14,6 +12,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from benchmarks import Measurement
+from benchmarks.torch_step import require_parameters, timed
 
 LEVELS = 4  # halvings of the anatomy encoders
 SLOPE = 0.3  # of the leaky ReLU
@@ -53,21 +52,9 @@ def measure(
     """
     torch.manual_seed(0)
     networks = Networks(Sizes(**sizes or {}))
-    counted = number_of_parameters(networks)
-    if counted != parameters:
-        raise RuntimeError(f"Expected networks of {parameters} parameters, built {counted}.")
+    require_parameters(networks, parameters)
     optimizers = optimizers_of(networks)
-    times: list[float] = []
-    while len(times) < 2 or (len(times) <= steps and sum(times[1:]) < seconds):
-        start = time.perf_counter()
-        step(networks, optimizers, batch_size)
-        times.append(time.perf_counter() - start)
-    return Measurement(statistics.median(times[1:]), "s", times[1:], first=times[0])
-
-
-def number_of_parameters(networks: nn.Module) -> int:
-    """Of all networks together."""
-    return sum(p.numel() for p in networks.parameters())
+    return timed(lambda: step(networks, optimizers, batch_size), steps, seconds)
 
 
 def optimizers_of(networks) -> list[torch.optim.Adam]:

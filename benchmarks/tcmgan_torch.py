@@ -5,14 +5,13 @@ slices are noise. Discriminator with gradient penalty, generator, segmentor; 128
 """
 
 import itertools
-import statistics
-import time
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from benchmarks import Measurement
+from benchmarks.torch_step import timed
 
 PARAMETERS = (41_822_593, 11_203_520, 6_129_025)  # of the public code's three networks
 SIZE, TARGETS = 128, 3
@@ -35,12 +34,7 @@ def measure(batch_size: int = 8, steps: int = 10, seconds: float = 20.0) -> Meas
     if counted != PARAMETERS:
         raise RuntimeError(f"Expected networks of {PARAMETERS} parameters, built {counted}.")
     optimizers = [torch.optim.Adam(network.parameters(), 2e-4) for network in networks]
-    times: list[float] = []
-    while len(times) < 2 or (len(times) <= steps and sum(times[1:]) < seconds):
-        start = time.perf_counter()
-        step(*networks, *optimizers, batch_size)
-        times.append(time.perf_counter() - start)
-    return Measurement(statistics.median(times[1:]), "s", times[1:], first=times[0])
+    return timed(lambda: step(*networks, *optimizers, batch_size), steps, seconds)
 
 
 def step(generator, discriminator, segmentor, g_optimizer, d_optimizer, s_optimizer, size) -> None:

@@ -1,15 +1,13 @@
 """One warm training step of the models that translate slices, with what `fit` does around it."""
 
 import importlib.util
-import json
 import statistics
-import subprocess
-import sys
 
 import keras
 import numpy as np
 
-from benchmarks import ROOT, Measurement
+from benchmarks import Measurement
+from benchmarks.beside_torch import measured_in_torch
 from benchmarks.step import StepTimes
 from tfdisent.baselines.method import method
 from tfdisent.baselines.unified import METHODS
@@ -49,20 +47,8 @@ def measure(
     if importlib.util.find_spec("torch") is None:
         return Measurement(median, "s", times.warm, times.first)
     words = "TC-MGAN's step in plain PyTorch, float32"
-    reference = in_torch("tcmgan_torch", batch_size=batch_size, steps=steps, seconds=seconds)
+    reference = measured_in_torch("tcmgan_torch", batch_size=batch_size, steps=steps, seconds=seconds)["value"]
     return Measurement(median, "s", times.warm, times.first, words, median / reference)
-
-
-def in_torch(module: str, **arguments) -> float:
-    """Seconds of a step in plain PyTorch: what `measure` of a module in `benchmarks` finds, in a process of its own."""
-    return measured_in_torch(module, **arguments)["value"]
-
-
-def measured_in_torch(module: str, **arguments) -> dict:
-    """The measurement of a step in plain PyTorch by a module in `benchmarks`, made in a process of its own."""
-    command = ["-m", "benchmarks.case", f"{module}:measure", json.dumps(arguments)]
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT, check=True)
-    return json.loads(done.stdout)
 
 
 def examples(config, num: int) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from tfdisent.systems.harmonize import DOMAINS, Harmonize, HarmonizeConfig
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from benchmarks import harmonize_torch  # noqa: E402
+from benchmarks.torch_step import number_of_parameters  # noqa: E402
 
 pytestmark = pytest.mark.backend("torch")
 
@@ -32,14 +33,14 @@ def test_its_networks_have_as_many_parameters_as_ours(networks):
     for group in ("generators", "extractors", "segmentors", "discriminators"):
         for name in DOMAINS:
             found = sum(math.prod(v.shape) for v in getattr(ours, group)[name].trainable_variables)
-            assert found == harmonize_torch.number_of_parameters(getattr(networks, group)[name]), group
+            assert found == number_of_parameters(getattr(networks, group)[name]), group
 
 
 def test_those_of_the_papers_size_have_the_public_codes_counts_less_what_it_never_uses():
     with torch.device("meta"):
         networks = harmonize_torch.Networks(harmonize_torch.Sizes())
     counted = {
-        group: harmonize_torch.number_of_parameters(getattr(networks, group)["source"])
+        group: number_of_parameters(getattr(networks, group)["source"])
         for group in ("generators", "extractors", "segmentors", "discriminators")
     }
     assert counted == {

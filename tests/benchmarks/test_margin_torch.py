@@ -4,11 +4,12 @@ import math
 
 import pytest
 
-from benchmarks.margin import number_of_parameters
+from benchmarks.beside_torch import number_of_parameters
 from tests.tiny import MARGIN
 from tfdisent.systems.margin import Margin, MarginConfig
 
 margin_torch = pytest.importorskip("benchmarks.margin_torch", reason="PyTorch is not installed")
+from benchmarks import torch_step  # noqa: E402
 
 # Sides, widths and numbers that differ, so that none can stand in the place of another.
 CHANGES = {"image_size": (32, 64), "neighbours": 1, "filters": 3, "spade_filters": 5, "anatomy_channels": 6}
@@ -30,8 +31,8 @@ def test_its_networks_have_as_many_parameters_as_ours(sizes):
         (ours.modality_encoders[0], theirs.modality_encoder),
         (ours.decoder, theirs.decoder),
     ):
-        assert sum(math.prod(v.shape) for v in network.trainable_variables) == margin_torch.number_of_parameters(part)
-    assert number_of_parameters(ours) == margin_torch.number_of_parameters(theirs)
+        assert sum(math.prod(v.shape) for v in network.trainable_variables) == torch_step.number_of_parameters(part)
+    assert number_of_parameters(ours.networks) == torch_step.number_of_parameters(theirs)
 
 
 def test_a_step_moves_every_network_and_its_loss_is_finite(sizes):

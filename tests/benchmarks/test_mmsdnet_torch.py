@@ -11,6 +11,7 @@ from tfdisent.systems.mmsdnet import MMSDNet, MMSDNetConfig
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from benchmarks import mmsdnet_torch  # noqa: E402
+from benchmarks.torch_step import number_of_parameters  # noqa: E402
 
 pytestmark = pytest.mark.backend("torch")
 
@@ -40,7 +41,7 @@ def test_its_networks_have_as_many_parameters_as_ours(networks):
     parts = ("anatomy_decoder", "modality_encoder", "transformer", "segmentor", "decoder")
     for one, other in pairs + [(getattr(ours, part), getattr(networks, part)) for part in parts]:
         found = sum(math.prod(v.shape) for v in one.trainable_variables)
-        assert found == mmsdnet_torch.number_of_parameters(other), one.name
+        assert found == number_of_parameters(other), one.name
     assert mmsdnet_torch.Sizes().image_size == MMSDNetConfig().image_size
 
 
