@@ -8,15 +8,14 @@ Its features say how far apart two scanners are only if it can tell them apart: 
 has not seen beside every distance.
 """
 
-import pathlib
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 
-from tfdisent.downstream.classifier import WEIGHTS, Judge, class_numbers, float32_from
+from tfdisent.downstream.classifier import Judge, class_numbers
+from tfdisent.downstream.network import float32_from
 from tfdisent.examples import Selection
-from tfdisent.training import weights
 
 
 class DomainAutoencoder(Judge):
@@ -29,6 +28,8 @@ class DomainAutoencoder(Judge):
         num_blocks: residual blocks of the encoder; 6 in the paper, and 2 for its MS-SEG.
         seed: of the random weights.
     """
+
+    SAVED = ("image_shape", "num_domains", "filters", "num_blocks")
 
     def __init__(
         self,
@@ -126,23 +127,6 @@ class DomainAutoencoder(Judge):
     def told(self, images: np.ndarray | Selection, batch_size: int = 256) -> np.ndarray:
         """The likeliest domain (N,) of images (N, H, W, C) in [-1, 1]."""
         return self._predict(images, "outputs", batch_size).argmax(axis=1)
-
-    def save(self, directory) -> None:
-        """Writes `config.json` and `judge.npz`, which `load` reads on any backend."""
-        names = ("image_shape", "num_domains", "filters", "num_blocks")
-        self._save(directory, {"judge": type(self).__name__} | {name: getattr(self, name) for name in names})
-
-    @classmethod
-    def load(cls, directory) -> "DomainAutoencoder":
-        """Returns an autoencoder as it was saved.
-
-        Raises:
-            FileNotFoundError: the folder holds no judge.
-            ValueError: the folder holds another kind of judge.
-        """
-        judge = cls(**cls._read_config(directory))
-        weights.restore(pathlib.Path(directory) / WEIGHTS, judge.network)
-        return judge
 
 
 def _convolution(h, filters: int, kernel_size: int = 3, strides: int = 1):

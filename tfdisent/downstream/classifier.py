@@ -8,19 +8,19 @@ small trunk instead, for two CPU cores: at 32 x 32 it trains ten times as fast. 
 compared: name the extractor (`description`) beside every value.
 """
 
-import contextlib
 import itertools
 import pathlib
-import random
 import socket
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Self
 
 import keras
 import numpy as np
 from keras import ops
 
 from tfdisent import files
+from tfdisent.downstream.network import Network, float32_from, image_shape_2d
 from tfdisent.examples import Selection
 from tfdisent.training import weights
 
@@ -32,18 +32,50 @@ KINDS = ("inception", "convnet")
 AUGMENTATIONS = ("symmetry", "blur", "noise")
 
 
-class Judge:
+class Judge(Network):
     """What networks that judge images share: from images to features and outputs, training and files.
 
     Attributes:
         network: images -> {"features": (B, D), "outputs": (B, F)}, and "reconstruction" where it learns to make one.
     """
 
+    SAVED: tuple[str, ...]  # attributes from which `load` makes it again
+
     def __init__(self, image_shape: Sequence[int]):
-        self.image_shape = tuple(int(size) for size in image_shape)
-        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
-            raise ValueError(f"Expected image_shape to be (H, W, C), received {tuple(image_shape)}.")
-        self.network: keras.Model  # images -> {"features": (B, D), "outputs": (B, F)}
+        super().__init__(image_shape_2d(image_shape))
+
+    def save(self, directory) -> None:
+        """Writes `config.json` and `judge.npz`, which `load` reads on any backend."""
+        directory = pathlib.Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        weights.save(directory / WEIGHTS, self.network)
+        config = {name: np.asarray(getattr(self, name)).tolist() for name in self.SAVED}
+        files.write_json(directory / "config.json", {"judge": type(self).__name__, **config})
+
+    @classmethod
+    def load(cls, directory) -> Self:
+        """Returns a judge as it was saved. Downloads nothing.
+
+        Raises:
+            FileNotFoundError: the folder holds no judge.
+            ValueError: the folder holds another kind of judge.
+        """
+        path = pathlib.Path(directory) / "config.json"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"Expected a saved judge in {path.parent}, but no judge is saved here: config.json is missing."
+            )
+        config = files.read_json(path)
+        if config.pop("judge", None) != cls.__name__:
+            raise ValueError(f"Expected a saved {cls.__name__}, received {path}, which is not a saved {cls.__name__}.")
+        judge = cls._made_again(config)
+        weights.restore(path.parent / WEIGHTS, judge.network)
+        return judge
+
+    @classmethod
+    def _made_again(cls, config: dict) -> Self:
+        """A judge like the one that was saved, but for its weights."""
+        return cls(**config)
 
     def _fit(
         self, images: Selection, targets, loss, *, epochs, steps, batch_size, learning_rate, seed, augment
@@ -85,47 +117,20 @@ class Judge:
     def _selection(self, images) -> Selection:
         """Images that fit the judge, as a stream; values are checked where they are read."""
         images = images if isinstance(images, Selection) else self._images(images)
-        if tuple(images.shape[1:]) != self.image_shape:
-            raise ValueError(self._wrong_shape(images))
+        self._check_shape(images)
         return Selection.of(images)
-
-    def _wrong_shape(self, images) -> str:
-        return (
-            f"Expected images to have shape (N, {', '.join(map(str, self.image_shape))}), which this judge was made "
-            f"for, received {tuple(images.shape)}."
-        )
 
     def _images(self, images) -> np.ndarray:
         images = np.asarray(images)
-        if images.ndim != 4 or images.shape[1:] != self.image_shape:
-            raise ValueError(self._wrong_shape(images))
+        self._check_shape(images)
         if not np.issubdtype(images.dtype, np.floating):
             raise ValueError(
                 f"Expected images to be floats in [-1, 1], received {images.dtype}. For uint8: images / 127.5 - 1."
             )
-        if len(images) and not np.abs(images).max() <= 1.01:
-            raise ValueError(
-                f"Expected images to lie in [-1, 1] and be finite, received {images.min()} to {images.max()}."
-            )
-        return images.astype("float32")
-
-    def _save(self, directory, config: dict) -> None:
-        directory = pathlib.Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        weights.save(directory / WEIGHTS, self.network)
-        files.write_json(directory / "config.json", config)
-
-    @classmethod
-    def _read_config(cls, directory) -> dict:
-        path = pathlib.Path(directory) / "config.json"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"Expected a saved judge in {path.parent}, but no judge is saved here: config.json is missing."
-            )
-        config = files.read_json(path)
-        if config.pop("judge", None) != cls.__name__:
-            raise ValueError(f"Expected a saved {cls.__name__}, received {path}, which is not a saved {cls.__name__}.")
-        return config
+        images = super()._images(images)
+        if len(images) and np.abs(images).max() > 1.01:
+            raise ValueError(f"Expected images to lie in [-1, 1], received {images.min()} to {images.max()}.")
+        return images
 
 
 class ImageClassifier(Judge):
@@ -145,6 +150,8 @@ class ImageClassifier(Judge):
         weights_source: "imagenet" or "scratch".
         description: the extractor in words, for metrics.json.
     """
+
+    SAVED = ("num_classes", "image_shape", "kind", "features_dim", "weights_source")
 
     def __init__(
         self,
@@ -251,27 +258,13 @@ class ImageClassifier(Judge):
         labels = class_numbers(labels, len(images), self.num_classes)
         return float(np.mean(self.logits(images, batch_size).argmax(axis=1) == labels))
 
-    def save(self, directory) -> None:
-        """Writes `config.json` and `judge.npz`, which `load` reads on any backend."""
-        names = ("num_classes", "image_shape", "kind", "features_dim", "weights_source")
-        config = {name: getattr(self, name) for name in names}
-        self._save(directory, {"judge": type(self).__name__, **config})
-
     @classmethod
-    def load(cls, directory) -> "ImageClassifier":
-        """Returns a classifier as it was saved. Downloads nothing.
-
-        Raises:
-            FileNotFoundError: the folder holds no judge.
-            ValueError: the folder holds another kind of judge.
-        """
-        config = cls._read_config(directory)
-        judge = cls.__new__(cls)
+    def _made_again(cls, config: dict) -> Self:
+        judge = cls.__new__(cls)  # without ImageNet's weights, which the saved ones replace
         Judge.__init__(judge, config["image_shape"])
         judge.num_classes, judge.kind = config["num_classes"], config["kind"]
         judge.weights_source = config["weights_source"]
         judge._build(config["features_dim"], seed=0)
-        weights.restore(pathlib.Path(directory) / WEIGHTS, judge.network)
         return judge
 
 
@@ -286,7 +279,12 @@ class PositionRegressor(Judge):
         image_shape: (H, W, C) of its input images; those over 64 pixels are shrunk inside.
         width: channels of the trunk's last stage.
         seed: seed of the random weights.
+
+    Attributes:
+        mean, scale: (num_factors,), of the factors that it was trained on.
     """
+
+    SAVED = ("num_factors", "image_shape", "width", "mean", "scale")
 
     def __init__(self, num_factors: int, image_shape: Sequence[int], *, width: int = 96, seed: int = 0):
         super().__init__(image_shape)
@@ -295,7 +293,7 @@ class PositionRegressor(Judge):
                 f"Expected num_factors to be 1 or more and width 4 or more, received {num_factors} and {width}."
             )
         self.num_factors, self.width = int(num_factors), int(width)
-        self._mean, self._scale = np.zeros(num_factors), np.ones(num_factors)
+        self.mean, self.scale = np.zeros(num_factors), np.ones(num_factors)
         with float32_from(seed):
             images = keras.Input(self.image_shape)
             maps = _convnet_maps(images, self.width)
@@ -341,12 +339,12 @@ class PositionRegressor(Judge):
                 f"Expected factors to be finite and ({len(images)}, {self.num_factors}), received shape "
                 f"{factors.shape}."
             )
-        self._mean, self._scale = factors.mean(axis=0), factors.std(axis=0)
-        if not (self._scale > 0).all():
-            raise ValueError(f"Factor {self._scale.argmin()} is constant: nothing to learn. Leave it out.")
+        self.mean, self.scale = factors.mean(axis=0), factors.std(axis=0)
+        if not (self.scale > 0).all():
+            raise ValueError(f"Factor {self.scale.argmin()} is constant: nothing to learn. Leave it out.")
         return self._fit(
             self._selection(images),
-            ((factors - self._mean) / self._scale).astype("float32"),
+            ((factors - self.mean) / self.scale).astype("float32"),
             "mse",
             epochs=epochs,
             steps=steps,
@@ -359,27 +357,13 @@ class PositionRegressor(Judge):
     def predict(self, images: np.ndarray | Selection, batch_size: int = 256) -> np.ndarray:
         """Factors (N, num_factors), float32, in the units of `fit`, of images (N, H, W, C) in [-1, 1]."""
         outputs = self._predict(images, "outputs", batch_size)
-        return (outputs * self._scale + self._mean).astype("float32")
-
-    def save(self, directory) -> None:
-        """Writes `config.json` and `judge.npz`, which `load` reads on any backend."""
-        config = {name: getattr(self, name) for name in ("num_factors", "image_shape", "width")}
-        units = {"mean": self._mean.tolist(), "scale": self._scale.tolist()}
-        self._save(directory, {"judge": type(self).__name__, **config, **units})
+        return (outputs * self.scale + self.mean).astype("float32")
 
     @classmethod
-    def load(cls, directory) -> "PositionRegressor":
-        """Returns a regressor as it was saved.
-
-        Raises:
-            FileNotFoundError: the folder holds no judge.
-            ValueError: the folder holds another kind of judge.
-        """
-        config = cls._read_config(directory)
+    def _made_again(cls, config: dict) -> Self:
         mean, scale = np.array(config.pop("mean")), np.array(config.pop("scale"))
         judge = cls(**config)
-        judge._mean, judge._scale = mean, scale
-        weights.restore(pathlib.Path(directory) / WEIGHTS, judge.network)
+        judge.mean, judge.scale = mean, scale
         return judge
 
 
@@ -468,22 +452,6 @@ def _imagenet_inception() -> keras.Model | None:
     finally:
         socket.setdefaulttimeout(timeout)
     return keras.Model(full.input, full.get_layer("mixed3").output)
-
-
-@contextlib.contextmanager
-def float32_from(seed: int) -> Iterator[None]:
-    """Layers made inside this block compute in float32 whatever the run does, with weights drawn from `seed`.
-
-    Keras draws its default seeds from `random`, whose state is restored afterwards.
-    """
-    state, policy = random.getstate(), keras.config.dtype_policy()
-    random.seed(seed)
-    keras.config.set_dtype_policy("float32")
-    try:
-        yield
-    finally:
-        random.setstate(state)
-        keras.config.set_dtype_policy(policy)
 
 
 def _augmented(images: np.ndarray, names: Sequence[str], rng: np.random.Generator) -> np.ndarray:

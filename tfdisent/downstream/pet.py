@@ -5,22 +5,17 @@ Medical Imaging Meets NeurIPS 2020: a U-Net with attention gates (`tfdisent.netw
 absolute error. PET lies in [-1, 1] here, as all images do, so the network ends in tanh.
 """
 
-import pathlib
 from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 
-from tfdisent import files
-from tfdisent.downstream.classifier import float32_from
+from tfdisent.downstream.network import Network, float32_from, image_shape_2d, learn
 from tfdisent.examples import Examples, Selection
 from tfdisent.networks import attention_unet
-from tfdisent.training import weights
-
-WEIGHTS = "synthesizer.npz"
 
 
-class PETSynthesizer:
+class PETSynthesizer(Network):
     """Network from slices to slices of PET.
 
     Args:
@@ -33,15 +28,11 @@ class PETSynthesizer:
         network: the `keras.Model`, (B, H, W, C) to PET (B, H, W, 1) in [-1, 1].
     """
 
-    _FIELDS = ("image_shape", "filters", "num_levels")
-
     def __init__(self, image_shape: Sequence[int], *, filters: int = 64, num_levels: int = 5, seed: int = 0):
-        self.image_shape = tuple(int(size) for size in image_shape)
-        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
-            raise ValueError(f"Expected image_shape to be (H, W, C), received {tuple(image_shape)}.")
-        self.filters, self.num_levels = int(filters), int(num_levels)
+        super().__init__(image_shape_2d(image_shape))
+        self.filters = int(filters)
         with float32_from(seed):
-            self.network = attention_unet(self.image_shape, filters=self.filters, num_levels=self.num_levels)
+            self.network = attention_unet(self.image_shape, filters=self.filters, num_levels=num_levels)
 
     def fit(
         self,
@@ -83,68 +74,17 @@ class PETSynthesizer:
             images = Examples.of(arrays).select(columns=("image", "pet"))
         if not len(images):
             raise ValueError("Expected slices with PET to learn from, received none.")
-        steps = epochs * -(-len(images) // batch_size)
-        rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+        rate = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * -(-len(images) // batch_size))
         self.network.compile(optimizer=keras.optimizers.Adam(rate), loss="mae")
-        for epoch in range(epochs):
-            self.network.reset_metrics()
-            random = np.random.default_rng((seed, 1, epoch))
-            for _, columns in images.epoch(batch_size, (seed, epoch)):
-                batch = columns["image"] if change is None else change(columns["image"], random)
-                batch = self._images(batch)
-                mean_loss = self.network.train_on_batch(batch, self._pet(columns["pet"], len(batch)))
-        return {"loss": float(np.ravel(mean_loss)[0]), "steps": steps}
+
+        def example(batch, columns):
+            return self._images(batch), self._pet(columns["pet"], len(batch))
+
+        return learn(self.network, images, example, epochs=epochs, batch_size=batch_size, change=change, seed=seed)
 
     def predict(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """PET (N, H, W) in [-1, 1], float32, of images (N, H, W, C)."""
-        images = self._images(images)
-        parts = [
-            self.network.predict_on_batch(images[start : start + batch_size])[..., 0]
-            for start in range(0, len(images), batch_size)
-        ]
-        return np.concatenate([np.zeros((0, *self.image_shape[:2]), "float32"), *parts])
-
-    def save(self, directory) -> None:
-        """Writes `config.json` and `synthesizer.npz`, which `load` reads on any backend."""
-        directory = pathlib.Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        weights.save(directory / WEIGHTS, self.network)
-        config = {"synthesizer": type(self).__name__} | {name: getattr(self, name) for name in self._FIELDS}
-        files.write_json(directory / "config.json", config)
-
-    @classmethod
-    def load(cls, directory) -> "PETSynthesizer":
-        """Returns a network as it was saved.
-
-        Raises:
-            FileNotFoundError: the folder holds none.
-            ValueError: the folder holds something else.
-        """
-        path = pathlib.Path(directory) / "config.json"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"Expected a saved synthesizer in {path.parent}, but none is saved here: config.json is missing."
-            )
-        config = files.read_json(path)
-        if config.pop("synthesizer", None) != cls.__name__:
-            raise ValueError(f"Expected a saved {cls.__name__}, received {path}, which is not a saved {cls.__name__}.")
-        synthesizer = cls(**config)
-        weights.restore(path.parent / WEIGHTS, synthesizer.network)
-        return synthesizer
-
-    def _images(self, images) -> np.ndarray:
-        images = np.asarray(images)
-        if images.ndim != 4 or images.shape[1:] != self.image_shape:
-            raise ValueError(
-                f"Expected images to have shape (N, {', '.join(map(str, self.image_shape))}), which this network was "
-                f"made for, received {images.shape}."
-            )
-        images = images.astype("float32")
-        if not np.isfinite(images).all():
-            raise ValueError(
-                f"Expected images to be finite, received {np.count_nonzero(~np.isfinite(images))} values that are not."
-            )
-        return images
+        return self._outputs(images, batch_size)[..., 0]
 
     def _pet(self, pet, num_images: int) -> np.ndarray:
         pet, expected = np.asarray(pet), (num_images, *self.image_shape[:2], 1)

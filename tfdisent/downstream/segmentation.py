@@ -14,24 +14,19 @@ the denominator, and 0.1 times each the squared error and the divergence of the 
 rate falls as (1 - t)^0.9.
 """
 
-import pathlib
 from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
-from tfdisent import files
-from tfdisent.downstream.classifier import float32_from
+from tfdisent.downstream.network import Network, float32_from, image_shape_2d, learn
 from tfdisent.examples import Examples, Selection
-from tfdisent.losses import dice_loss, gaussian_kl, soft_dice
+from tfdisent.losses import dice_loss, gaussian_kl
 from tfdisent.networks import nvnet, strided_unet
-from tfdisent.training import weights
-
-WEIGHTS = "segmentor.npz"
 
 
-class Segmentor:
+class Segmentor(Network):
     """Segmentor of 2-D slices; one label with a sigmoid, several with a softmax over background and labels.
 
     Args:
@@ -47,6 +42,7 @@ class Segmentor:
     Attributes:
         network: the `keras.Model`, (B, H, W, C) to probabilities (B, H, W, 1), or (B, H, W, 1 + K) with the background
             first.
+        learner: what is trained: the network, or one with further outputs.
     """
 
     def __init__(
@@ -59,9 +55,7 @@ class Segmentor:
         standardize: bool = True,
         seed: int = 0,
     ):
-        self.image_shape = tuple(int(size) for size in image_shape)
-        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
-            raise ValueError(f"Expected image_shape to be (H, W, C), received {tuple(image_shape)}.")
+        super().__init__(image_shape_2d(image_shape))
         if not 1 <= num_labels <= 255:
             raise ValueError(f"Expected num_labels to lie in [1, 255], received {num_labels}.")
         if filters < 1 or num_levels < 1:
@@ -71,21 +65,15 @@ class Segmentor:
                 f"With num_levels={num_levels}, expected height and width to be multiples of {2**num_levels}, received "
                 f"image_shape {self.image_shape}. Crop or pad the slices, or take fewer levels."
             )
-        self.num_labels = int(num_labels)
-        self.filters, self.num_levels, self.standardize = int(filters), int(num_levels), bool(standardize)
+        self.num_labels, self.filters = int(num_labels), int(filters)
         with float32_from(seed):
-            self.network = strided_unet(
+            self.network = self.learner = strided_unet(
                 self.image_shape,
                 num_outputs=1 if num_labels == 1 else 1 + self.num_labels,
                 filters=self.filters,
-                num_levels=self.num_levels,
-                standardize=self.standardize,
+                num_levels=num_levels,
+                standardize=standardize,
             )
-
-    @property
-    def learner(self) -> keras.Model:
-        """What is trained: the network, or one with further outputs."""
-        return self.network
 
     def fit(
         self,
@@ -145,17 +133,15 @@ class Segmentor:
                 "some."
             )
 
-        model, steps = self.learner, epochs * -(-len(images) // batch_size)
-        model.compile(**self._settings(learning_rate, steps, smooth, class_weights))
-        for epoch in range(epochs):
-            model.reset_metrics()
-            random = np.random.default_rng((seed, 1, epoch))
-            for _, columns in images.epoch(batch_size, (seed, epoch)):
-                batch = columns["image"] if change is None else change(columns["image"], random)
-                batch = self._images(batch)
-                labels = self._one_hot(self._masks(columns["mask"], len(batch)))
-                mean_loss = model.train_on_batch(batch, self._targets(batch, labels))
-        return {"loss": float(np.ravel(mean_loss)[0]), "steps": steps}
+        steps = epochs * -(-len(images) // batch_size)
+        self.learner.compile(**self._settings(learning_rate, steps, smooth, class_weights))
+
+        def example(batch, columns):
+            batch = self._images(batch)
+            labels = self._one_hot(self._masks(columns["mask"], len(batch)))
+            return batch, self._targets(batch, labels)
+
+        return learn(self.learner, images, example, epochs=epochs, batch_size=batch_size, change=change, seed=seed)
 
     def probabilities(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Probability of each label, float32 (N, H, W, K) in [0, 1], in images (N, H, W, C)."""
@@ -166,59 +152,6 @@ class Segmentor:
         outputs = self._outputs(images, batch_size)
         labels = outputs[..., 0] > 0.5 if self.num_labels == 1 else outputs.argmax(axis=-1)
         return labels.astype("uint8")
-
-    def score(self, images: np.ndarray, masks: np.ndarray, *, smooth: float = 1.0, batch_size: int = 64) -> np.ndarray:
-        """Dice of `predict` against masks, per slice and label, as in the paper: (2 I + 1) / (A + B + 1).
-
-        A slice that has none of a label and is predicted to have none scores 1. `tfdisent.metrics.dice` follows other
-        conventions.
-
-        Args:
-            images, masks: as for `fit`.
-            smooth: above 0, the 1 in the formula.
-
-        Returns:
-            float64 (N, K).
-
-        Raises:
-            ValueError: images or masks have another shape, type or range.
-        """
-        if not smooth > 0:
-            raise ValueError(f"Expected smooth to be above 0, received {smooth}.")
-        predicted = self.predict(images, batch_size)
-        masks = self._masks(masks, len(predicted))
-        scores = soft_dice(self._one_hot(predicted), self._one_hot(masks), smooth=smooth)
-        return ops.convert_to_numpy(scores).astype("float64")
-
-    def save(self, directory) -> None:
-        """Writes `config.json` and `segmentor.npz`, which `load` reads on any backend."""
-        directory = pathlib.Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        weights.save(directory / WEIGHTS, self.learner)
-        config = {"segmentor": type(self).__name__} | {name: getattr(self, name) for name in self._FIELDS}
-        files.write_json(directory / "config.json", config)
-
-    @classmethod
-    def load(cls, directory) -> "Segmentor":
-        """Returns a segmentor as it was saved.
-
-        Raises:
-            FileNotFoundError: the folder holds no segmentor.
-            ValueError: the folder holds something else.
-        """
-        path = pathlib.Path(directory) / "config.json"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"Expected a saved segmentor in {path.parent}, but no segmentor is saved here: config.json is missing."
-            )
-        config = files.read_json(path)
-        if config.pop("segmentor", None) != cls.__name__:
-            raise ValueError(f"Expected a saved {cls.__name__}, received {path}, which is not a saved {cls.__name__}.")
-        segmentor = cls(**config)
-        weights.restore(path.parent / WEIGHTS, segmentor.learner)
-        return segmentor
-
-    _FIELDS = ("image_shape", "num_labels", "filters", "num_levels", "standardize")
 
     def _settings(self, learning_rate: float, steps: int, smooth: float, class_weights) -> dict:
         """What the network is compiled with."""
@@ -247,14 +180,6 @@ class Segmentor:
         """What the outputs are to be, of images and masks of their labels."""
         return labels
 
-    def _outputs(self, images, batch_size: int) -> np.ndarray:
-        images = self._images(images)
-        parts = [
-            self.network.predict_on_batch(images[start : start + batch_size])
-            for start in range(0, len(images), batch_size)
-        ]
-        return np.concatenate([np.zeros((0, *self.network.output_shape[1:]), "float32"), *parts])
-
     def _foreground(self, outputs):
         """Probabilities of the labels alone, without the background's."""
         return outputs[..., -self.num_labels :]
@@ -262,20 +187,6 @@ class Segmentor:
     def _one_hot(self, masks: np.ndarray) -> np.ndarray:
         """Label maps (B, ...) as masks of the labels 1 to K, (B, ..., K)."""
         return (masks[..., None] == np.arange(1, 1 + self.num_labels)).astype("float32")
-
-    def _images(self, images) -> np.ndarray:
-        images = np.asarray(images)
-        if images.ndim != 1 + len(self.image_shape) or images.shape[1:] != self.image_shape:
-            raise ValueError(
-                f"Expected images to have shape (N, {', '.join(map(str, self.image_shape))}), which this segmentor was "
-                f"made for, received {images.shape}."
-            )
-        images = images.astype("float32")
-        if not np.isfinite(images).all():
-            raise ValueError(
-                f"Expected images to be finite, received {np.count_nonzero(~np.isfinite(images))} values that are not."
-            )
-        return images
 
     def _masks(self, masks, num_images: int) -> np.ndarray:
         masks = np.asarray(masks)
@@ -312,8 +223,6 @@ class NVNet(Segmentor):
 
     BRANCH_WEIGHT = 0.1  # of the reconstruction's squared error, and of the code's divergence
 
-    _FIELDS = ("image_shape", "num_labels", "filters", "latent_dim")
-
     def __init__(
         self,
         image_shape: Sequence[int],
@@ -323,24 +232,19 @@ class NVNet(Segmentor):
         latent_dim: int = 128,
         seed: int = 0,
     ):
-        self.image_shape = tuple(int(size) for size in image_shape)
+        Network.__init__(self, image_shape)  # `nvnet` checks it, of slices or volumes
         if not 1 <= num_labels <= 255:
             raise ValueError(f"Expected num_labels to lie in [1, 255], received {num_labels}.")
         self.num_labels, self.filters, self.latent_dim = int(num_labels), int(filters), int(latent_dim)
         with float32_from(seed):
-            self._learner = nvnet(
+            self.learner = nvnet(
                 self.image_shape,
                 num_outputs=1 if num_labels == 1 else 1 + self.num_labels,
                 filters=self.filters,
                 latent_dim=self.latent_dim,
                 seed=seed,
             )
-        self.network = keras.Model(self._learner.input, self._learner.output["labels"])
-
-    @property
-    def learner(self) -> keras.Model:
-        """The network with the variational branch."""
-        return self._learner
+        self.network = keras.Model(self.learner.input, self.learner.output["labels"])
 
     def _settings(self, learning_rate: float, steps: int, smooth: float, class_weights) -> dict:
         """With the Dice loss over the batch, and the weighted cross entropy beside it where there are weights."""

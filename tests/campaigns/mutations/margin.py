@@ -504,9 +504,9 @@ DOWNSTREAM = [
     ),
     (
         "segmentors learn from images as they are",
-        SEGMENTOR,
-        'change(columns["image"], random)',
-        'change(columns["image"], random) * 0 + columns["image"][..., -2:]',
+        "tfdisent/downstream/network.py",
+        'change(columns["image"], generator)',
+        'change(columns["image"], generator) * 0 + columns["image"][..., -2:]',
         f"{SEGMENTORS}::test_what_a_change_makes_of_the_images_is_learnt_from",
     ),
 ]
