@@ -145,6 +145,7 @@ METRICS = {
             ("source_only", "a model of the source alone", "higher"),
             ("copy", "the source's labels, copied", ""),
             ("register", "the source's labels, registered", ""),
+            ("register_syn", "the source's labels, registered by SyN", ""),
             ("fused_unaligned", "the fused anatomy without alignment", ""),
             ("deformed_unaligned", "the source's anatomy without alignment", ""),
         )
@@ -160,6 +161,7 @@ METRICS = {
     "field_error_relative": ("Error of the field over the displacement", "lower"),
     "field_error_relative_shift": ("Error of the mean displacement over the displacement", ""),
     "field_error_relative_register": ("Error of a registration over the displacement", ""),
+    "field_error_relative_register_syn": ("Error of a registration by SyN over the displacement", ""),
     "empty_anatomy_share": ("Pixels without anatomy", "lower"),
     "organs_in_one_channel": ("Organs in one channel in all modalities", "higher"),
     "modality_from_z": ("Modality read from z", "higher"),
@@ -395,7 +397,7 @@ def metric_table(metrics: Mapping[str, Mapping], paper: Column | None = None) ->
 
 def _base(name: str) -> str:
     """The metric that an opponent's or a floor's stands beside."""
-    opponents = "affine|avg|dropout|floor|fused_dropout|lookup|register|shift|unaligned|unchanged|untrained|zero"
+    opponents = "affine|avg|dropout|floor|fused_dropout|lookup|register(_syn)?|shift|unaligned|unchanged|untrained|zero"
     return re.sub(f"_({opponents})$", "", name)
 
 
