@@ -205,7 +205,7 @@ PAPER = Paper(
         "copy": Row(("mmsdnet",), title="copy"),
         "register": Row(("mmsdnet",), title="register"),
         **{
-            f"{title}, {share} %": Row((f"{method}{ending}",))
+            f"{title}, {share} %": Row((f"{method}{ending}",), ours=f"MMSDNet, {share} %")
             for title, method in _METHODS.items()
             for share, ending in _SHARES.items()
             if (title, share) != ("UNet-single", "0")
