@@ -117,6 +117,7 @@ def forked(task: Callable[[], object], log: pathlib.Path) -> int:
         os.dup2(file, 2)
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # and not where pytest keeps them
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as commands do
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background processes ignore
         signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
         task()
         status = 0

@@ -5,6 +5,7 @@ import pathlib
 
 from tfdisent import datasets, experiment
 from tfdisent.experiment import Settings
+from tfdisent.phantoms import brain
 
 SMALL = {
     "image_size": 16,
@@ -42,6 +43,8 @@ def preload() -> None:
         importlib.import_module(name)
     for name in ("manifest", "bids", "brats", "ixi", "phantom", "preparation"):
         importlib.import_module(f"tfdisent.datasets.{name}")
+    subject = brain.draw_subject(seed=0, index=0, tumour=False, lesions=False)
+    brain.anatomy(subject, brain.slice_positions(1), size=16)  # reads the template, once for all that are forked
 
 
 def settings(folder: pathlib.Path, data_dir: pathlib.Path, **changes) -> Settings:
@@ -95,7 +98,8 @@ def outputs(models: pathlib.Path) -> None:
 
 def raw_data(kind: str, folder: pathlib.Path) -> pathlib.Path | None:
     """Writes what a data set of this kind is prepared from: six small heads; returns the path to prepare it from."""
-    from tests.datasets.raw_volumes import brain, lesion, write
+    from tests.datasets.raw_volumes import brain as head
+    from tests.datasets.raw_volumes import lesion, write
 
     form = DATA[kind][0]
     if form is None:
@@ -104,16 +108,16 @@ def raw_data(kind: str, folder: pathlib.Path) -> pathlib.Path | None:
     for number in range(6):
         if form == "table":
             rows.append(f"s{number},T1,s{number}.nii")
-            write(folder / f"s{number}.nii", brain(number))
+            write(folder / f"s{number}.nii", head(number))
         elif form == "bids":
-            write(folder / f"sub-{number:02d}/anat/sub-{number:02d}_T1w.nii", brain(number))
+            write(folder / f"sub-{number:02d}/anat/sub-{number:02d}_T1w.nii", head(number))
         elif form == "brats":
             case = folder / f"HGG/Brats18_TCIA_{number}_1"
             for scale, name in enumerate(("t1", "t1ce", "t2", "flair"), 1):
-                write(case / f"{case.name}_{name}.nii", brain(number, scale=100 * scale))
+                write(case / f"{case.name}_{name}.nii", head(number, scale=100 * scale))
             write(case / f"{case.name}_seg.nii", lesion(codes=(1, 2, 4)))
         elif form == "ixi":
-            write(folder / f"IXI-T1/IXI{number:03d}-HH-{1000 + number}-T1.nii", brain(number))
+            write(folder / f"IXI-T1/IXI{number:03d}-HH-{1000 + number}-T1.nii", head(number))
     if form == "table":
         (folder / "all.csv").write_text("\n".join(rows) + "\n")
         return folder / "all.csv"
