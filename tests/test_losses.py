@@ -3,6 +3,7 @@ import pytest
 import scipy.integrate
 import scipy.special
 import scipy.stats
+import sklearn.metrics
 from keras import ops
 
 from tfdisent.losses import (
@@ -15,6 +16,7 @@ from tfdisent.losses import (
     gaussian_nll,
     least_squares,
     margin_similarity,
+    mutual_information,
     soft_dice,
     softmax_cross_entropy,
     weighted_mean,
@@ -29,6 +31,7 @@ EVERY_LOSS = {
     "gaussian_nll": lambda a, b: gaussian_nll(a, b, a),
     "cosine_similarity": cosine_similarity,
     "margin_similarity": lambda a, b: margin_similarity(a, -b, b, margin=2.0),
+    "mutual_information": lambda a, b: mutual_information(*(x[:, :, None, None] for x in (a, b))),
     "dice_loss": lambda a, b: dice_loss(*(abs(x)[:, :, None, None] for x in (a, b))),
 }
 
@@ -126,6 +129,27 @@ def test_field_roughness_is_of_a_shift_nothing_and_of_a_stretch_its_square():
     fields = [np.stack(pair, -1) for pair in ((still + 3, still - 2), (0.5 * row, -0.25 * column), (2 * column, still))]
     received = ops.convert_to_numpy(field_roughness(np.stack(fields)))
     np.testing.assert_allclose(received, [0, 0.5**2 + 0.25**2, 2**2], atol=1e-6)
+
+
+def test_mutual_information_is_that_of_the_joint_histogram_whatever_the_contrast():
+    # Intensities at the centres of 16 bins: the counts are whole, and scikit-learn's are the same.
+    random = np.random.default_rng(0)
+    a = random.integers(0, 16, (3, 20, 30, 1))
+    others = [a[0] ** 2 % 16, (a[1] + random.integers(0, 4, a[1].shape)) % 16, random.integers(0, 16, a[2].shape)]
+    b = np.stack(others)
+    expected = [sklearn.metrics.mutual_info_score(x.ravel(), y.ravel()) for x, y in zip(a, b, strict=True)]
+    received = mutual_information(*(one * (2 / 15) - 1.0 for one in (a, b)))
+    np.testing.assert_allclose(ops.convert_to_numpy(received), expected, rtol=1e-4)
+    inverted = mutual_information(a * (2 / 15) - 1.0, 1.0 - b * (2 / 15))
+    np.testing.assert_allclose(ops.convert_to_numpy(inverted), expected, rtol=1e-4)
+
+
+def test_mutual_information_of_an_image_with_itself_is_its_entropy_and_with_a_constant_none():
+    halves = np.where(np.arange(64).reshape(1, 8, 8, 1) < 32, -1.0, 1.0).astype("float32")
+    received = [mutual_information(halves, other) for other in (halves, -halves, 0 * halves, 0 * halves + 7)]
+    np.testing.assert_allclose(
+        np.ravel([ops.convert_to_numpy(x) for x in received]), [np.log(2)] * 2 + [0, 0], atol=1e-6
+    )
 
 
 def boxes(*sizes):

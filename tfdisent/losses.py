@@ -5,6 +5,7 @@ compute in float32 whatever the networks' precision, because sums over pixels lo
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -202,10 +203,42 @@ def field_roughness(field):
     return sum(ops.mean(ops.sum(ops.square(step), axis=-1), axis=(1, 2)) for step in (down, right))
 
 
+def mutual_information(a, b, *, bins: int = 16):
+    """Mutual information of two images: how much an intensity of one says of that of the other at the same pixel.
+
+    Of the joint histogram of each pair of images, to which a pixel counts in the two nearest bins of each image, by its
+    distance from their centres (Parzen windows, Mattes et al., IEEE TMI 22, 2003, here of first order), so that there
+    is a gradient. It does not ask how the contrasts of two modalities are related, and so serves to align them.
+
+    Args:
+        a, b: (B, H, W, C) in [-1, 1]; what is beyond counts as -1 or 1.
+        bins: of each image, from -1 to 1.
+
+    Returns:
+        (B,), in nats, from 0, for images that say nothing of each other, to log(bins).
+    """
+    joint = ops.matmul(ops.transpose(_shares_of_bins(a, bins), (0, 2, 1)), _shares_of_bins(b, bins))
+    joint = joint / ops.sum(joint, axis=(1, 2), keepdims=True)
+    apart = ops.sum(joint, axis=2, keepdims=True) * ops.sum(joint, axis=1, keepdims=True)
+    return ops.sum(joint * (_safe_log(joint) - _safe_log(apart)), axis=(1, 2))
+
+
 def weighted_mean(values, weight):
     """Mean of values by weights of 0 and 1, of one shape, such as (B,); 0 where all are 0."""
     # Not values * weight: what does not count may be infinite.
     return ops.sum(ops.where(weight > 0, values, 0.0)) / ops.maximum(ops.sum(weight), 1.0)
+
+
+def _shares_of_bins(image, bins: int):
+    """(B, H * W * C, bins): which share of each pixel is in each bin; at most two are not 0."""
+    pixels = ops.reshape(_float32(image), (-1, int(np.prod(image.shape[1:])), 1))
+    place = (ops.clip(pixels, -1.0, 1.0) + 1.0) * ((bins - 1) / 2)
+    return ops.relu(1.0 - ops.abs(place - ops.arange(bins, dtype="float32")))
+
+
+def _safe_log(values):
+    """Logarithm, of 0 that of the least number whose gradient is finite."""
+    return ops.log(ops.maximum(values, 1e-12))
 
 
 def _float32(values):

@@ -38,6 +38,7 @@ CONFIG = MMSDNetConfig(
     kl_weight=0.2,
     code_regression_weight=1.7,
     smoothness_weight=0.6,
+    alignment_weight=0.9,
 )
 FACTORIES = {
     "anatomy_encoder": lambda c, name: Small(name, WIDTH + M + 1, {"level_0": (2, 2, 2)}),
@@ -90,6 +91,7 @@ TERMS = (
     "kl",
     "code_regression",
     "smoothness",
+    "alignment",
 )
 
 
@@ -129,6 +131,41 @@ def roughness(field):
     return 2 * ((down**2).mean() + (right**2).mean())  # the mean is over both components, too
 
 
+def tents(places, count):
+    """(N,) -> (N, count): one minus the distance from each of the places 0, 1, ..., and 0 beyond a distance of 1."""
+    numbers = np.arange(count, dtype="float32")
+    apart = 1 - abs(places[:, None] - (xp.tensor(numbers) if HAS_GRADIENTS else numbers)[None])
+    return apart * (apart > 0)
+
+
+def looked_at(image, field):
+    """An image (SIZE, SIZE) at pixel + field (SIZE, SIZE, 2), of which -1 is the background."""
+    down, right = (one.astype("float32").reshape(-1) for one in np.mgrid[:SIZE, :SIZE])
+    if HAS_GRADIENTS:
+        down, right = xp.tensor(down), xp.tensor(right)
+    flat = field.reshape(-1, 2)
+    rows, columns = tents(down + flat[:, 0], SIZE), tents(right + flat[:, 1], SIZE)
+    return ((rows @ (image + 1)) * columns).sum(1) - 1
+
+
+def information(a, b, bins=16):
+    """Mutual information in nats: the entropies of both less that of the pair."""
+    a, b = (tents((one.reshape(-1) + 1) / 2 * (bins - 1), bins) for one in (a, b))
+    pair = a.T @ b / WIDTH
+
+    def entropy(p):
+        p = p[p > 0]
+        return -(p * xp.log(p)).sum()
+
+    return entropy(pair.sum(0)) + entropy(pair.sum(1)) - entropy(pair.reshape(-1))
+
+
+def apart(moving, fixed, field):
+    """What the alignment's term is of a batch of slices (B, SIZE, SIZE, 1)."""
+    found = [information(looked_at(moving[b, ..., 0], field[b]), fixed[b, ..., 0]) for b in range(B)]
+    return -mean(found)
+
+
 def networks_turn(net, batch, made, c):
     net = vars(net)
     codes = [encoded(net, batch, i) for i in range(M)]
@@ -143,6 +180,7 @@ def networks_turn(net, batch, made, c):
         found = net["transformer"]({"moving": other, "fixed": anatomy})
         moved = found["anatomy"]
         t["smoothness"] += roughness(found["field"])
+        t["alignment"] += apart(batch["image"][..., 1 - i : 2 - i], image, found["field"])
         masks, images = [], []
         for s in (anatomy, moved):
             m, y = net["segmentor"](s), net["decoder"]({"anatomy": s, "code": z})
@@ -165,6 +203,7 @@ def networks_turn(net, batch, made, c):
         + c.kl_weight * t["kl"]
         + c.code_regression_weight * t["code_regression"]
         + c.smoothness_weight * t["smoothness"]
+        + c.alignment_weight * t["alignment"]
     )
     shared = ("anatomy_decoder", "modality_encoder", "transformer", "segmentor", "decoder")
     moved = ("anatomy_encoder_0", "anatomy_encoder_1", *shared)
@@ -253,6 +292,7 @@ def weighted_networks_turn(net, batch, made, c):
     def warp(a, b):
         found = net["transformer"]({"moving": s[a], "fixed": s[b]})
         t["smoothness"] += roughness(found["field"])
+        t["alignment"] += apart(image[a], image[b], found["field"])
         return found["anatomy"]
 
     to_target, to_source = [warp(k, target) for k in range(COUNT)], [warp(target, k) for k in range(COUNT)]

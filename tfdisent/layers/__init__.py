@@ -13,7 +13,7 @@ from tfdisent.layers.stochastic import (
     StraightThroughOneHot,
     StraightThroughRounding,
 )
-from tfdisent.layers.transformer import ThinPlateTransformer
+from tfdisent.layers.transformer import ThinPlateTransformer, warp
 
 __all__ = [
     "CondConv2D",
@@ -27,4 +27,5 @@ __all__ = [
     "StraightThroughRounding",
     "ThinPlateTransformer",
     "UpsampleConv2D",
+    "warp",
 ]

@@ -44,43 +44,57 @@ class ThinPlateTransformer(keras.layers.Layer):
                 f"ThinPlateTransformer: expected offsets (B, {self.points**2}, 2). Received shape: {tuple(offsets)}."
             )
         self.basis = thin_plate_basis(height, width, self.points)
-        self.pixels = np.stack(np.mgrid[:height, :width], -1).reshape(1, -1, 2).astype("float32")
+        self.shape = (height, width)
 
     def field(self, offsets):
         """The field (B, H, W, 2) along rows and columns, in pixels."""
-        last = ops.convert_to_tensor(self.pixels[0, -1])  # (H - 1, W - 1)
+        height, width = self.shape
+        last = ops.convert_to_tensor(np.float32([height - 1, width - 1]))
         field = ops.matmul(ops.convert_to_tensor(self.basis), ops.cast(offsets, "float32")) * last
-        return ops.reshape(field, (-1, *(int(length) + 1 for length in self.pixels[0, -1]), 2))
+        return ops.reshape(field, (-1, height, width, 2))
 
     def call(self, inputs):
         image, offsets = inputs
-        _, height, width, channels = image.shape
         field = self.field(offsets)
-        place = ops.convert_to_tensor(self.pixels) + ops.reshape(field, (-1, height * width, 2))
-        corner = ops.floor(place)
-        part = place - corner
-        start = ops.arange(ops.shape(image)[0], dtype="int32")[:, None] * (height * width)
-        flat = ops.reshape(ops.cast(image, "float32"), (-1, channels))
-        sampled = 0.0
-        for down in (0, 1):
-            for right in (0, 1):
-                row, column = corner[..., 0] + down, corner[..., 1] + right
-                inside = (row >= 0) & (row <= height - 1) & (column >= 0) & (column <= width - 1)
-                share_y = part[..., 0] if down else 1.0 - part[..., 0]
-                share_x = part[..., 1] if right else 1.0 - part[..., 1]
-                share = ops.where(inside, share_y * share_x, 0.0)
-                # Clipped before the cast: a place far outside would not fit an integer.
-                row, column = ops.clip(row, 0, height - 1), ops.clip(column, 0, width - 1)
-                index = start + ops.cast(row * width + column, "int32")
-                sampled = sampled + share[..., None] * ops.take(flat, index, axis=0)
-        sampled = ops.reshape(sampled, (-1, height, width, channels))
-        return ops.cast(sampled, self.compute_dtype), ops.cast(field, self.compute_dtype)
+        return ops.cast(warp(image, field), self.compute_dtype), ops.cast(field, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape[0], (*input_shape[0][:3], 2)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "points": self.points}
+
+
+def warp(image, field):
+    """An image looked at elsewhere: the output at a pixel is the image at pixel + field, sampled bilinearly.
+
+    Args:
+        image: (B, H, W, C); outside of it is 0.
+        field: (B, H, W, 2), along rows and columns, in pixels.
+
+    Returns:
+        (B, H, W, C), float32; where the field is 0 the image itself.
+    """
+    _, height, width, channels = image.shape
+    pixels = np.stack(np.mgrid[:height, :width], -1).reshape(1, -1, 2).astype("float32")
+    place = ops.convert_to_tensor(pixels) + ops.reshape(ops.cast(field, "float32"), (-1, height * width, 2))
+    corner = ops.floor(place)
+    part = place - corner
+    start = ops.arange(ops.shape(image)[0], dtype="int32")[:, None] * (height * width)
+    flat = ops.reshape(ops.cast(image, "float32"), (-1, channels))
+    sampled = 0.0
+    for down in (0, 1):
+        for right in (0, 1):
+            row, column = corner[..., 0] + down, corner[..., 1] + right
+            inside = (row >= 0) & (row <= height - 1) & (column >= 0) & (column <= width - 1)
+            share_y = part[..., 0] if down else 1.0 - part[..., 0]
+            share_x = part[..., 1] if right else 1.0 - part[..., 1]
+            share = ops.where(inside, share_y * share_x, 0.0)
+            # Clipped before the cast: a place far outside would not fit an integer.
+            row, column = ops.clip(row, 0, height - 1), ops.clip(column, 0, width - 1)
+            index = start + ops.cast(row * width + column, "int32")
+            sampled = sampled + share[..., None] * ops.take(flat, index, axis=0)
+    return ops.reshape(sampled, (-1, height, width, channels))
 
 
 def thin_plate_basis(height: int, width: int, points: int) -> np.ndarray:

@@ -22,6 +22,7 @@ kinds, of means over examples:
 | kl | of z_i from N(0, I), summed over the code | 0.1 | Sec. III-E |
 | code_regression | abs(mean code of D(s_i, z) - z), z of N(0, I) | 1 | Sec. III-E |
 | smoothness | squared differences of T's field between neighbouring pixels | 0 | ours |
+| alignment | less the mutual information of x_j, moved by T's field to slice i, and x_i | 0 | ours |
 | mask_discriminator_i | (D_M(real) - 1)^2 + D_M(m)^2, of the modality's masks m | 1 | Sec. III-E |
 | image_discriminator_i | (D_i(x_i) - 1)^2 + D_i(y)^2 | 1 | Sec. III-E |
 
@@ -45,9 +46,11 @@ Where paper and code differ, or one is silent:
 The presets quick and small have a cross entropy of weight 1: at .01 the Dice loss loses the small organs, anatomies
 stay poor, and the transformer, which sees nothing else, saturates and learns one field for all slices.
 
-Deviations: `smoothness_weight`, 0 by default: without any label of the target the field is otherwise wild where no
-organ is, and worse than none; and `offset_scale`, with which the presets quick and small slow the transformer down: at
-their rate of 1e-3 a step of Adam would move the field by pixels.
+Deviations: `alignment_weight` and `smoothness_weight`, 0 by default as in the paper. There nothing but segmentation and
+reconstruction drives the transformer, and without any label of the target its field is wild where no organ is, and
+worse than none. What registers images of two modalities is their mutual information; it needs no label, and teaches the
+transformer alone: slices are given, not made. And `offset_scale`, with which the presets quick and small slow the
+transformer down: at their rate of 1e-3 a step of Adam would move the field by pixels.
 
 The target is the last modality; `target_annotations` is the share of the training subjects whose labels of it are read.
 Nothing is selected on any label: after all steps the averaged weights are taken. The public code chooses the epoch on
@@ -73,8 +76,17 @@ from tfdisent.layers import (
     StraightThroughOneHot,
     StraightThroughRounding,
     ThinPlateTransformer,
+    warp,
 )
-from tfdisent.losses import absolute_error, dice_loss, field_roughness, gaussian_kl, least_squares, weighted_mean
+from tfdisent.losses import (
+    absolute_error,
+    dice_loss,
+    field_roughness,
+    gaussian_kl,
+    least_squares,
+    mutual_information,
+    weighted_mean,
+)
 from tfdisent.networks import modality_inputs, normalized_by_modality, spade_decoder
 from tfdisent.systems.slices import ModalityConfig, SliceSystem, modality_indices
 from tfdisent.training.adversarial import Phase
@@ -91,6 +103,7 @@ TERMS = (
     "kl",
     "code_regression",
     "smoothness",
+    "alignment",
 )
 QUICK = {
     "image_size": 64,
@@ -215,7 +228,7 @@ class MMSDNetConfig(AnnotatedConfig):
             own, as its weights, whatever they act on, move by the learning rate in a step.
         discriminator_filters: of the first stage of D_M and D_i.
         segmentation_weight, mask_adversarial_weight, reconstruction_weight, image_adversarial_weight, kl_weight,
-            code_regression_weight, smoothness_weight: of the terms.
+            code_regression_weight, smoothness_weight, alignment_weight: of the terms.
     """
 
     anatomy_channels: int = 8
@@ -238,6 +251,7 @@ class MMSDNetConfig(AnnotatedConfig):
     kl_weight: float = 0.1
     code_regression_weight: float = 1.0
     smoothness_weight: float = 0.0
+    alignment_weight: float = 0.0
 
     CHOICES: ClassVar = ModalityConfig.CHOICES | {"anatomy": tuple(ANATOMIES), "decoder": ("film", "spade")}
     PRESETS: ClassVar = presets(
@@ -370,6 +384,9 @@ class MMSDNet(SliceSystem):
             """The anatomy of slice k where slice n is, by a field that shall be smooth."""
             found = self.transformer({"moving": anatomy[k], "fixed": anatomy[n]}, training=True)
             terms["smoothness"] += ops.mean(field_roughness(found["field"]))
+            # Outside of an image is its background, -1.
+            image = warp(images[k] + 1.0, found["field"]) - 1.0
+            terms["alignment"] -= ops.mean(mutual_information(image, images[n]))
             return found["anatomy"]
 
         first = [of.index(i) for i in range(c.num_modalities)]  # the slice of each modality, of candidates the first

@@ -179,6 +179,28 @@ LABELS = [
 ]
 FIELDS = [
     system("the last field alone is smooth", 'terms["smoothness"] += ops.mean(', 'terms["smoothness"] = ops.mean('),
+    system("the field of the last pair alone aligns", 'terms["alignment"] -=', 'terms["alignment"] = -'),
+    system("what is aligned is driven apart", 'terms["alignment"] -= ops', 'terms["alignment"] += ops'),
+    system("the fixed slice is warped", "warp(images[k] + 1.0", "warp(images[n] + 1.0"),
+    system(
+        "outside of a slice it is grey",
+        'warp(images[k] + 1.0, found["field"]) - 1.0',
+        'warp(images[k], found["field"])',
+    ),
+    (
+        "information without what each image holds",
+        OBJECTIVES,
+        "joint * (_safe_log(joint) - _safe_log(apart))",
+        "joint * _safe_log(joint)",
+        "tests/test_losses.py::test_mutual_information_of_an_image_with_itself_is_its_entropy_and_with_a_constant_none",
+    ),
+    (
+        "one histogram for both images",
+        OBJECTIVES,
+        "(0, 2, 1)), _shares_of_bins(b, bins))",
+        "(0, 2, 1)), _shares_of_bins(a, bins))",
+        "tests/test_losses.py::test_mutual_information_is_that_of_the_joint_histogram_whatever_the_contrast",
+    ),
     (
         "the field is rough along rows alone",
         OBJECTIVES,
