@@ -86,6 +86,20 @@ def test_each_expert_starts_as_a_convolution_of_its_own_would():
     np.testing.assert_allclose(to_numpy(layer.kernel).std(axis=(1, 2, 3, 4)), alone, rtol=0.05)
 
 
+@pytest.mark.parametrize("initializer", ["glorot_uniform", keras.initializers.HeNormal(seed=3)])
+def test_experts_start_with_values_of_their_own_which_the_seed_decides(initializer):
+    kernels = []
+    for _ in range(2):
+        keras.utils.set_random_seed(0)
+        layer = CondConv2D(8, 3, kernel_initializer=initializer)
+        layer.build([(None, 8, 8, 8), (None, 2)])
+        kernels.append(to_numpy(layer.kernel))
+    np.testing.assert_array_equal(*kernels)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        correlation = np.corrcoef(kernels[0][one].ravel(), kernels[0][other].ravel())[0, 1]
+        assert abs(correlation) < 0.2
+
+
 @pytest.mark.parametrize("routing", ["one_hot", "scalar"])
 def test_a_conditional_convolution_behaves_as_a_layer(routing):
     check_layer(lambda: CondConv2D(5, 3, 2, routing=routing), [(2, 4, 6, 3), (2, 2)], (2, 2, 3, 5), num_trainable=4)

@@ -117,7 +117,9 @@ class CondConv2D(keras.layers.Layer):
         shape = (self.kernel_size, self.kernel_size, features[-1], self.filters)
 
         def experts(_, dtype=None):  # each as if it were alone: an initializer's scale goes by the shape
-            return ops.stack([self.kernel_initializer(shape, dtype=dtype) for _ in range(self.num_experts)])
+            return ops.stack(
+                [_another(self.kernel_initializer, k)(shape, dtype=dtype) for k in range(self.num_experts)]
+            )
 
         seen = condition[-1] if self.routing == "one_hot" else 1
         self.kernel = self.add_weight((self.num_experts, *shape), experts, name="kernel")
@@ -152,3 +154,10 @@ class CondConv2D(keras.layers.Layer):
             "routing": self.routing,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+
+def _another(initializer, number: int):
+    """An initializer that is like another but draws values of its own: one draws the same values at every call."""
+    settings = initializer.get_config()
+    seed = settings.get("seed")
+    return type(initializer).from_config(settings | ({"seed": seed + number} if isinstance(seed, int) else {}))
