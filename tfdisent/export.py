@@ -29,6 +29,7 @@ from tfdisent.privacy import publishable
 # Keras and TensorFlow are imported where they are used, so that importing this module is quick.
 
 WEIGHTS = "weights.npz"
+SEGMENTOR = "segmentor"
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 WARMUP_BATCHES = (1, 8)
 FORMATS = ("savedmodel", "onnx")
@@ -66,6 +67,7 @@ def export(
         model: a built system. `model.signatures()` says what is exported, the first also as `serving_default`. A model
             of volumes' slices has a method `volume_io()` too, whose `inputs` and `outputs` go into the card: {"inputs":
             [names], "outputs": {name: {"kind": "image" or "labels", "names": [...]}}}, as `tfdisent.apply` reads them.
+            Where it has a segmentor `downstream`, with `label_names` (see `Margin.segment_with`), that is exported too.
         directory: folder of all versions of this model, named as it will be served, such as
             `saved_models/drai-skin_phantom`.
         card: what the model card says; any of `title`, `summary`, `limits`, `licence` and `citation` (text), `values`
@@ -108,6 +110,9 @@ def export(
         "formats": list(formats),
         "card": publishable(card),
     }
+    segmentor = getattr(model, "downstream", None)
+    if segmentor is not None:
+        request["segmentor"] = {"class": _name(type(segmentor)), "labels": list(model.label_names)}
 
     existed = directory.exists()
     try:
@@ -117,6 +122,8 @@ def export(
             (folder / "request.json").write_text(json.dumps(request))
             if hasattr(model, "jax_state_sync"):
                 model.jax_state_sync()
+            if segmentor is not None:
+                segmentor.save(folder / SEGMENTOR)
             with model.averaged():
                 # NumPy's format, as HDF5 crashes the process when the disk is full.
                 np.savez(folder / WEIGHTS, *(_float32(weight) for weight in model.weights))
@@ -193,6 +200,9 @@ def _write(system: type, folder: pathlib.Path) -> None:
         keras.config.set_dtype_policy(policy)
     with np.load(folder / WEIGHTS) as weights:
         model.set_weights([weights[key] for key in weights.files])
+    if segmentor := request.get("segmentor"):
+        saved = pkgutil.resolve_name(segmentor["class"]).load(folder / SEGMENTOR)
+        model.segment_with(saved, segmentor["labels"])
 
     # The archive tracks nothing, so it takes the variables that the signatures use and no others.
     archive = keras.export.ExportArchive()

@@ -43,6 +43,26 @@ def segmenter(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def completer(tmp_path_factory):
+    """Of T1 and T2: T1 is the mean of what there is, T2 its negative; and labels "bright", whatever the target."""
+
+    def function(image, target, available):
+        share = available[:, None, None, :]
+        mean = tf.reduce_sum(image * share, -1, keepdims=True) / tf.reduce_sum(share, -1, keepdims=True)
+        sign = (target[:, :1] - target[:, 1:])[:, None, None]
+        bright = tf.cast(mean > 0, tf.float32)
+        return {"image": sign * mean, "tissue": tf.concat([1 - bright, bright], -1)}
+
+    outputs = {
+        "image": {"kind": "image", "names": ["T1", "T2"]},
+        "tissue": {"kind": "labels", "names": ["background", "bright"], "per_target": False},
+    }
+    card = {"data": KNOWN, "inputs": ["T1", "T2"], "outputs": outputs}
+    folder = tmp_path_factory.mktemp("completer")
+    return save_model(folder, function, channels=2, targets=2, available=True, card=card, name="complete")
+
+
+@pytest.fixture(scope="session")
 def needs_both(tmp_path_factory):
     """The difference of T1 and T2, of which none may be missing."""
     card = {"data": KNOWN, "inputs": ["T1", "T2"], "outputs": {"image": {"kind": "image", "names": []}}}

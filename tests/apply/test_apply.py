@@ -423,6 +423,54 @@ def test_targets_and_outputs_both_name_results(tmp_path):
     assert t1.std() > 0.1 and t2.max() == 0.5  # 0 of the model's range
 
 
+def test_what_no_target_changes_is_written_once_and_alone_where_none_is_named(completer, tmp_path):
+    source = {"T1": save(tmp_path / "in/s1_T1.nii", brain())}
+    apply(completer, source, tmp_path / "out", Options(target="all"))
+    assert sorted(os.listdir(tmp_path / "out")) == [
+        "s1_T1.nii.gz",
+        "s1_T2.nii.gz",
+        "s1_tissue.json",
+        "s1_tissue.nii.gz",
+    ]
+    apply(completer, source, tmp_path / "alone")
+    assert sorted(os.listdir(tmp_path / "alone")) == ["s1_tissue.json", "s1_tissue.nii.gz"]
+    tissue = values(tmp_path / "alone/s1_tissue.nii.gz")
+    np.testing.assert_array_equal(tissue, values(tmp_path / "out/s1_tissue.nii.gz"))
+    np.testing.assert_array_equal(tissue, expected(values(source["T1"])) > 0.5)
+    (tmp_path / "out/s1_tissue.nii.gz").unlink()  # what is made once is made again without the rest
+    before = (tmp_path / "out/s1_T1.nii.gz").stat().st_mtime_ns
+    assert apply(completer, source, tmp_path / "out", Options(target="all"))["written"] == 1
+    assert (tmp_path / "out/s1_T1.nii.gz").stat().st_mtime_ns == before
+    np.testing.assert_array_equal(values(tmp_path / "out/s1_tissue.nii.gz"), tissue)
+
+
+def test_missing_contrasts_are_those_that_each_case_lacks(completer, tmp_path):
+    for name in ("a_T1", "b_T2", "c_T1", "c_T2"):
+        save(tmp_path / f"in/{name}.nii", brain(ord(name[0])))
+    rows = ["subject,T1,T2", "a,in/a_T1.nii,", "b,,in/b_T2.nii", "c,in/c_T1.nii,in/c_T2.nii"]
+    table = tmp_path / "cases.csv"
+    table.write_text("\n".join(rows))
+    apply(completer, table, tmp_path / "out", Options(target="missing"))
+    made = {path.name.removesuffix(".nii.gz") for path in (tmp_path / "out").glob("*.nii.gz")}
+    assert made == {"a_T2", "a_tissue", "b_T1", "b_tissue", "c_tissue"}
+    a, b = (values(tmp_path / "out" / name) for name in ("a_T2.nii.gz", "b_T1.nii.gz"))
+    of_a, of_b = (values(tmp_path / "in" / name) for name in ("a_T1.nii", "b_T2.nii"))
+    np.testing.assert_allclose(a[of_a > 0], 1 - expected(of_a)[of_a > 0], atol=1e-5)
+    np.testing.assert_allclose(b, expected(of_b), atol=1e-5)
+
+
+def test_a_case_that_lacks_nothing_is_skipped_where_only_missing_contrasts_are_made(tmp_path, capsys):
+    def function(image, target, available):
+        return image[..., :1] * target[:, None, None, :1]
+
+    card = {"data": KNOWN, "inputs": ["T1", "T2"], "outputs": {"image": {"kind": "image", "names": ["T1", "T2"]}}}
+    model = save_model(tmp_path / "m", function, channels=2, targets=2, available=True, card=card)
+    sources = {name: save(tmp_path / f"in/s_{name}.nii", brain(k)) for k, name in enumerate(("T1", "T2"))}
+    assert apply(model, sources, tmp_path / "out", Options(target="missing"))["skipped"] == 1
+    assert "lacks none of the model's targets" in capsys.readouterr().out
+    assert not os.listdir(tmp_path / "out")
+
+
 def test_a_target_may_be_given_as_text_and_targets_as_any_sequence():
     assert Options(target="T2").target == Options(target=["T2"]).target == ("T2",)
     assert Options(target=["T1", "T2"]) == Options(target=("T1", "T2"))

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests.apply.scans import KNOWN, SIZE, save_model
-from tfdisent.apply.model import Output, chosen_targets, load_model
+from tfdisent.apply.model import Output, chosen_targets, load_model, targets_of
 
 
 def test_the_highest_version_is_taken(identity, tmp_path):
@@ -30,6 +30,17 @@ def test_targets_are_those_of_training(negative):
         chosen_targets(model, ["FLAIR"])
     with pytest.raises(ValueError, match="Give --target, once or more often, of T1, T2"):
         chosen_targets(model, [])
+
+
+def test_missing_stands_alone_for_a_model_whose_targets_are_inputs(completer, negative):
+    model = load_model(completer)
+    assert chosen_targets(model, ["missing"]) == ("missing",) and chosen_targets(model, []) == (None,)
+    assert targets_of(model, ("missing",), {"T2": "file"}) == ("T1",)
+    assert targets_of(model, ("missing",), {"T1": "file", "T2": "file"}) == (None,)
+    assert targets_of(model, ("T2",), {"T2": "file"}) == ("T2",)
+    for path, names in ((completer, ["missing", "T1"]), (negative, ["missing"])):
+        with pytest.raises(ValueError, match="--target=missing stands alone, for a model whose targets are among"):
+            chosen_targets(load_model(path), names)
 
 
 def test_a_model_without_targets_takes_none(identity):
@@ -159,6 +170,7 @@ def test_what_a_missing_input_is_filled_with_changes_no_bit(segmenter):
         ({"inputs": ["T1", "T1"]}, "expected a list of different names"),
         ({"outputs": ["image"]}, r"has outputs \['image'\], expected {name: {'kind': 'image' or 'labels'"),
         ({"outputs": {"image": {"kind": "mesh"}}}, "expected {name"),
+        ({"outputs": {"image": {"kind": "image", "per_target": "no"}}}, "'per_target': true or false"),
         ({"outputs": {"tissue": {"kind": "labels", "names": ["one"]}}}, "two names or more for labels"),
         (
             {"outputs": {"edges": {"kind": "image"}}},

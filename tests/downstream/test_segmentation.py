@@ -78,6 +78,29 @@ def test_outputs_do_not_depend_on_the_batch_size(segmentor):
     assert segmentor.predict(images[:0]).shape == (0, 32, 32)
 
 
+@pytest.mark.backend("torch")
+@pytest.mark.parametrize(
+    "kind, size", [(Segmentor, {"filters": 2, "num_levels": 2, "standardize": False}), (NVNet, {"filters": 8})]
+)
+def test_whichever_segmentor_was_saved_is_loaded_and_part_of_a_graph(kind, size, tmp_path):
+    made = kind((16, 16, 2), 2, seed=1, **size)
+    made.save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "segmentor.npz"}
+    loaded, images = Segmentor.load(tmp_path), np.random.default_rng(0).normal(size=(2, 16, 16, 2)).astype("float32")
+    assert type(loaded) is type(made)
+    found = keras.ops.convert_to_numpy(loaded.label_probabilities(images))
+    assert found.shape == (2, 16, 16, 2)
+    np.testing.assert_allclose(found, made.probabilities(images), atol=1e-5)
+
+
+def test_loading_says_what_is_wrong_with_the_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no segmentor is saved here"):
+        Segmentor.load(tmp_path)
+    (tmp_path / "config.json").write_text('{"judge": "ImageClassifier"}')
+    with pytest.raises(ValueError, match="not a saved Segmentor"):
+        Segmentor.load(tmp_path)
+
+
 def test_several_labels_are_told_apart():
     images, masks = _discs(96, num_labels=2)
     segmentor = Segmentor((32, 32, 2), 2, filters=8, num_levels=2)

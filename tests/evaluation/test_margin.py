@@ -9,6 +9,7 @@ from keras import ops
 
 from tfdisent.evaluation import margin
 from tfdisent.examples import Examples
+from tfdisent.metrics import linear_probe_accuracy
 
 NAMES = ("T1", "T2", "FLAIR")
 SUBJECTS, SLICES = 8, 6
@@ -55,6 +56,27 @@ def test_of_ideal_codes_the_modality_is_told_from_its_code_alone():
 
 def test_a_modality_in_the_anatomy_is_found_by_the_probes():
     assert value(margin.leak_metrics(codes(anatomy="both"), seed=0), "modality_from_anatomy") == 1
+
+
+@pytest.mark.backend("torch")
+@pytest.mark.parametrize("routed, expected", [(False, 0.5), (True, 1.0)])
+def test_the_number_of_the_modality_reaches_the_anatomy_through_the_kernels_alone_and_a_probe_finds_it(
+    routed, expected
+):
+    from tests.tiny import MARGIN
+    from tfdisent.systems.margin import Margin, MarginConfig
+
+    model = Margin(MarginConfig(**MARGIN))
+    variables = [v for net in (*model.anatomy_encoders, model.anatomy_decoder) for v in net.trainable_variables]
+    routes = [variable for variable in variables if variable.path.endswith("route_kernel")]
+    for variable in routes:
+        variable.assign(np.array([[8.0, -8.0, 0.0], [-8.0, 8.0, 0.0]]) * routed)
+    random = np.random.default_rng(0)  # slices differ little, so that an untrained network tells the modality from them
+    slices = (random.uniform(-1, 1, (32, 32, 1)) + random.normal(0, 0.01, (24, 32, 32, 1))).astype("float32")
+    test = Examples.of({"image": np.repeat(slices, 2, axis=-1), "subject": np.arange(24) // 3})  # T2 is T1
+    found = margin.codes_of(model, test, np.arange(24))
+    told = linear_probe_accuracy(found["anatomy"], found["modality"], train=found["subject"] % 2 == 0)
+    assert routes and told == expected
 
 
 def test_a_modality_that_no_linear_probe_finds_is_found_by_the_network():
@@ -171,6 +193,25 @@ def test_perfect_reconstructions_are_perfect_by_the_centre_slice_and_grey_ones_a
     assert value(grey, "ssim_brain") < 0.3
 
 
+def test_a_background_that_is_drawn_well_does_not_make_up_for_the_brain():
+    def drawn(wrong):
+        """The truth, with what is `wrong` of the brain (N, H, W) 0.4 brighter."""
+        model = Model()
+        truth = model.cross_reconstruct
+
+        def cross_reconstruct(image, available):
+            inside = (image[..., 0] + image[..., 1] > -2)[:, None, None, :, :, None]
+            return truth(image, available) + np.where(wrong(inside), 0.4, 0)
+
+        model.cross_reconstruct = cross_reconstruct
+        found = margin.reconstruction_metrics(model, subjects(0), subjects(1), np.arange(12))
+        return [value(found, name) for name in ("psnr", "psnr_brain")]
+
+    (whole, brain), everywhere = drawn(lambda inside: inside), -20 * np.log10(0.2)
+    assert brain == pytest.approx(everywhere) and whole > brain + 2
+    assert drawn(lambda inside: inside | True) == pytest.approx([everywhere] * 2)
+
+
 def test_a_table_gives_what_no_affine_map_does_and_a_map_what_is_affine():
     found = margin.reconstruction_metrics(Model(), subjects(0), subjects(1), np.arange(12))
     table, affine = (found[f"ssim_brain_{kind}"]["per_target"] for kind in ("lookup", "affine"))
@@ -284,7 +325,10 @@ def test_networks_downstream_are_measured_where_the_data_have_what_they_are_to_m
     arrays = {k: v for k, v in subjects(0).sample(12).items() if k != "row"}
     both = Examples.of(arrays | {name: np.zeros((12, 32, 32, 1)) for name in has})
     labels = ("background", "lesion")
-    settings = {"judge_directory": tmp_path, "judge_kind": "inception", "seed": 3}
+    settings = {"judge_directory": tmp_path, "judge_kind": "inception", "seed": 3, "keep": "kept"}
     margin.evaluate_run(Model(), lambda split: both, SimpleNamespace(mask_labels=labels), **settings)
-    expected = {"mask": ("measure_segmentation", (labels, "inception", 3)), "pet": ("measure_pet", ("inception", 3))}
+    expected = {
+        "mask": ("measure_segmentation", (labels, "inception", 3, "kept")),
+        "pet": ("measure_pet", ("inception", 3)),
+    }
     assert asked == [expected[name] for name in has]

@@ -223,6 +223,21 @@ def test_where_nothing_is_to_be_found_there_is_no_dice():
     assert {entry["reason"] for entry in found.values()} == {missing_inputs.NOTHING}
 
 
+def test_the_segmentor_that_knows_every_subset_is_kept(monkeypatch):
+    kept = {}
+
+    class Saved(Segmentor):
+        def save(self, folder):
+            kept[folder] = self
+
+    made = networks(Saved)
+    monkeypatch.setattr(missing_inputs, "fitted_segmentors", lambda *arguments: made)
+    train, test = Examples.of(brains()), Examples.of(brains(seed=1))
+    for keep in ("folder", None):
+        missing_inputs.measure_segmentation(Results(), Model(), train, test, LABELS, "convnet", 0, keep)
+    assert kept == {"folder": made["fused_dropout"]}
+
+
 @pytest.mark.parametrize(
     "change, expected",
     [

@@ -493,7 +493,7 @@ def test_signatures_and_their_volumes_fit_each_other(model):
     assert default == "complete"
     assert shapes["image"] == (None, 32, 32, M) and set(shapes) == {"image", "available", "target"}
     io = model.volume_io()
-    assert io["inputs"] == list(NAMES) and len(io["outputs"]["anatomy"]["names"]) == TINY.anatomy_channels
+    assert io["inputs"] == list(NAMES) and len(io["outputs"]["anatomy"]["names"]) == 1 + TINY.anatomy_channels
     assert made(neighbours=1).volume_io() == {}  # tfdisent.apply gives no neighbours
     arrays = {"image": examples()["image"], "available": AVAILABLE, "target": np.eye(M, dtype="float32")[[0] * B]}
     for name, (function, wanted) in model.signatures().items():
@@ -503,6 +503,72 @@ def test_signatures_and_their_volumes_fit_each_other(model):
             given = {"anatomy": array(found["anatomy"]), "code": array(found["code"])}
         for values_of in function(**given).values():
             assert np.all(np.isfinite(array(values_of))), name
+
+
+# --- a segmentor downstream ---
+
+
+class Halves:
+    """A segmentor of fused anatomies: label 1 is the first channel's maximum, label 2 half of its minimum."""
+
+    image_shape, num_labels = (32, 32, 12), 2
+
+    def label_probabilities(self, anatomy):
+        return ops.concatenate([anatomy[..., :1] / 2, anatomy[..., 8:9] / 2], axis=-1)
+
+
+@pytest.fixture
+def segmenting():
+    model = made()
+    model.segment_with(Halves(), ("background", "rim", "core"))
+    return model
+
+
+def test_labels_are_those_of_the_fused_anatomy_of_what_is_there_and_the_rest_is_background(segmenting):
+    image = examples()["image"]
+    found = array(segmenting.segment(image, AVAILABLE))
+    anatomy = array(segmenting.encode_all(image, AVAILABLE)["anatomy"])
+    alone = anatomy[0, [0, 2], ..., 0]  # of the first subject, who lacks the second modality
+    np.testing.assert_allclose(found[0, ..., 1], alone.max(0) / 2, atol=1e-6)
+    np.testing.assert_allclose(found[0, ..., 2], alone.min(0) / 2, atol=1e-6)
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-6)
+    spoilt = np.where(AVAILABLE[:, None, None] == 1, image, np.nan).astype("float32")
+    np.testing.assert_array_equal(array(segmenting.segment(spoilt, AVAILABLE)), found)
+
+
+def test_a_segmentor_adds_labels_to_the_default_signature_and_one_of_its_own(segmenting, model):
+    image, target = examples()["image"], np.eye(M, dtype="float32")[[0] * B]
+    (default, _), (segment, shapes) = (segmenting.signatures()[name] for name in ("complete", "segment"))
+    found = default(image=image, available=AVAILABLE, target=target)
+    assert set(found) == {"image", "anatomy", "labels"} and set(shapes) == {"image", "available"}
+    expected = array(segmenting.segment(image, AVAILABLE))
+    for made_labels in (found["labels"], segment(image=image, available=AVAILABLE)["labels"]):
+        np.testing.assert_allclose(array(made_labels), expected, atol=1e-6)
+    outputs = segmenting.volume_io()["outputs"]
+    assert outputs["labels"] == {"kind": "labels", "names": ["background", "rim", "core"], "per_target": False}
+    assert "segment" not in model.signatures() and "labels" not in model.volume_io()["outputs"]
+
+
+def test_a_segmentor_has_no_weights_in_the_model(segmenting, model):
+    assert len(segmenting.weights) == len(model.weights)
+
+
+def test_a_segmentor_of_other_images_or_labels_is_refused_and_so_is_segmenting_without_one(model):
+    with pytest.raises(ValueError, match=r"fused anatomies \(32, 32, 12\) in background, tumour; .* in 2 labels"):
+        model.segment_with(Halves(), ("background", "tumour"))
+    with pytest.raises(ValueError, match="give one by segment_with"):
+        model.segment(examples()["image"])
+
+
+def test_the_exported_anatomy_has_the_background_first():
+    model = made(mask_background=True)
+    image = with_background()
+    complete, _ = model.signatures()["complete"]
+    found = array(complete(image=image, available=np.ones((B, M)), target=np.eye(M)[[0] * B])["anatomy"])
+    assert found.shape == (B, 32, 32, 1 + TINY.anatomy_channels)
+    np.testing.assert_allclose(found[:, 20:, :, 0], 1, atol=1e-6)
+    np.testing.assert_allclose(found[:, :20, :, 0], 0, atol=1e-5)
+    assert len(model.volume_io()["outputs"]["anatomy"]["names"]) == found.shape[-1]
 
 
 # --- what is refused ---

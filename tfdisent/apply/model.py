@@ -3,7 +3,7 @@
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from tfdisent.messages import without_startup_noise
 # TensorFlow is imported where it is used, since it takes seconds.
 
 KINDS = ("image", "labels")
+MISSING = "missing"  # the target that stands for those inputs that a case lacks
 
 
 class Output(NamedTuple):
@@ -23,10 +24,12 @@ class Output(NamedTuple):
     Attributes:
         kind: "image", or "labels" for probabilities of classes.
         names: of the classes, of which the first is the background; of an image the modalities that it may be in.
+        per_target: whether it is another one for each target; if not, it is made and written once.
     """
 
     kind: str
     names: tuple[str, ...] = ()
+    per_target: bool = True
 
     @property
     def channels(self) -> int:
@@ -144,19 +147,40 @@ def load_model(
 
 
 def chosen_targets(model: SliceModel, names: Sequence[str]) -> tuple[str | None, ...]:
-    """The targets of these names, each once; (None,) for a model that takes no target."""
+    """The targets of these names, each once; (None,) for a model that takes no target, or, where none is named, for
+    what a model makes whatever the target. "missing" stays as it is, see `targets_of`.
+    """
     if not model.targets:
         if names:
             raise ValueError(f"Leave out --target={names[0]}: the model's {model.signature} has no targets.")
         return (None,)
     known = ", ".join(model.targets)
+    if not names and any(not output.per_target for output in model.outputs.values()):
+        return (None,)
     if not names:
         raise ValueError(f"Give --target, once or more often, of {known}; or --target=all.")
+    if MISSING in names and MISSING not in model.targets:
+        if len(names) > 1 or not set(model.targets) <= set(model.inputs):
+            raise ValueError(
+                f"--target={MISSING} stands alone, for a model whose targets are among its inputs. This one takes "
+                f"{', '.join(model.inputs)}; name targets of {known}."
+            )
+        return (MISSING,)
     if "all" in names and "all" not in model.targets:
         names = model.targets
     if unknown := [name for name in names if name not in model.targets]:
         raise ValueError(f"Unknown --target={unknown[0]}. The model was trained on {known}.")
     return tuple(dict.fromkeys(names))
+
+
+def targets_of(model: SliceModel, chosen: tuple[str | None, ...], given: Container[str]) -> tuple[str | None, ...]:
+    """The targets of a case of which inputs are `given`: those that were chosen, or, of "missing", the others.
+
+    The first stands for what is made whatever the target, and is None where nothing else is wanted.
+    """
+    if chosen != (MISSING,) or MISSING in model.targets:
+        return chosen
+    return tuple(name for name in model.targets if name not in given) or (None,)
 
 
 def _runner(
@@ -170,7 +194,8 @@ def _runner(
     def run(stack, target=None, available=None):
         given = {"image": tf.constant(as_trained(stack, normalize), tf.float32)}
         if targets:
-            given["target"] = tf.one_hot([targets.index(target)] * len(stack), len(targets))
+            index = targets.index(target) if target else 0  # any, for what is made whatever the target
+            given["target"] = tf.one_hot([index] * len(stack), len(targets))
         if takes_available:
             available = np.ones(stack.shape[-1]) if available is None else available
             given["available"] = tf.constant(np.tile(available, (len(stack), 1)), tf.float32)
@@ -254,15 +279,18 @@ def _inputs_and_outputs(path: pathlib.Path, card: dict) -> tuple[tuple[str, ...]
     if not isinstance(outputs, Mapping) or not outputs or not all(map(_is_output, outputs.values())):
         raise ValueError(
             f"The card of {path} has outputs {outputs!r}, expected {{name: {{'kind': 'image' or 'labels', 'names': "
-            "[...]}}, with two names or more for labels. Export the model again."
+            "[...], 'per_target': true or false}}, with two names or more for labels. Export the model again."
         )
     return tuple(inputs), {
-        name: Output(output["kind"], tuple(output.get("names", ()))) for name, output in outputs.items()
+        name: Output(output["kind"], tuple(output.get("names", ())), output.get("per_target", True))
+        for name, output in outputs.items()
     }
 
 
 def _is_output(output: Any) -> bool:
     if not isinstance(output, Mapping) or output.get("kind") not in KINDS or not _are_names(output.get("names", [])):
+        return False
+    if not isinstance(output.get("per_target", True), bool):
         return False
     return output["kind"] == "image" or len(output.get("names", [])) > 1
 

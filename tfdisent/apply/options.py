@@ -19,7 +19,11 @@ class Options:
     that are given as one text.
     """
 
-    target: tuple[str, ...] = _option((), "Modality to translate to; may be repeated; 'all' is all that it knows.")
+    target: tuple[str, ...] = _option(
+        (),
+        "Modality to translate to; may be repeated; 'all' is all that it knows, 'missing' those that a case lacks. "
+        "Without one a model that makes label maps too makes these alone.",
+    )
     pattern: str = _option("*", "Names of the volumes in a folder, as 'T1*' or '*_t1.nii'.")
     masks_too: bool = _option(
         False, "Apply the model to masks and label maps in a folder too; by default they are left out."

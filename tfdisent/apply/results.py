@@ -12,7 +12,7 @@ import numpy as np
 
 from tfdisent.apply.cases import Case, check_case, is_mask_by_content, read_case
 from tfdisent.apply.intensities import Scale, Stack, beyond, finished, labelled, normalized, stacked
-from tfdisent.apply.model import SliceModel, as_trained
+from tfdisent.apply.model import SliceModel, as_trained, targets_of
 from tfdisent.apply.options import Options
 from tfdisent.familiarity import of_slices, slice_statistics
 from tfdisent.files import write_json
@@ -25,7 +25,7 @@ class Task(NamedTuple):
 
     Attributes:
         model: the model that is applied.
-        targets: what it translates to; (None,) if it takes no target.
+        targets: what it translates to, as from `chosen_targets`.
         output: folder of the results.
         options: how to do it.
         scale: range of values that images get, or None for the model's.
@@ -47,8 +47,12 @@ def process(task: Task, case: Case) -> tuple[str, str]:
     Raises:
         ValueError, OSError: the case cannot be used, or a result cannot be written.
     """
-    wanted = {target: wanted_files(task, case, target) for target in task.targets}
-    wanted = {target: files for target, files in wanted.items() if files}
+    results = result_files(task, case)
+    if not any(results.values()):
+        return "skipped", "skipped, it lacks none of the model's targets"
+    if not task.options.overwrite:
+        results = {k: {name: p for name, p in files.items() if not p.exists()} for k, files in results.items()}
+    wanted = {target: files for target, files in results.items() if files}
     if not wanted:
         return "skipped", "skipped, its results are there (see --overwrite)"
     started = time.monotonic()
@@ -86,20 +90,24 @@ def process(task: Task, case: Case) -> tuple[str, str]:
     return "written", text
 
 
-def wanted_files(task: Task, case: Case, target: str | None) -> dict[str, pathlib.Path]:
-    """{output of the model: file} of the results for a target that are to be written.
+def result_files(task: Task, case: Case) -> dict[str | None, dict[str, pathlib.Path]]:
+    """{target: {output of the model: file}} of a case; what is made whatever the target is with the first.
 
     A result is called after the case, the target and the output, as s1_T2_edges.nii.gz. The output "image" adds no name
     of its own; without a target either, it is the signature's.
     """
-    files = {}
-    for name in task.model.outputs:
-        parts = ([target] if target else []) + ([name] if name != "image" else [])
-        ending = re.sub(r"[^\w.+-]+", "-", "_".join(parts or [task.model.signature]))
-        path = task.output / case.name.with_name(f"{case.name.name}_{ending}.nii.gz")
-        if task.options.overwrite or not path.exists():
-            files[name] = path
-    return files
+    model, found = task.model, {}
+    for target in targets_of(model, task.targets, case.files):
+        files = {}
+        for name, output in model.outputs.items():
+            if (target is None and model.targets) if output.per_target else found:
+                continue
+            parts = [target] if target and output.per_target else []
+            parts += [name] if name != "image" else []
+            ending = re.sub(r"[^\w.+-]+", "-", "_".join(parts or [model.signature]))
+            files[name] = task.output / case.name.with_name(f"{case.name.name}_{ending}.nii.gz")
+        found[target] = files
+    return found
 
 
 def is_about_output(error: Exception) -> bool:

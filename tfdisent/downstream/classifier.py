@@ -9,7 +9,6 @@ compared: name the extractor (`description`) beside every value.
 """
 
 import itertools
-import pathlib
 import socket
 import warnings
 from collections.abc import Sequence
@@ -19,12 +18,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfdisent import files
 from tfdisent.downstream.network import Network, float32_from, image_shape_2d
 from tfdisent.examples import Selection
-from tfdisent.training import weights
 
-WEIGHTS = "judge.npz"
 INCEPTION_MIN_SIZE = 75  # pixels; the least that InceptionV3 takes
 INCEPTION_FEATURES = 768  # channels of mixed3
 CONVNET_MAX_SIZE = 64  # pixels; larger images are shrunk to this
@@ -39,43 +35,10 @@ class Judge(Network):
         network: images -> {"features": (B, D), "outputs": (B, F)}, and "reconstruction" where it learns to make one.
     """
 
-    SAVED: tuple[str, ...]  # attributes from which `load` makes it again
+    ROLE = "judge"
 
     def __init__(self, image_shape: Sequence[int]):
         super().__init__(image_shape_2d(image_shape))
-
-    def save(self, directory) -> None:
-        """Writes `config.json` and `judge.npz`, which `load` reads on any backend."""
-        directory = pathlib.Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        weights.save(directory / WEIGHTS, self.network)
-        config = {name: np.asarray(getattr(self, name)).tolist() for name in self.SAVED}
-        files.write_json(directory / "config.json", {"judge": type(self).__name__, **config})
-
-    @classmethod
-    def load(cls, directory) -> Self:
-        """Returns a judge as it was saved. Downloads nothing.
-
-        Raises:
-            FileNotFoundError: the folder holds no judge.
-            ValueError: the folder holds another kind of judge.
-        """
-        path = pathlib.Path(directory) / "config.json"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"Expected a saved judge in {path.parent}, but no judge is saved here: config.json is missing."
-            )
-        config = files.read_json(path)
-        if config.pop("judge", None) != cls.__name__:
-            raise ValueError(f"Expected a saved {cls.__name__}, received {path}, which is not a saved {cls.__name__}.")
-        judge = cls._made_again(config)
-        weights.restore(path.parent / WEIGHTS, judge.network)
-        return judge
-
-    @classmethod
-    def _made_again(cls, config: dict) -> Self:
-        """A judge like the one that was saved, but for its weights."""
-        return cls(**config)
 
     def _fit(
         self, images: Selection, targets, loss, *, epochs, steps, batch_size, learning_rate, seed, augment

@@ -1,14 +1,17 @@
-"""What all networks downstream share: images of one shape, computed in float32, and training on a stream of them."""
+"""What all networks downstream share: images of one shape, float32, training on a stream of them, and files."""
 
 import contextlib
+import pathlib
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
 
+from tfdisent import files
 from tfdisent.examples import Selection
+from tfdisent.training import weights
 
 
 class Network:
@@ -17,12 +20,52 @@ class Network:
     Attributes:
         image_shape: of one image, channels last.
         network: the `keras.Model`.
+        ROLE: what it is called in files, of those networks that are kept.
+        SAVED: attributes from which `load` makes it again.
     """
 
     network: keras.Model
+    ROLE: ClassVar[str]
+    SAVED: ClassVar[tuple[str, ...]]
 
     def __init__(self, image_shape: Sequence[int]):
         self.image_shape = tuple(int(size) for size in image_shape)
+
+    def save(self, directory) -> None:
+        """Writes `config.json` and `<ROLE>.npz`, which `load` reads on any backend."""
+        directory = pathlib.Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        weights.save(directory / f"{self.ROLE}.npz", self.network)
+        config = {name: np.asarray(getattr(self, name)).tolist() for name in self.SAVED}
+        files.write_json(directory / "config.json", {self.ROLE: type(self).__name__, **config})
+
+    @classmethod
+    def load(cls, directory) -> Self:
+        """Returns a network of this class, or of one that is derived from it, as it was saved. Downloads nothing.
+
+        Raises:
+            FileNotFoundError: the folder holds none.
+            ValueError: the folder holds something else.
+        """
+        path = pathlib.Path(directory) / "config.json"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"Expected a saved {cls.ROLE} in {path.parent}, but no {cls.ROLE} is saved here: config.json is "
+                "missing."
+            )
+        config = files.read_json(path)
+        kinds = {kind.__name__: kind for kind in (cls, *cls.__subclasses__())}
+        kind = kinds.get(config.pop(cls.ROLE, None))
+        if kind is None:
+            raise ValueError(f"Expected a saved {cls.__name__}, received {path}, which is not a saved {cls.__name__}.")
+        made = kind._made_again(config)
+        weights.restore(path.parent / f"{cls.ROLE}.npz", made.network)
+        return made
+
+    @classmethod
+    def _made_again(cls, config: dict) -> Self:
+        """A network like the one that was saved, but for its weights."""
+        return cls(**config)
 
     def _outputs(self, images, batch_size: int) -> np.ndarray:
         """The network's outputs (N, ...) of an array of images."""

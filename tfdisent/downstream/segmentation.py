@@ -45,6 +45,9 @@ class Segmentor(Network):
         learner: what is trained: the network, or one with further outputs.
     """
 
+    ROLE = "segmentor"
+    SAVED = ("image_shape", "num_labels", "filters", "num_levels", "standardize")
+
     def __init__(
         self,
         image_shape: Sequence[int],
@@ -66,13 +69,14 @@ class Segmentor(Network):
                 f"image_shape {self.image_shape}. Crop or pad the slices, or take fewer levels."
             )
         self.num_labels, self.filters = int(num_labels), int(filters)
+        self.num_levels, self.standardize = int(num_levels), bool(standardize)
         with float32_from(seed):
             self.network = self.learner = strided_unet(
                 self.image_shape,
                 num_outputs=1 if num_labels == 1 else 1 + self.num_labels,
                 filters=self.filters,
-                num_levels=num_levels,
-                standardize=standardize,
+                num_levels=self.num_levels,
+                standardize=self.standardize,
             )
 
     def fit(
@@ -142,6 +146,10 @@ class Segmentor(Network):
             return batch, self._targets(batch, labels)
 
         return learn(self.learner, images, example, epochs=epochs, batch_size=batch_size, change=change, seed=seed)
+
+    def label_probabilities(self, images):
+        """Probability of each label (B, ..., K) in a tensor of images (B, ..., C), as part of a graph."""
+        return self._foreground(self.network(images, training=False))
 
     def probabilities(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Probability of each label, float32 (N, H, W, K) in [0, 1], in images (N, H, W, C)."""
@@ -218,9 +226,10 @@ class NVNet(Segmentor):
 
     Attributes:
         learner: the `keras.Model` that is trained, image -> {"labels", "reconstruction", "moments"}.
-        network: its labels alone.
+        network: its labels alone, which is what `save` writes.
     """
 
+    SAVED = ("image_shape", "num_labels", "filters", "latent_dim")
     BRANCH_WEIGHT = 0.1  # of the reconstruction's squared error, and of the code's divergence
 
     def __init__(

@@ -58,6 +58,7 @@ def evaluate_run(
     num_samples: int = 2000,
     seed: int = 0,
     log: Callable[[str], None] = lambda message: None,
+    keep: str | os.PathLike | None = None,
 ) -> tuple[dict, list[Figure]]:
     """Metrics and figures of a trained model on a prepared data set.
 
@@ -71,6 +72,7 @@ def evaluate_run(
         num_samples: test slices to measure, spread evenly over the split.
         seed: of the choice of codes that are probed, and of the probes.
         log: is told what is done.
+        keep: folder for a segmentor of fused anatomies, of which any modality may be missing; None to keep none.
 
     Returns:
         ({name: entry}, figures).
@@ -94,7 +96,7 @@ def evaluate_run(
         labels = tuple(manifest.mask_labels)
         if len(labels) > 1 and "mask" in train.names and "mask" in test.names:
             log("segmenting from fused anatomies and from images, inputs missing")
-            missing_inputs.measure_segmentation(results, model, train, test, labels, judge_kind, seed)
+            missing_inputs.measure_segmentation(results, model, train, test, labels, judge_kind, seed, keep)
         if "pet" in train.names and "pet" in test.names:
             log("drawing PET from fused anatomies and from images, inputs missing")
             missing_inputs.measure_pet(results, model, train, test, judge_kind, seed)
@@ -501,9 +503,11 @@ def card_values(manifest) -> dict[str, str]:
     return {
         "target": f"one-hot: {names}",
         "available": f"1 for each of {names} that is there, 0 for one that is missing",
-        "anatomy": "shares of the anatomy's channels, which sum to 1; of `fuse` their maxima, means and minima",
+        "anatomy": "shares of the anatomy's channels, which sum to 1; of `complete` the background's before them; of "
+        "`fuse` their maxima, means and minima",
+        "labels": f"probabilities: {', '.join(manifest.mask_labels)}",
         "code": "how a modality looks",
     }
 
 
-EVALUATION = Evaluation(evaluate_run, sample_grid, headline, card_values)
+EVALUATION = Evaluation(evaluate_run, sample_grid, headline, card_values, keeps_segmentor=True)

@@ -17,6 +17,7 @@ The first three are the paper's. The last two are what a user would do who knows
 """
 
 import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -65,6 +66,8 @@ KINDS = {
     "_dropout": Kind("from images, learnt with random subsets missing", "images_dropout", dropout=True),
     "_fused_dropout": Kind("from fused anatomies, learnt of random subsets", "fused_dropout", fused=True, dropout=True),
 }
+
+KEPT = "fused_dropout"  # the learner that serves users, who have some of the modalities
 
 
 class Inputs:
@@ -289,7 +292,14 @@ REGIONS = {  # of BraTS, by what our labels are called
 
 
 def measure_segmentation(
-    results: Results, model, train: Examples, test: Examples, labels: tuple[str, ...], judge_kind: str, seed: int
+    results: Results,
+    model,
+    train: Examples,
+    test: Examples,
+    labels: tuple[str, ...],
+    judge_kind: str,
+    seed: int,
+    keep: str | os.PathLike | None = None,
 ) -> None:
     """Adds how well a tumour is found with every subset of the modalities, or why that cannot be told.
 
@@ -300,6 +310,7 @@ def measure_segmentation(
         labels: what the mask's numbers are called, the background first.
         judge_kind: "convnet" for `Segmentor`, "inception" for the paper's `NVNet`.
         seed: of the networks.
+        keep: folder for the segmentor that `KEPT` names, to be exported with the model.
     """
     inputs = Inputs(model, train, ("mask",))
     masks = (batch["mask"] for batch in train.batches(inputs.rows))
@@ -307,7 +318,10 @@ def measure_segmentation(
         return _leave_out(results, SEGMENTATION, inputs, "no training slice with all modalities has a label")
 
     def fit():
-        return fitted_segmentors(inputs, labels, judge_kind, seed, results.log)
+        segmentors = fitted_segmentors(inputs, labels, judge_kind, seed, results.log)
+        if keep is not None:
+            segmentors[KEPT].save(keep)
+        return segmentors
 
     def compute(rows, segmentors):
         return segmentation_metrics(inputs, test, rows, labels, segmentors)

@@ -51,6 +51,8 @@ class Evaluation(NamedTuple):
             where there is no such thing.
         familiar: `(model, read)` -> the training scans that inputs of the exported model are to be like, a
             `tfdisent.familiarity.Familiar`, for its card; None where these are too few. None of systems without it.
+        keeps_segmentor: whether `evaluate_run` takes `keep`, a folder to which it saves a segmentor that it trains on
+            the model's codes (`tfdisent.downstream.segmentation`), and that is exported with the model.
     """
 
     evaluate_run: Callable
@@ -60,3 +62,4 @@ class Evaluation(NamedTuple):
     generate: Callable | None = None
     trend: Callable | None = None
     familiar: Callable | None = None
+    keeps_segmentor: bool = False

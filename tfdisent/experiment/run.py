@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from PIL import Image
 
 from tfdisent import data, datasets, files, report
 from tfdisent.data import Manifest
+from tfdisent.downstream.segmentation import Segmentor
 from tfdisent.evaluation.entries import Results, failed
 from tfdisent.examples import SHUFFLED_BYTES, Examples
 from tfdisent.experiment import catalogue, folder
@@ -32,6 +34,7 @@ from tfdisent.report.tables import METRICS
 from tfdisent.training import callbacks, distribution
 from tfdisent.training.checkpoint import BestCheckpoint, Checkpoints
 
+SEGMENTOR = "downstream/segmentor"  # in the run's folder
 FEW_SUBJECTS = 10  # with fewer, those who train are warned
 
 
@@ -316,7 +319,8 @@ def fit(run: Run) -> None:
 def evaluate(run: Run, split: str = "test") -> dict[str, dict]:
     """Measures the trained model, writes metrics.json, figures and report.html; returns the metrics.
 
-    A part that fails is marked in them and named in the report: see `require_all_measured`.
+    A part that fails is marked in them and named in the report: see `require_all_measured`. A segmentor that is trained
+    on the model's codes is kept in `downstream`, and exported with the model.
 
     Args:
         run: trained; results are written to its folder.
@@ -330,6 +334,8 @@ def evaluate(run: Run, split: str = "test") -> dict[str, dict]:
     say("3/5 evaluation")
     is_paper = settings.preset == "paper"
     results = Results(log=lambda message: say(f"    {message}"))
+    kept = results_dir / SEGMENTOR
+    shutil.rmtree(kept, ignore_errors=True)  # of other weights
     with _precision(settings):
         found = results.attempt(
             ["evaluation"],
@@ -341,6 +347,7 @@ def evaluate(run: Run, split: str = "test") -> dict[str, dict]:
                 judge_kind=settings.judge or ("inception" if is_paper else "convnet"),
                 num_samples=settings.num_samples or (5000 if is_paper else 2000),
                 log=results.log,
+                **({"keep": kept} if run.evaluation.keeps_segmentor else {}),
             ),
         )
     metrics, figures = found or (results.metrics, [])
@@ -410,6 +417,8 @@ def export(run: Run) -> pathlib.Path:
     }
     familiar = run.evaluation.familiar and run.evaluation.familiar(run.model, run.examples)
     card |= {"familiar": familiar.to_card()} if familiar else {}
+    if (run.run_dir / SEGMENTOR).is_dir():
+        run.model.segment_with(Segmentor.load(run.run_dir / SEGMENTOR), manifest.mask_labels)
     with files.locked(settings.export_folder, "export", wait=True):
         path = export_model(run.model, settings.export_folder, card=card, formats=settings.export_formats)
     files.write_json(record, {"step": step, "path": str(path)})

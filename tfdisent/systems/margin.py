@@ -52,11 +52,11 @@ the margins in place of the anatomy; `anatomy_similarity_delay` starts that half
 compare; `level_0` lets E^A see and draw at full resolution; `learning_rate_decay` lets the rate fall.
 
 Added for use: the typical code of each modality, the running mean over training, in whose look a missing contrast is
-drawn.
+drawn; of a modality that no subject had it is 0, and what is drawn in its look means nothing.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -234,6 +234,7 @@ class Margin(SliceSystem):
         self.decoder = decoder(config)
         self.typical_codes = TypicalCodes(config.num_modalities, config.code_dim)
         self.track_averages([*self.networks, self.typical_codes], config.average_momentum)
+        self.downstream, self.label_names = None, ()
         self.built = True
 
     @property
@@ -545,15 +546,59 @@ class Margin(SliceSystem):
         _, mean, _ = ops.split(fused(found["anatomy"], available), 3, axis=-1)
         return {"image": self.decoder({"anatomy": mean, "code": code}, training=False), "anatomy": mean}
 
+    def segment_with(self, segmentor, labels: Sequence[str]) -> None:
+        """Takes a segmentor of fused anatomies for `segment` and for exports. It has no part in training.
+
+        Args:
+            segmentor: a `tfdisent.downstream.segmentation.Segmentor` of images as `fuse` gives them.
+            labels: what its numbers are called, the background first.
+
+        Raises:
+            ValueError: it takes other images, or another number of labels.
+        """
+        c = self.config
+        expected = (*c.image_shape[:2], 3 * c.anatomy_channels)
+        if segmentor.image_shape != expected or segmentor.num_labels != len(labels) - 1:
+            raise ValueError(
+                f"Expected a segmentor of fused anatomies {expected} in {', '.join(labels)}; received one of images "
+                f"{segmentor.image_shape} in {segmentor.num_labels} labels and the background."
+            )
+        self.downstream, self.label_names = segmentor, tuple(labels)
+
+    def segment(self, image, available=None):
+        """Probabilities of labels, from the fused anatomy of whatever modalities there are.
+
+        Args:
+            image, available: as in `encode_all`.
+
+        Returns:
+            (B, H, W, 1 + K), the background first.
+
+        Raises:
+            ValueError: no segmentor was given, see `segment_with`.
+        """
+        if self.downstream is None:
+            raise ValueError("Expected a segmentor of fused anatomies; give one by segment_with(segmentor, labels).")
+        fused_anatomy = self.fuse(self.encode_all(image, available)["anatomy"], available)
+        return with_background(self.downstream.label_probabilities(fused_anatomy))
+
     def signatures(self) -> dict:
-        """What is exported: name -> (function to a dict of tensors, {argument: shape}); the first is default."""
+        """What is exported: name -> (function to a dict of tensors, {argument: shape}); the first is default.
+
+        With a segmentor its labels are among what `complete` gives, and `segment` gives them alone.
+        """
         c = self.config
         image, available = (None, *self.batch_shapes()["image"]), (None, c.num_modalities)
         stack = {"image": image, "available": available}
         anatomy = (None, *c.image_shape[:2], c.anatomy_channels)
 
         def complete(image, available, target):
-            return self.complete(image, target, available)
+            made = self.complete(image, target, available)
+            made["anatomy"] = with_background(made["anatomy"])
+            return made | (segment(image, available) if self.downstream else {})
+
+        def segment(image, available):
+            return {"labels": self.segment(image, available)}
 
         def decode(anatomy, code):
             return {"image": self.decode(anatomy, code)}
@@ -570,6 +615,7 @@ class Margin(SliceSystem):
             "decode": (decode, {"anatomy": anatomy, "code": (None, c.code_dim)}),
             "cross_reconstruct": (cross_reconstruct, stack),
             "fuse": (fuse, stack),
+            **({"segment": (segment, stack)} if self.downstream else {}),
         }
 
     def volume_io(self) -> dict:
@@ -579,13 +625,12 @@ class Margin(SliceSystem):
         c = self.config
         if c.neighbours:
             return {}
-        parts = [f"part_{k}" for k in range(c.anatomy_channels)]
+        maps = {"anatomy": ["background", *(f"part_{k}" for k in range(c.anatomy_channels))]}
+        maps |= {"labels": list(self.label_names)} if self.downstream else {}
+        outputs = {name: {"kind": "labels", "names": names, "per_target": False} for name, names in maps.items()}
         return {
             "inputs": list(c.modalities),
-            "outputs": {
-                "image": {"kind": "image", "names": list(c.modalities)},
-                "anatomy": {"kind": "labels", "names": parts},
-            },
+            "outputs": {"image": {"kind": "image", "names": list(c.modalities)}, **outputs},
         }
 
     def _checked_images(self, image, available):
@@ -638,6 +683,11 @@ def fused(anatomy, available):
     mean = ops.sum(ops.where(there, anatomy, 0.0), axis=1) / ops.maximum(number, 1.0)
     lowest = ops.min(ops.where(there, anatomy, 2.0), axis=1)
     return ops.where(number > 0, ops.concatenate([highest, mean, lowest], axis=-1), 0.0)
+
+
+def with_background(shares):
+    """Shares or probabilities (..., K) with what is left of 1 before them, (..., 1 + K)."""
+    return ops.concatenate([1.0 - ops.sum(shares, axis=-1, keepdims=True), shares], axis=-1)
 
 
 # --- networks ---

@@ -19,6 +19,12 @@ EMPTY = f"{OURS}::test_fusion_does_not_see_what_is_missing_and_is_zero_where_the
 TYPICAL = f"{OURS}::test_typical_codes_are_means_of_what_is_there"
 LOOK = f"{OURS}::test_a_contrast_that_is_there_is_drawn_in_its_own_look_and_a_missing_one_in_the_typical"
 COMPARED = "tests/baselines/test_margin.py"
+LOSSES = "tfdisent/losses.py"
+COSINES = "tests/test_losses.py"
+LAYER = "tfdisent/layers/convolution.py"
+APPLY = "tfdisent/apply/model.py"
+RESULTS = "tfdisent/apply/results.py"
+SEGMENT = f"{OURS}::test_labels_are_those_of_the_fused_anatomy_of_what_is_there_and_the_rest_is_background"
 ADVERSARIAL = f"{COMPARED}::test_the_discriminator_tells_the_modality_and_the_encoder_makes_it_say_none"
 MEASURED = "tests/evaluation/test_margin.py"
 
@@ -151,6 +157,32 @@ SIMILARITIES = [
     ),
     system("all have a partner", "ops.max(fits, axis=1)", "ops.ones_like(ops.max(fits, axis=1))", PARTNERS),
 ]
+SIMILARITIES += [
+    (
+        "cosines are distances",
+        LOSSES,
+        "margin - cosine_similarity(anchor, alike) + cosine_similarity(anchor, other)",
+        "margin + cosine_similarity(anchor, alike) - cosine_similarity(anchor, other)",
+        f"{COSINES}::test_the_margin_costs_nothing_where_the_alike_is_more_similar_and_something_where_it_is_not",
+    ),
+    (
+        "kernels are mixed for each sample",
+        LAYER,
+        'outputs = ops.conv(features, kernel, self.strides, padding="same", data_format="channels_last")',
+        "outputs = ops.concatenate([ops.conv(features[k : k + 1], kernel, self.strides, padding='same', "
+        "data_format='channels_last') for k in range(features.shape[0])])",
+        "tests/layers/test_convolution.py::test_kernels_are_mixed_once_a_call_whatever_the_number_of_images",
+    ),
+]
+SIMILARITIES += [
+    (
+        "all experts start alike",
+        LAYER,
+        "_another(self.kernel_initializer, k)(shape, dtype=dtype)",
+        "self.kernel_initializer(shape, dtype=dtype)",
+        "tests/layers/test_convolution.py::test_experts_start_with_values_of_their_own_which_the_seed_decides",
+    ),
+]
 WHAT_IS_MISSING = [
     system(
         "what is missing is shown",
@@ -229,6 +261,32 @@ VERB = [
         "there = available[:, :, None] * available[:, None, :]",
         "there = 0 * available[:, :, None] + available[:, None, :]",
         VERBS,
+    ),
+]
+VERB += [
+    system(
+        "labels from the anatomy of what is missing too",
+        'self.fuse(self.encode_all(image, available)["anatomy"], available)\n        return with',
+        'self.fuse(self.encode_all(image, available)["anatomy"])\n        return with',
+        SEGMENT,
+    ),
+    system(
+        "the background after the labels",
+        "1.0 - ops.sum(shares, axis=-1, keepdims=True), shares]",
+        "shares, 1.0 - ops.sum(shares, axis=-1, keepdims=True)]",
+        SEGMENT,
+    ),
+    system(
+        "a segmentor of images",
+        "expected = (*c.image_shape[:2], 3 * c.anatomy_channels)",
+        "expected = segmentor.image_shape",
+        f"{OURS}::test_a_segmentor_of_other_images_or_labels_is_refused_and_so_is_segmenting_without_one",
+    ),
+    system(
+        "the exported anatomy without its background",
+        'made["anatomy"] = with_background(made["anatomy"])',
+        "pass",
+        f"{OURS}::test_the_exported_anatomy_has_the_background_first",
     ),
 ]
 OPTIONS = [
@@ -403,6 +461,40 @@ MEASUREMENT = [
     ),
 ]
 
+MEASUREMENT += [
+    evaluation(
+        "the whole slice as the brain",
+        "inside, made = brain(truth), reconstructed(model, batch)",
+        "inside, made = brain(truth) | True, reconstructed(model, batch)",
+        "test_a_background_that_is_drawn_well_does_not_make_up_for_the_brain",
+    ),
+    evaluation(
+        "the leak of the maxima of one modality",
+        'anatomy = found["anatomy"][some, i]',
+        'anatomy = found["anatomy"][some, 0]',
+        "test_the_number_of_the_modality_reaches_the_anatomy_through_the_kernels_alone_and_a_probe_finds_it",
+    ),
+    missing(
+        "the segmentor of whole sets is kept",
+        'KEPT = "fused_dropout"',
+        'KEPT = "fused"',
+        "test_the_segmentor_that_knows_every_subset_is_kept",
+    ),
+    (
+        "missing contrasts are those that are there",
+        APPLY,
+        "for name in model.targets if name not in given)",
+        "for name in model.targets if name in given)",
+        "tests/apply/test_model.py::test_missing_stands_alone_for_a_model_whose_targets_are_inputs",
+    ),
+    (
+        "maps are written for each target",
+        RESULTS,
+        "if output.per_target else found:",
+        "if output.per_target else False:",
+        "tests/apply/test_apply.py::test_what_no_target_changes_is_written_once_and_alone_where_none_is_named",
+    ),
+]
 DOWNSTREAM = [
     missing(
         "what is missing counts in the fusion",
