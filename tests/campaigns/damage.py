@@ -28,14 +28,18 @@ KINDS = ("bit flipped", "cut short", "zeros", "file lost")
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--tries", type=int, default=1000)
+    parser.add_argument("--tries", type=int, default=1000, help="of this call, added to those in --output")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("damage.json"))
     given = parser.parse_args()
+    table = common.Table(given.output)
+    rng = table.rng(given.seed)
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder)
-        rows = [*of("checkpoint", *checkpoints(work), given), *of("shard", *shards(work), given)]
-    common.report(rows, given.output)
+        for what, made in (("checkpoint", checkpoints), ("shard", shards)):
+            for row in of(what, *made(work), given.tries, rng):
+                table.add(row)
+    table.show()
 
 
 def checkpoints(work: pathlib.Path):
@@ -70,11 +74,11 @@ def shards(work: pathlib.Path):
     return folder, read
 
 
-def of(what: str, folder: pathlib.Path, read, given) -> list[dict]:
+def of(what: str, folder: pathlib.Path, read, tries: int, rng: random.Random) -> list[dict]:
     """Rows of the table for one kind of folder."""
-    rng, here = random.Random(given.seed), folder.with_name("damaged")
+    here = folder.with_name("damaged")
     counts = {kind: collections.Counter() for kind in KINDS}
-    for number in range(given.tries):
+    for number in range(tries):
         shutil.copytree(folder, here)
         kind = KINDS[number % len(KINDS)]
         files = [path for path in sorted(here.rglob("*")) if path.is_file()]
@@ -92,7 +96,12 @@ def of(what: str, folder: pathlib.Path, read, given) -> list[dict]:
         shutil.rmtree(here)
     names = ("as written", "refused", "does not name the folder", "differing", "foreign error")
     return [
-        {"fault": f"{what}: {kind}", "tries": sum(c[n] for n in names if n != names[2]), **{n: c[n] for n in names}}
+        {
+            "backend": keras.backend.backend(),
+            "fault": f"{what}: {kind}",
+            "tries": sum(c[n] for n in names if n != names[2]),
+            **{n: c[n] for n in names},
+        }
         for kind, c in counts.items()
     ]
 

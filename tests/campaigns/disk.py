@@ -2,13 +2,15 @@
 
     python -m tests.campaigns.disk --tries=20
 
-The limit is RLIMIT_FSIZE, at random between nothing and the largest file that the stage writes: writing beyond is an
-error (EFBIG), as ENOSPC is on a full disk. The stage must end with an error, not by a signal, and succeed afterwards
-with what an unbroken run leaves. With --mount (needs root) the run's folder is a tmpfs that is too small instead.
+The limit is RLIMIT_FSIZE, at random between nothing and the size of one of the files that the stage leaves, so that
+small and large ones are cut alike: writing beyond is an error (EFBIG), as ENOSPC is on a full disk. The stage must end
+with an error, not by a signal, and succeed afterwards with what an unbroken run leaves. With --mount (needs root) the
+run's folder is a tmpfs that is too small instead.
 """
 
 import argparse
 import contextlib
+import math
 import os
 import pathlib
 import random
@@ -18,61 +20,63 @@ import signal
 import subprocess
 import tempfile
 
+import keras
+
 from tests.campaigns import common, crash, runs
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--tries", type=int, default=20)
+    parser.add_argument("--tries", type=int, default=20, help="of each row in all, those in --output counted in")
     parser.add_argument("--stages", default="preparation,training,evaluation,export")
+    parser.add_argument("--kind", default="skin_phantom", help="of data that are prepared")
     parser.add_argument("--mount", action="store_true")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="of tries in all; rows take turns")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("disk.json"))
     given = parser.parse_args()
-    rng = random.Random(given.seed)
+    table = common.Table(given.output)
+    rng = table.rng(given.seed)
     runs.preload()
+    fault = "full disk" if given.mount else "files of limited size"
     with tempfile.TemporaryDirectory() as folder:
-        rows = [full(pathlib.Path(folder), stage, given, rng) for stage in given.stages.split(",")]
-    common.report(rows, given.output)
+        backend, begun = keras.backend.backend(), {}
+        rows = [{"backend": backend, "fault": fault, "in": name} for name in given.stages.split(",")]
+        for row in table.in_turn(rows, given.tries, given.minutes):
+            name = row["in"]
+            if name not in begun:
+                kind = given.kind if name == "preparation" else None
+                begun[name] = crash.Stage(pathlib.Path(folder), name, kind)
+            table.add(row | full(begun[name], given.mount, rng))
+        table.show()
 
 
-def full(work: pathlib.Path, stage: str, given, rng: random.Random) -> dict:
-    """The row of one stage."""
-    kind = "skin_phantom" if stage == "preparation" else None
-    before, expected, _ = crash.prepared(work / stage, stage, kind)
-    whole = work / stage / f"{stage}-{kind}-whole"
-    sizes = [path.stat().st_size for path in whole.rglob("*") if path.is_file()]
-    told = killed = lost = differing = 0
-    for _ in range(given.tries):
-        here = work / "try"
-        here.mkdir()
-        task = crash.task(work / stage, stage, kind, here)
-        kept = sum(path.stat().st_size for path in before.rglob("*") if path.is_file())
-        with small(here, kept + rng.uniform(0, sum(sizes) - kept)) if given.mount else contextlib.nullcontext():
-            shutil.copytree(before, here, dirs_exist_ok=True)
-            task_in = task if given.mount else limited(task, rng.randrange(max(sizes)))
-            pid = common.forked(task_in, work / "log")
-            status = common.ended(pid, 600)
-            told += status == 1
-            killed += status is None or status < 0
-            if status is not None and status < 0:
-                print(f"{stage}: signal {-status}\n{(work / 'log').read_text()[-500:]}", flush=True)
-            if given.mount:
-                subprocess.run(["mount", "-o", "remount,size=4g", str(here)], check=True)
-            if not common.finished(task, work / "again"):
-                lost += 1
-                print((work / "again").read_text()[-1000:], flush=True)
-            else:
-                differing += crash.left(stage, here) != expected
-        shutil.rmtree(here)
-    return {
-        "fault": f"no space in {stage}",
-        "tries": given.tries,
-        "told": told,
-        "killed": killed,
-        "lost": lost,
-        "differing": differing,
-    }
+def full(stage: crash.Stage, mount: bool, rng: random.Random) -> dict:
+    """Does a stage without the space for it, and then with; returns what is counted."""
+    here = stage.folder / "try"
+    here.mkdir()
+    task = stage.task(here)
+    kept = sum(path.stat().st_size for path in stage.before.rglob("*") if path.is_file())
+    with small(here, kept + rng.uniform(0, sum(stage.sizes) - kept)) if mount else contextlib.nullcontext():
+        shutil.copytree(stage.before, here, dirs_exist_ok=True)
+        limit = rng.choice(stage.sizes) * rng.random()
+        status = common.ended(common.forked(task if mount else limited(task, int(limit)), stage.log), 600)
+        if status is None or status < 0:
+            print(f"{stage.name}: exit status {status}\n{stage.log.read_text()[-500:]}", flush=True)
+        if mount:
+            subprocess.run(["mount", "-o", "remount,size=4g", str(here)], check=True)
+        is_finished = common.finished(task, stage.log)
+        if not is_finished:
+            print(stage.log.read_text()[-1000:], flush=True)
+        counts = {
+            "tries": 1,
+            "told": int(status == 1),
+            "killed": int(status is None or status < 0),
+            "lost": int(not is_finished),
+            "differing": int(is_finished and stage.differs(here)),
+        }
+    shutil.rmtree(here)
+    return counts
 
 
 def limited(task, size: int):

@@ -33,26 +33,28 @@ SLOW = 10.0  # seconds
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--tries", type=int, default=100_000)
+    parser.add_argument("--tries", type=int, default=100_000, help="of this call, added to those in --output")
     parser.add_argument("--readers", default=",".join(READERS))
     parser.add_argument("--minutes", type=float, default=math.inf, help="in all, shared by the readers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("fuzz.json"))
     given = parser.parse_args()
     warnings.simplefilter("ignore")
+    table = common.Table(given.output)
+    rng, readers = table.rng(given.seed), given.readers.split(",")
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
-        rows = [of(name, pathlib.Path(folder), given) for name in given.readers.split(",")]
-    common.report(rows, given.output)
+        for name in readers:
+            table.add(of(name, pathlib.Path(folder), given.tries, given.minutes / len(readers), rng))
+    table.show()
 
 
-def of(name: str, folder: pathlib.Path, given) -> dict:
+def of(name: str, folder: pathlib.Path, tries: int, minutes: float, rng: random.Random) -> dict:
     """The row of one reader."""
     make, read, file = READERS[name]
     path = folder / file
     make(path)
-    original, rng, counts, slowest = path.read_bytes(), random.Random(given.seed), collections.Counter(), 0.0
-    share = given.minutes / len(given.readers.split(","))
-    for number in common.counted(given.tries, share):
+    original, counts, slowest = path.read_bytes(), collections.Counter(), 0.0
+    for number in common.counted(tries, minutes):
         path.write_bytes(mutated(original, rng))
         begin = time.monotonic()
         try:
@@ -79,7 +81,7 @@ def of(name: str, folder: pathlib.Path, given) -> dict:
         "foreign errors": counts["foreign"],
         "slow": counts["slow"],
         "slowest (s)": round(slowest, 2),
-        "peak memory (MiB)": round(common.peak_mebibytes()),
+        "peak memory (MiB)": round(common.peak_mebibytes(), 1),
     }
 
 

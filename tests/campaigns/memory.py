@@ -26,10 +26,12 @@ def main():
     parser.add_argument("--volumes", type=int, default=200)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("memory.json"))
     given = parser.parse_args()
+    table = common.Table(given.output)
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder)
-        rows = [training(work, given.steps), epochs(work, given.epochs), applied(work, given.volumes)]
-    common.report(rows, given.output)
+        for row in (training(work, given.steps), epochs(work, given.epochs), applied(work, given.volumes)):
+            table.add(row)
+    table.show()
 
 
 class Watch(keras.callbacks.Callback):
@@ -69,7 +71,14 @@ def model() -> DRAI:
 
 
 def row(what: str, number: int, seen: list[float]) -> dict:
-    return {"what": what, "number": number, "first (MiB)": round(seen[0]), "last (MiB)": round(seen[-1])}
+    return {
+        "backend": keras.backend.backend(),
+        "what": f"{number} {what}",
+        "runs": 1,
+        "first (MiB)": round(seen[0], 1),
+        "last (MiB)": round(seen[-1], 1),
+        "growth (MiB)": round(seen[-1] - seen[0], 1),
+    }
 
 
 def training(work: pathlib.Path, steps: int) -> dict:

@@ -5,6 +5,7 @@ import pathlib
 
 from tfdisent import datasets, experiment
 from tfdisent.experiment import Settings
+from tfdisent.phantoms import brain
 
 SMALL = {
     "image_size": 16,
@@ -21,14 +22,18 @@ LEFT = {
     # Of an export what it computes: two of one model differ in the order of their variables and the names in the graph.
     "export": ("models/*/card.json", "models/*/outputs.npz"),
 }
-# Data sets that need no files, by kind of image: 2-D, patches, volumes in several modalities.
-PHANTOMS = {
-    "skin_phantom": {"num_train": 400, "num_test": 60},
-    "nodule_phantom": {"num_train": 400, "num_test": 60},
-    "brain_phantom": {"num_train": 6, "num_test": 3},
-    "cardiac_phantom": {"num_train": 6, "num_test": 3},
-    "abdomen_phantom": {"num_train": 6, "num_test": 3},
-    "retina_phantom": {"num_train": 6, "num_test": 3},
+# Data sets by kind of image and of raw data, each in several shards: what writes the raw data, and options.
+DATA = {
+    "skin_phantom": (None, {"num_train": 40, "num_test": 8, "size": 16}),
+    "nodule_phantom": (None, {"num_train": 40, "num_test": 8, "size": 16}),
+    **dict.fromkeys(
+        ("brain_phantom", "pet_phantom", "healthy_phantom", "cardiac_phantom", "abdomen_phantom", "retina_phantom"),
+        (None, {"num_train": 4, "num_test": 2, "size": 32, "slices_per_subject": 2}),
+    ),
+    "manifest": ("table", {"size": "16x16", "min_foreground": 1, "pixel_spacing": 0}),
+    "bids": ("bids", {"size": "16x16", "min_foreground": 1, "pixel_spacing": 0}),
+    "brats": ("brats", {"size": "16x16", "min_foreground": 1}),
+    "ixi": ("ixi", {"size": "16x16", "min_foreground": 1, "pixel_spacing": 0, "n4": 0}),
 }
 
 
@@ -36,24 +41,28 @@ def preload() -> None:
     """Imports what every try needs, before it forks; not with this module, which preparations' workers import too."""
     for name in ("tfdisent.experiment.run", "tfdisent.systems.drai", "tfdisent.evaluation.drai"):
         importlib.import_module(name)
+    for name in ("manifest", "bids", "brats", "ixi", "phantom", "preparation"):
+        importlib.import_module(f"tfdisent.datasets.{name}")
+    subject = brain.draw_subject(seed=0, index=0, tumour=False, lesions=False)
+    brain.anatomy(subject, brain.slice_positions(1), size=16)  # reads the template, once for all that are forked
 
 
 def settings(folder: pathlib.Path, data_dir: pathlib.Path, **changes) -> Settings:
-    """A run of 12 steps in `folder`, its export beside it."""
+    """A run of 8 steps in `folder`, its export beside it."""
     return Settings(
         **{
             "system": "drai",
             "dataset": "skin_phantom",
             "batch_size": 8,
             "changes": SMALL,
-            "data": {"num_train": 48, "num_test": 30},
+            "data": {"num_train": 24, "num_test": 12},
             "data_dir": str(data_dir),
             "run_dir": str(folder / "run"),
             "export_dir": str(folder / "models"),
-            "steps": 12,
+            "steps": 8,
             "checkpoint_every": 2,
             "sample_every": 4,
-            "num_samples": 30,
+            "num_samples": 12,
         }
         | changes
     )
@@ -87,11 +96,40 @@ def outputs(models: pathlib.Path) -> None:
         np.savez(folder / "outputs.npz", **{name: value.numpy() for name, value in sorted(found.items())})
 
 
-def preparation(dataset: str, data_dir: pathlib.Path):
-    """A function that prepares a phantom."""
-    return lambda: datasets.prepare(dataset, data_dir, None, workers=2, **PHANTOMS[dataset])
+def raw_data(kind: str, folder: pathlib.Path) -> pathlib.Path | None:
+    """Writes what a data set of this kind is prepared from: six small heads; returns the path to prepare it from."""
+    from tests.datasets.raw_volumes import brain as head
+    from tests.datasets.raw_volumes import lesion, write
+
+    form = DATA[kind][0]
+    if form is None:
+        return None
+    rows = ["subject,modality,image"]
+    for number in range(6):
+        if form == "table":
+            rows.append(f"s{number},T1,s{number}.nii")
+            write(folder / f"s{number}.nii", head(number))
+        elif form == "bids":
+            write(folder / f"sub-{number:02d}/anat/sub-{number:02d}_T1w.nii", head(number))
+        elif form == "brats":
+            case = folder / f"HGG/Brats18_TCIA_{number}_1"
+            for scale, name in enumerate(("t1", "t1ce", "t2", "flair"), 1):
+                write(case / f"{case.name}_{name}.nii", head(number, scale=100 * scale))
+            write(case / f"{case.name}_seg.nii", lesion(codes=(1, 2, 4)))
+        elif form == "ixi":
+            write(folder / f"IXI-T1/IXI{number:03d}-HH-{1000 + number}-T1.nii", head(number))
+    if form == "table":
+        (folder / "all.csv").write_text("\n".join(rows) + "\n")
+        return folder / "all.csv"
+    return folder
+
+
+def preparation(kind: str, data_dir: pathlib.Path, raw: pathlib.Path | None, workers: int = 1):
+    """A function that prepares a data set of this kind."""
+    return lambda: datasets.prepare(kind, data_dir, raw, workers=workers, **DATA[kind][1])
 
 
 def preparation_of_run(data_dir: pathlib.Path):
     """A function that prepares the data of `settings`."""
-    return lambda: experiment.prepare(settings(data_dir.parent / "unused", data_dir))
+    made = settings(data_dir.parent / "unused", data_dir)
+    return lambda: datasets.prepare(made.dataset, data_dir, workers=1, **made.preparation)

@@ -8,53 +8,74 @@ the backend.
 """
 
 import argparse
+import math
 import pathlib
 import random
 import shutil
 import tempfile
-import time
+
+import keras
 
 from tests.campaigns import common, crash, runs
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--tries", type=int, default=10)
+    parser.add_argument("--tries", type=int, default=10, help="of each row in all, those in --output counted in")
     parser.add_argument("--stages", default="preparation,training,export,two runs")
+    parser.add_argument("--kind", default="skin_phantom", help="of data that are prepared")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="of tries in all; rows take turns")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("together.json"))
     given = parser.parse_args()
-    rng = random.Random(given.seed)
+    table = common.Table(given.output)
+    rng = table.rng(given.seed)
     runs.preload()
     with tempfile.TemporaryDirectory() as folder:
-        work = pathlib.Path(folder)
-        rows = [two(work, stage, given.tries, rng) for stage in given.stages.split(",")]
-    common.report(rows, given.output)
+        backend, begun = keras.backend.backend(), {}
+        rows = [{"backend": backend, "what": name} for name in given.stages.split(",")]
+        for row in table.in_turn(rows, given.tries, given.minutes):
+            name = "training" if row["what"] == "two runs" else row["what"]
+            if name not in begun:
+                kind = given.kind if name == "preparation" else None
+                begun[name] = crash.Stage(pathlib.Path(folder), name, kind)
+            table.add(row | (again if row["what"] == "two runs" else two)(begun[name], rng))
+        table.show()
 
 
-def two(work: pathlib.Path, stage: str, tries: int, rng: random.Random) -> dict:
-    """The row of one stage."""
-    name, kind = ("training", None) if stage == "two runs" else (stage, None)
-    kind = "skin_phantom" if stage == "preparation" else kind
-    before, expected, seconds = crash.prepared(work / stage.replace(" ", "-"), name, kind)
-    refused = differing = lost = 0
-    for _ in range(tries):
-        here = work / "try"
-        shutil.copytree(before, here)
-        task = crash.task(before.parent, name, kind, here)
-        statuses = []
-        if stage == "two runs":
-            statuses.append(0 if common.finished(task, work / "log") else 1)
-        else:
-            first = common.forked(task, work / "first")
-            time.sleep(rng.uniform(0, seconds / 2))
-            second = common.forked(task, work / "second")
-            statuses += [common.ended(pid, 600) for pid in (first, second)]
-        refused += sum(status != 0 for status in statuses)
-        lost += all(status != 0 for status in statuses) or (stage == "preparation" and any(statuses))
-        differing += crash.left(name, here) != expected
-        shutil.rmtree(here)
-    return {"what": stage, "tries": tries, "processes refused": refused, "lost": lost, "differing": differing}
+def two(stage: crash.Stage, rng: random.Random) -> dict:
+    """Does a stage in two processes, the second of which starts while the first is at it; returns what is counted."""
+    here = stage.folder / "try"
+    shutil.copytree(stage.before, here)
+    first = common.forked(stage.task(here), stage.folder / "first")
+    status = common.ended(first, 600, work=rng.uniform(0, stage.work))
+    second = common.forked(stage.task(here), stage.folder / "second")
+    statuses = [common.ended(first, 600) if status is None else status, common.ended(second, 600)]
+    failed = sum(status != 0 for status in statuses)
+    lost = failed == 2 or (stage.name == "preparation" and failed > 0)
+    if lost:
+        print(*((stage.folder / name).read_text()[-1000:] for name in ("first", "second")), sep="\n", flush=True)
+    return counts(stage, here, failed, lost)
+
+
+def again(stage: crash.Stage, rng: random.Random) -> dict:
+    """Does a stage once more; returns what is counted."""
+    here = stage.folder / "try"
+    shutil.copytree(stage.before, here)
+    failed = not common.finished(stage.task(here), stage.log)
+    return counts(stage, here, failed, failed)
+
+
+def counts(stage: crash.Stage, here: pathlib.Path, failed: int, lost: bool) -> dict:
+    """The numbers of a row; removes the folder."""
+    found = {
+        "tries": 1,
+        "processes refused": int(failed),
+        "lost": int(lost),
+        "differing": int(not lost and stage.differs(here)),
+    }
+    shutil.rmtree(here)
+    return found
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tfdisent import datasets, privacy
 from tfdisent.data import Manifest
@@ -102,6 +103,20 @@ def test_an_interruption_leaves_only_whole_shards(tmp_path, monkeypatch):
     prepare(PHANTOM, tmp_path, workers=1)
     assert len(set(calls)) == 16 and len(calls) == 17
     assert not (folder / ".partial").exists()
+
+
+def test_a_unit_is_read_by_one_thread_of_each_library_that_is_loaded(numbers, tmp_path):
+    seen = []
+
+    class Watched(Numbers):
+        def examples(self, unit):
+            seen.append([library["num_threads"] for library in threadpool_info()])
+            yield from super().examples(unit)
+
+    with threadpool_limits(2):
+        prepare(Watched(), tmp_path / "data", numbers, workers=1)
+        assert 2 in [library["num_threads"] for library in threadpool_info()]
+    assert len(seen) == 8 and all(seen) and {count for counts in seen for count in counts} == {1}
 
 
 def contents_of_shards(folder):

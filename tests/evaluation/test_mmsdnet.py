@@ -11,7 +11,9 @@ from tests.checks import array
 from tests.tiny import MMSDNET
 from tfdisent import metrics as metrics_of
 from tfdisent.evaluation import mmsdnet
+from tfdisent.evaluation.entries import failed
 from tfdisent.examples import Examples
+from tfdisent.report.tables import METRICS
 from tfdisent.systems.mmsdnet import MMSDNet, MMSDNetConfig
 
 NAMES = ("background", "liver", "spleen")
@@ -22,6 +24,7 @@ SIZE, SHIFT = 24, (3, -2)
 def registration(monkeypatch):
     """Takes long, and has tests of its own; here it finds half of the displacement."""
     monkeypatch.setattr(mmsdnet, "register", lambda source, target: np.full((*source.shape, 2), np.divide(SHIFT, 2)))
+    monkeypatch.setattr(mmsdnet, "knows_syn", lambda: False)
 
 
 def examples(**changes):
@@ -223,6 +226,23 @@ def test_the_field_is_held_against_the_mean_displacement_of_training_and_a_regis
     assert value(metrics, "field_error_relative_register") == pytest.approx(0.5)
     assert value(metrics, "dice_copy") < value(metrics, "dice_register") < 1
     assert set(metrics["dice_slices_register"]["subjects"]) == {"1", "2", "3"}
+
+
+def test_syn_stands_beside_it_where_it_is_installed(monkeypatch):
+    monkeypatch.setattr(mmsdnet, "knows_syn", lambda: True)
+    monkeypatch.setattr(mmsdnet, "register_by_syn", lambda source, target: np.full((*source.shape, 2), SHIFT))
+    rows = np.arange(9)
+    found = mmsdnet.syn_metrics(examples(), rows, NAMES)
+    assert value(found, "field_error_relative_register_syn") == pytest.approx(0)
+    assert value(found, "dice_register_syn") == value(found, "dice_slices_register_syn") == 1
+    assert "SyN (ANTsPy)" in found["dice_register_syn"]["protocol"]
+    assert set(found) <= set(METRICS)
+
+
+def test_without_antspy_the_metrics_say_how_to_install_it():
+    metrics, _ = measured(Model(), examples())
+    assert value(metrics, "dice_register_syn") is None and not failed(metrics)
+    assert metrics["dice_register_syn"]["reason"] == "ANTsPy is not installed: pip install 'tfdisent[register]'"
 
 
 def test_slices_elsewhere_have_no_part_in_the_mean_displacement():

@@ -66,7 +66,8 @@ def test_labels_are_carried_better_than_copied(phantom):
 
 def test_the_same_slices_have_the_same_field_and_none_moves_onto_itself():
     source, target = blobs(), 1 - ndimage.shift(blobs(), (2, 2))
-    np.testing.assert_array_equal(register(source, target), register(source, target))
+    # Up to rounding: how memory is aligned decides in which order processors add.
+    np.testing.assert_allclose(register(source, target), register(source, target), atol=1e-9)
     assert np.abs(register(source, source)).max() < 0.1
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from tests.commands.shell import ROOT, call, finish, start
 from tests.experiment.test_run import TINY
 from tfdisent.experiment import reproduce, reproduction
-from tfdisent.experiment.reproduction import Request, parse_seeds
+from tfdisent.experiment.reproduction import Request, Table, parse_seeds
 from tfdisent.papers import paper_of
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend is enough for the command")
@@ -77,8 +77,43 @@ def test_a_finished_table_is_written_without_training(tmp_path, capsys):
     assert "| steps | minutes | seeds |" in text
     assert "CIFC, best first: DRAI, DAI, D-cInfoGAN, D-cAVAE; as in the paper." in text
     assert "0.30 ± 0.14" in said
+    assert "## Table III of the paper, on skin_phantom: paired differences" in text
+    assert "| Difference | CIFC ↓ | CIFC / distance of codes | steps | minutes | seeds |" in text
+    assert text.count("| DAI − DRAI | +1 ± 0 | +1 ± 0 | – | – | 2 |") == 2
     page = (tmp_path / "table-3.html").read_text()
     assert "0.30 ± 0.14" in page and str(tmp_path) not in page
+
+
+def test_a_seed_that_failed_of_one_method_is_left_out_of_its_pairs_alone(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(reproduction, "train", lambda settings: False)
+    values = {"drai": (1, 2, 4), "dai": (None, 2.5, 4.5), "dcinfogan": (2, None, 8), "dcavae": (None, None, 9)}
+    for model, each in values.items():
+        for seed, value in enumerate(each):
+            if value is not None:
+                write_run(tmp_path, "skin_phantom", model, seed, value)
+    failed = reproduce("drai", table=3, seeds=3, dataset="skin_phantom", run_dir=str(tmp_path))
+    assert len(failed) == 4
+    text = (tmp_path / "table-3.md").read_text()
+    differences = re.findall(r"\| (.* − DRAI) \| (.*?) \|", text)
+    assert differences == [("D-cInfoGAN − DRAI", "+2.5 ± 2.1"), ("DAI − DRAI", "+0.5 ± 0")]
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "paper, number, part, row, ours",
+    [
+        ("unified", 2, 0, "12xPix2Pix", "Proposed"),
+        ("margin", 1, 0, "Conv+Adv", "CondConv+Sim"),
+        ("harmonize", 4, 0, "Harmonized, Target [8]", "Harmonized, Target (Ours)"),
+        ("mmsdnet", 1, 0, "UNet-both, 100 %", "MMSDNet, 100 %"),
+        ("mmsdnet", 1, 1, "UNet-both, 0 %", "MMSDNet, 0 %"),
+    ],
+)
+def test_methods_are_held_against_the_papers_own(paper, number, part, row, ours):
+    paper = paper_of(paper)
+    request = Request(paper, "table", number, {}, [0], pathlib.Path(), {})
+    held = Table(request)._held_against(paper.tables[number][part])
+    assert held[row] == ours and ours not in held
 
 
 def test_the_pixels_of_any_run_are_a_row_of_the_retrieval_table(tmp_path, capsys):

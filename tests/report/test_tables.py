@@ -101,6 +101,32 @@ def test_methods_within_the_spread_of_their_runs_are_not_told_apart():
     assert "within the spread over runs" in said and "as in the paper" in said
 
 
+def test_differences_are_of_runs_with_the_same_seed():
+    table = DRAI.tables[3][0]
+    (metric,) = table.metrics
+    nan = float("nan")
+    results = {
+        "DRAI": {metric: {0: 1.0, 1: 2.0, 2: 6.0}, "steps": {0: 10, 1: 10, 2: 10}},
+        "DAI": {metric: {2: 5.5, 1: 1.0}, "steps": {1: 10, 2: 10}},  # by place, and not by seed: 4.5 and -1
+        "D-cVAE": {metric: {0: 1.5, 1: 2.5, 2: nan}, "steps": {0: 20, 1: 20, 2: 20}},
+        "D-cInfoGAN": {metric: {2: 9.0, 3: 1.0}},  # one seed in common
+    }
+    against = dict.fromkeys(("DAI", "D-cVAE", "D-cInfoGAN"), "DRAI")
+    lines = tables.differences(table, results, against, {"steps": "steps"}, {"D-cVAE": "D-cAVAE"})
+    assert lines == [
+        ["Difference", "CIFC ↓", "steps", "seeds"],
+        ["DAI − DRAI", "-0.75 ± 0.35", "0 ± 0", "2"],
+        ["D-cAVAE − DRAI", "+0.5 ± 0 (n = 2)", "+10 ± 0", "3"],
+    ]
+
+
+def test_without_two_common_seeds_there_are_no_differences():
+    table = DRAI.tables[3][0]
+    (metric,) = table.metrics
+    results = {"DRAI": {metric: {0: 1.0}}, "DAI": {metric: {0: 1.0, 1: 2.0}}}
+    assert tables.differences(table, results, {"DAI": "DRAI", "D-cVAE": "DRAI"}) == []
+
+
 ORGANS = {
     "dice": {
         "value": 0.8,

@@ -41,6 +41,8 @@ _METADATA = (
     "domain",
 )
 _ENDLESS = 2**40  # epochs
+# No function below branches on a tensor. AutoGraph would rewrite the source of each all the same: seconds of a start.
+_as_it_is = tf.autograph.experimental.do_not_convert
 
 
 def load(
@@ -195,7 +197,7 @@ def load(
 
     batches = records.batch(batch_size, drop_remainder=drop_remainder).enumerate(start_step)
     read = example_batch if columns is None else column_batch
-    batches = batches.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    batches = batches.map(_as_it_is(read), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     steps = num_examples // batch_size if drop_remainder else math.ceil(num_examples / batch_size)
     left = tf.data.INFINITE_CARDINALITY if repeat else max(0, steps - start_step)
     options = tf.data.Options()
@@ -277,8 +279,9 @@ class _Shards(NamedTuple):
         if self.chosen is None:
             return records
         wanted = tf.data.Dataset.range(tf.gather(tf.constant(self.starts, tf.int64), index), len(self.chosen))
-        wanted = wanted.map(lambda row: tf.gather(self.chosen, row))
-        return tf.data.Dataset.zip(wanted, records).filter(lambda is_wanted, _: is_wanted).map(lambda _, record: record)
+        wanted = wanted.map(_as_it_is(lambda row: tf.gather(self.chosen, row)))
+        both = tf.data.Dataset.zip(wanted, records)
+        return both.filter(_as_it_is(lambda is_wanted, _: is_wanted)).map(_as_it_is(lambda _, record: record))
 
 
 class _Order(NamedTuple):
@@ -304,7 +307,7 @@ def _records(order: _Order, start: int, repeater) -> tf.data.Dataset:
         if order.shuffle and blocks_per_epoch > 1:
             files = tf.random.experimental.stateless_shuffle(files, [order.seed, epoch])
         records = tf.data.Dataset.from_tensor_slices(files).interleave(
-            order.shards.read,
+            _as_it_is(order.shards.read),
             cycle_length=16 if order.shuffle else 1,
             block_length=16,
             num_parallel_calls=tf.data.AUTOTUNE,
@@ -320,10 +323,10 @@ def _records(order: _Order, start: int, repeater) -> tf.data.Dataset:
         blocks = epoch_blocks(0)
         blocks = (blocks.cache() if order.cache else blocks).repeat(num_epochs)
     else:
-        blocks = tf.data.Dataset.range(first_epoch, first_epoch + num_epochs).flat_map(epoch_blocks)
+        blocks = tf.data.Dataset.range(first_epoch, first_epoch + num_epochs).flat_map(_as_it_is(epoch_blocks))
         blocks = blocks.skip(inside // order.block)
     if order.shuffle:
-        blocks = blocks.enumerate(first_block).map(shuffled)
+        blocks = blocks.enumerate(first_block).map(_as_it_is(shuffled))
     return blocks.unbatch().skip(inside % order.block)
 
 
@@ -364,7 +367,7 @@ def _repeater(manifest: Manifest, repeats: dict[str, int]):
         label = tf.io.parse_single_example(record, schema)["label"]
         return tf.data.Dataset.from_tensors(record).repeat(times[label])
 
-    return lambda records: records.flat_map(repeated)
+    return lambda records: records.flat_map(_as_it_is(repeated))
 
 
 def _places(subjects: Sequence[str]) -> tf.lookup.StaticHashTable:

@@ -4,15 +4,17 @@ Beside the shards lie `features.json` and `dataset_info.json`, by which TensorFl
 """
 
 import collections
+import functools
 import json
 import os
 import pathlib
+import sys
 import zlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import tensorflow as tf
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from tfdisent import files, privacy
 from tfdisent.data.records import Manifest, encode, parse
@@ -71,7 +73,7 @@ def read_unit(task: Task, unit: Unit) -> Result:
     """Reads and encodes one unit. Bad input becomes the result's error."""
     try:
         # Images are small: threads of the linear algebra library would only wait for one another.
-        with threadpool_limits(1):
+        with _libraries(len(sys.modules)).limit(limits=1):
             return Result(unit, _records(task, unit))
     except _BAD_INPUT as error:
         kind = type(error).__name__
@@ -79,6 +81,12 @@ def read_unit(task: Task, unit: Unit) -> Result:
         reason = str(error) or (out_of_memory if isinstance(error, MemoryError) else "it cannot be read")
         is_ours = isinstance(error, ValueError | OSError)
         return Result(unit, [], reason if is_ours else f"{reason} ({kind})", kind)
+
+
+@functools.lru_cache(maxsize=1)
+def _libraries(num_modules: int) -> ThreadpoolController:
+    """The libraries with threads; looked for, which takes as long as a small unit, only when something was imported."""
+    return ThreadpoolController()
 
 
 def write_shard(task: Task, results: Iterable[Result]) -> None:

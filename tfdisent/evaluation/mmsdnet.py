@@ -8,7 +8,8 @@ scores 1.
 
 Where the data know the displacement between modalities (the phantoms'), the field is compared with it inside the organs
 of the target, and the source's true labels are warped by it, beside two opponents: the mean displacement of the
-training subjects, and a registration of each slice without a network. What alignment brings the Dice of anatomies tells
+training subjects, and a registration of each slice without a network, by B-splines and, where ANTsPy is installed, by
+SyN as in the paper. What alignment brings the Dice of anatomies tells
 that are left where they are.
 
 Further, whether the anatomy is there at all, whether the same organ is in the same channel of it in all modalities, and
@@ -29,7 +30,7 @@ from tfdisent import metrics as measure
 from tfdisent.evaluation.entries import Results, entry, value_of
 from tfdisent.evaluation.intensity_maps import intensity_maps
 from tfdisent.evaluation.protocol import Evaluation
-from tfdisent.evaluation.registration import register
+from tfdisent.evaluation.registration import knows_syn, register, register_by_syn
 from tfdisent.evaluation.slices import areas, dice_of, few_at_once, rows_to_show, unit
 from tfdisent.examples import Examples, evenly
 from tfdisent.report import Figure, figures
@@ -48,6 +49,7 @@ KINDS = {
 OPPONENTS = {
     "shift": "the mean displacement of the training subjects' organs, for every slice",
     "register": "each slice's registration by mutual information, an affine transform and B-splines (SimpleITK)",
+    "register_syn": "each slice's registration by mutual information, an affine transform and SyN (ANTsPy)",
 }
 CHECKED = 60  # slices, of whole subjects, that are segmented by statistics of batches
 CORRELATED = 120  # slices whose anatomies are held at once
@@ -98,6 +100,7 @@ def evaluate_run(
             results.measure(
                 ["dice_register", "field_error_relative_register"], opponent_metrics, train, test, rows, names
             )
+            results.measure(["dice_register_syn"], syn_metrics, test, rows, names)
             results.measure(["empty_anatomy_share", "modality_from_z"], anatomy_metrics, model, test, rows, names)
             if model.config.candidates > 1:
                 results.measure(["pair_weight_of_nearest"], pair_metrics, model, test, rows)
@@ -275,19 +278,33 @@ def alignment_metrics(model, test: Examples, rows: np.ndarray, names: tuple[str,
 def opponent_metrics(train: Examples, test: Examples, rows: np.ndarray, names: tuple[str, ...]) -> dict:
     """What fields are worth that take no network; the mean displacement only where the true one is known."""
 
-    def registered(batch: dict) -> np.ndarray:
-        image = batch["image"].astype("float32")
-        return np.stack([register(one[..., 0], one[..., -1]) for one in image])
-
-    found = field_metrics(registered, test, rows, names, "_register")
-    # What the paper calls "register".
-    found |= {f"dice_{way}register": found.pop(f"dice_{way}warped_truth_register") for way in ("", "slices_")}
+    found = registered_metrics(register, "register", test, rows, names)
     if "displacement" in test.names:
         shift = mean_displacement(train)
         found |= field_metrics(
             lambda batch: np.broadcast_to(shift, batch["displacement"].shape), test, rows, names, "_shift"
         )
     return found
+
+
+def syn_metrics(test: Examples, rows: np.ndarray, names: tuple[str, ...]) -> dict:
+    """What the fields of the paper's registration are worth, or that it is not installed."""
+    if knows_syn():
+        return registered_metrics(register_by_syn, "register_syn", test, rows, names)
+    reason = "ANTsPy is not installed: pip install 'tfdisent[register]'"
+    return {"dice_register_syn": entry(None, 0, f"as dice_register, by {OPPONENTS['register_syn']}", reason=reason)}
+
+
+def registered_metrics(by: Callable, name: str, test: Examples, rows: np.ndarray, names: tuple[str, ...]) -> dict:
+    """What the fields of a registration of each slice are worth, in entries that end in its name."""
+
+    def registered(batch: dict) -> np.ndarray:
+        image = batch["image"].astype("float32")
+        return np.stack([by(one[..., 0], one[..., -1]) for one in image])
+
+    found = field_metrics(registered, test, rows, names, f"_{name}")
+    # What the paper calls "register".
+    return found | {f"dice_{way}{name}": found.pop(f"dice_{way}warped_truth_{name}") for way in ("", "slices_")}
 
 
 def field_metrics(

@@ -63,7 +63,7 @@ def _image(array: np.ndarray, shrink: int) -> sitk.Image:
 def _fit(transform, fixed, moving, shrinks: list[int], step: float = 0.0, least: float = 0.0, after=None) -> bool:
     """Fits a transform in place, that of B-splines (without a step) after another one; whether it could."""
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)  # sums in one order: the same field each time
+    method.SetNumberOfThreads(1)  # sums in one order: the same field each time, to rounding
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetShrinkFactorsPerLevel(shrinks)

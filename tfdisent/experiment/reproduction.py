@@ -26,6 +26,7 @@ from tfdisent.messages import INTERRUPTED, PARENT, STOPPED, Stopped, say
 from tfdisent.report import tables
 
 LENGTHS = {"training_steps": "steps", "training_minutes": "minutes"}  # columns of every table
+Values = dict[str, dict[int, float]]  # {metric: {seed or fold: value}}
 
 
 class Case(NamedTuple):
@@ -290,43 +291,48 @@ def train(settings: Settings) -> bool:
     return status == 0
 
 
-def averaged(metrics: list[dict[str, list[float]]]) -> dict[str, list[float]]:
-    """{metric: mean over models of each seed's values}, of the metrics and seeds that all of them have."""
+def averaged(metrics: list[Values]) -> Values:
+    """{metric: {seed: mean over models}}, of the metrics and seeds that all of them have."""
+    return {name: {seed: value / len(metrics) for seed, value in of.items()} for name, of in summed(metrics).items()}
+
+
+def summed(metrics: list[Values]) -> Values:
+    """{metric: {seed: sum over models}}, of the metrics and seeds that all of them have."""
     first, *others = metrics
     return {
-        # Seeds are run in order: what a model has not reached yet is left out.
-        name: [sum(values) / len(metrics) for values in zip(*(m[name] for m in metrics), strict=False)]
-        for name in first
-        if all(name in m for m in others)
+        name: {
+            seed: sum(one[name][seed] for one in metrics) for seed in values if all(seed in one[name] for one in others)
+        }
+        for name, values in first.items()
+        if all(name in one for one in others)
     }
 
 
-def finished(cases: list[Case], model: str, dataset: str, options: tuple[str, ...]) -> list[dict]:
-    """The content of metrics.json of each finished seed of a method on data with these options."""
+def finished(cases: list[Case], model: str, dataset: str, options: tuple[str, ...]) -> dict[int, Case]:
+    """{seed: run}, of the finished runs of a method on data with these options."""
     wanted = (model, dataset, options)
-    return [
-        _metrics(case)
+    return {
+        case.seed: case
         for case in cases
         if (case.model, case.dataset, case.options) == wanted and is_finished(case.folder)
-    ]
+    }
 
 
-def metrics_of(runs: list[dict], ending: str = "") -> dict[str, list[float]]:
-    """{metric: its value in each run}, without their names' ending; NaN where a run could not compute it."""
-    runs = [tables.numbers(run, ending) for run in runs]
-    names = dict.fromkeys(name for metrics in runs for name in metrics)
-    return {name: [metrics.get(name, float("nan")) for metrics in runs] for name in names}
+def metrics_of(runs: dict[int, Case], ending: str = "") -> Values:
+    """{metric: {seed: value}}, without their names' ending; NaN where a run could not compute it."""
+    found = {seed: tables.numbers(_metrics(run), ending) for seed, run in runs.items()}
+    names = dict.fromkeys(name for metrics in found.values() for name in metrics)
+    return {name: {seed: metrics.get(name, float("nan")) for seed, metrics in found.items()} for name in names}
 
 
-def lengths_of(cases: list[Case], model: str, dataset: str, options: tuple[str, ...]) -> dict[str, list[float]]:
-    """{"training_steps", "training_minutes": values of what is `finished`}; NaN where no checkpoint tells."""
-    lengths = {name: [] for name in LENGTHS}
-    for case in cases:
-        if (case.model, case.dataset, case.options) == (model, dataset, options) and is_finished(case.folder):
-            states = sorted((case.folder / "checkpoints").glob("step-*/state.json"))
-            state = files.read_json(states[-1]) if states else {}
-            lengths["training_steps"].append(state.get("step", float("nan")))
-            lengths["training_minutes"].append(state.get("seconds", float("nan")) / 60)
+def lengths_of(runs: dict[int, Case]) -> Values:
+    """{"training_steps", "training_minutes": {seed: value}}; NaN where no checkpoint tells."""
+    lengths = {name: {} for name in LENGTHS}
+    for seed, run in runs.items():
+        states = sorted((run.folder / "checkpoints").glob("step-*/state.json"))
+        state = files.read_json(states[-1]) if states else {}
+        lengths["training_steps"][seed] = state.get("step", float("nan"))
+        lengths["training_minutes"][seed] = state.get("seconds", float("nan")) / 60
     return lengths
 
 
@@ -356,13 +362,16 @@ class Table:
         request = self.request
         shown, written, sections = [], [], []
         for dataset, table in self.tables:
-            lines, notes = self._compared_with_paper(dataset, table, cases)
+            results = self.results(table, dataset, cases)
+            lines, notes = self._compared_with_paper(dataset, table, cases, results)
             notes += [f"Failed: {case}." for case in failed if case.dataset == dataset]
             heading = f"{table.name} of the paper, on {dataset}"
-            bullets = "".join(f"- {note}\n" for note in notes)
-            shown.append(f"{heading}\n\n{tables.text(lines)}\n{bullets}")
-            written.append(f"## {heading}\n\n{tables.markdown(lines)}\n{bullets}")
-            sections.append(report.Section(heading, lines, notes))
+            parts = [report.Section(heading, lines, notes), *self._differences(heading, dataset, table, results)]
+            for part in parts:
+                bullets = "".join(f"- {note}\n" for note in part.notes)
+                shown.append(f"{part.heading}\n\n{tables.text(part.lines)}\n{bullets}")
+                written.append(f"## {part.heading}\n\n{tables.markdown(part.lines)}\n{bullets}")
+            sections += parts
         command = request.command(cases[0])
         path = request.folder / f"table-{request.number}.md"
         files.write_text(path, f"# {request.title}\n\n" + "\n".join(written) + f"\n```\n{command}\n```\n")
@@ -377,11 +386,13 @@ class Table:
         return "\n".join(shown) + f"\nwritten: {path}, {page}"
 
     def _compared_with_paper(
-        self, dataset: str, table: papers.Table, cases: list[Case]
+        self, dataset: str, table: papers.Table, cases: list[Case], results: dict[str, Values]
     ) -> tuple[list[list[str]], list[str]]:
         """The table's cells, headings first, and notes."""
-        paper, titles, results = self.request.paper, self.titles, self.results(table, dataset, cases)
-        ours = dict(paper.also[metric] for metric in table.metrics if metric in paper.also) | LENGTHS
+        titles = self.titles
+        results = {
+            row: {metric: list(values.values()) for metric, values in found.items()} for row, found in results.items()
+        }
         notes = [
             *(tables.order(table, results, metric, titles) for metric in table.metrics if len(results) > 1),
             *self._best_against_second(table, dataset, cases),
@@ -389,23 +400,43 @@ class Table:
             f"The paper's figures are of {table.data}. {table.note}".strip(),
             *tables.renamed({row: titles[row] for row in table.rows}),
         ]
-        return tables.comparison(table, results, ours, titles, self.request.runs_of(dataset)), notes
+        return tables.comparison(table, results, self._also(table), titles, self.request.runs_of(dataset)), notes
 
-    def results(self, table: papers.Table, dataset: str, cases: list[Case]) -> dict:
-        """{row: {metric: values over seeds}} of the rows of which a run is done."""
+    def _also(self, table: papers.Table) -> dict[str, str]:
+        """Columns that the paper does not have, {metric: heading}."""
+        also = self.request.paper.also
+        return dict(also[metric] for metric in table.metrics if metric in also) | LENGTHS
+
+    def _differences(
+        self, heading: str, dataset: str, table: papers.Table, results: dict[str, Values]
+    ) -> list[report.Section]:
+        """How far the other methods lie from the paper's own, where two runs of both have the same seed or fold."""
+        runs = self.request.runs_of(dataset)
+        lines = tables.differences(table, results, self._held_against(table), self._also(table), self.titles, runs)
+        note = (
+            f"Differences of runs with the same {runs[:-1]}: their mean ± standard deviation. Of so few {runs} "
+            "no test is made. Steps and minutes tell whether the trainings were equally long."
+        )
+        return [report.Section(f"{heading}: paired differences", lines, [note])] if lines else []
+
+    def _held_against(self, table: papers.Table) -> dict[str, str]:
+        """{row: the row of the paper's own method that it is held against}."""
+        rows = self.request.paper.rows
+        own = [name for name in table.rows if rows[name] == papers.Row((self.request.paper.name,))]
+        usual = own[0] if len(own) == 1 else None
+        held = {name: rows[name].ours or usual for name in table.rows}
+        return {name: ours for name, ours in held.items() if ours in table.rows and ours != name}
+
+    def results(self, table: papers.Table, dataset: str, cases: list[Case]) -> dict[str, Values]:
+        """{row: {metric: {seed: value}}} of the rows of which a run is done."""
         results = {}
         for name in table.rows:
             row = self.request.paper.rows[name]
-            found = averaged(
-                [metrics_of(finished(cases, model, dataset, row.options), row.ending) for model in row.methods]
-            )
-            if found:
+            runs = [finished(cases, model, dataset, row.options) for model in row.methods]
+            if found := averaged([metrics_of(one, row.ending) for one in runs]):
                 # A row of several networks costs the trainings of all.
-                lengths = [lengths_of(cases, model, dataset, row.options) for model in row.methods if not row.ending]
-                results[name] = found | {
-                    length: [sum(values) for values in zip(*(one[length] for one in lengths), strict=False)]
-                    for length in LENGTHS
-                }
+                lengths = {} if row.ending else summed([lengths_of(one) for one in runs])
+                results[name] = found | lengths
         return results
 
     def _best_against_second(self, table: papers.Table, dataset: str, cases: list[Case]) -> list[str]:
@@ -413,7 +444,8 @@ class Table:
         cells = {}
         for name in table.rows:
             row = self.request.paper.rows[name]
-            runs = [run for model in row.methods for run in finished(cases, model, dataset, row.options)]
+            cases_of = [finished(cases, model, dataset, row.options).values() for model in row.methods]
+            runs = [_metrics(case) for those in cases_of for case in those]
             for metric in table.metrics:
                 each = [run[f"{metric}{row.ending}"].get("subjects") for run in runs if f"{metric}{row.ending}" in run]
                 if metric in table.rows[name] and each and all(one and one.keys() == each[0].keys() for one in each):

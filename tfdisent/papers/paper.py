@@ -67,12 +67,15 @@ class Row(NamedTuple):
         ending: of the names of the row's metrics, where a run measures several rows, e.g. "_real".
         title: what the row is called here, if not by the title of its one method.
         options: of the data's preparation, "name=value", where they are not those of other rows.
+        ours: the row, as printed, of the paper's own method that it is held against; by default the only one in the
+            table that is of the method with the paper's name and nothing else.
     """
 
     methods: tuple[str, ...]
     ending: str = ""
     title: str = ""
     options: tuple[str, ...] = ()
+    ours: str = ""
 
 
 class Variant(NamedTuple):

@@ -145,6 +145,7 @@ METRICS = {
             ("source_only", "a model of the source alone", "higher"),
             ("copy", "the source's labels, copied", ""),
             ("register", "the source's labels, registered", ""),
+            ("register_syn", "the source's labels, registered by SyN", ""),
             ("fused_unaligned", "the fused anatomy without alignment", ""),
             ("deformed_unaligned", "the source's anatomy without alignment", ""),
         )
@@ -160,6 +161,7 @@ METRICS = {
     "field_error_relative": ("Error of the field over the displacement", "lower"),
     "field_error_relative_shift": ("Error of the mean displacement over the displacement", ""),
     "field_error_relative_register": ("Error of a registration over the displacement", ""),
+    "field_error_relative_register_syn": ("Error of a registration by SyN over the displacement", ""),
     "empty_anatomy_share": ("Pixels without anatomy", "lower"),
     "organs_in_one_channel": ("Organs in one channel in all modalities", "higher"),
     "modality_from_z": ("Modality read from z", "higher"),
@@ -395,7 +397,7 @@ def metric_table(metrics: Mapping[str, Mapping], paper: Column | None = None) ->
 
 def _base(name: str) -> str:
     """The metric that an opponent's or a floor's stands beside."""
-    opponents = "affine|avg|dropout|floor|fused_dropout|lookup|register|shift|unaligned|unchanged|untrained|zero"
+    opponents = "affine|avg|dropout|floor|fused_dropout|lookup|register(_syn)?|shift|unaligned|unchanged|untrained|zero"
     return re.sub(f"_({opponents})$", "", name)
 
 
@@ -515,6 +517,54 @@ def comparison(
         line += [spread(ours.get(metric, ())) for metric in also]
         lines.append([*line, str(max(map(len, ours.values()), default=0))])
     return lines
+
+
+def differences(
+    table: Table,
+    results: Mapping[str, Mapping[str, Mapping[int, float]]],
+    against: Mapping[str, str],
+    also: Mapping[str, str] = types.MappingProxyType({}),
+    titles: Mapping[str, str] = types.MappingProxyType({}),
+    runs: str = "seeds",
+) -> list[list[str]]:
+    """Returns how far rows lie from another one, run by run, as cells, headings first.
+
+    Args:
+        table: of the paper.
+        results: {row: {metric: {seed or fold: value}}}.
+        against: {row: the one that it is held against}.
+        also: {metric: heading}, columns of ours that the paper does not have.
+        titles: {row: what it is called here}, see `row_titles`; default: as printed.
+        runs: what the runs of a row differ in, the heading of their number: "seeds", "folds".
+
+    Returns:
+        A line for each row that has two runs in common with the other one, or nothing if none has: of each metric the
+        mean of its differences, row minus other, and their standard deviation (of a sample, n - 1). `(n = 2)` is beside
+        it where fewer runs have it than the line's last cell says.
+    """
+    lines = []
+    for row, other in against.items():
+        pairs = {name: _pairs(results, row, other, name) for name in (*table.metrics, *also)}
+        most = max(map(len, pairs.values()))
+        if most > 1:
+            cells = [_difference(found, most) for found in pairs.values()]
+            lines.append([f"{titles.get(row, row)} − {titles.get(other, other)}", *cells, str(most)])
+    return [["Difference", *map(short_label, table.metrics), *also.values(), runs], *lines] if lines else []
+
+
+def _pairs(results: Mapping, row: str, other: str, metric: str) -> list[float]:
+    """Differences, row minus other, of the runs in which both have a finite value."""
+    one, two = (results.get(name, {}).get(metric, {}) for name in (row, other))
+    found = [one[run] - two[run] for run in one if run in two]
+    return [value for value in found if math.isfinite(value)]
+
+
+def _difference(found: Sequence[float], most: int) -> str:
+    if len(found) < 2:
+        return "–"
+    mean, std = float(np.mean(found)), float(np.std(found, ddof=1))
+    text = format_value(mean, std) if std > 1e-9 else f"{mean:.4g} ± 0"  # but for rounding
+    return "+" * (mean > 0) + text + f" (n = {len(found)})" * (len(found) < most)
 
 
 def order(

@@ -25,6 +25,9 @@ COMPARED = "tests/baselines/test_mmsdnet.py"
 LEARNS = f"{COMPARED}::test_a_u_net_learns_from_the_modalities_that_it_is_trained_on_alone"
 STATISTICS = f"{COMPARED}::test_slices_without_labels_have_no_part_in_weights_or_statistics"
 MEASURED = "tests/evaluation/test_mmsdnet.py"
+TABLES = "tfdisent/report/tables.py"
+OF_TABLES = "tests/report/test_tables.py"
+DIFFERENCES = f"{OF_TABLES}::test_differences_are_of_runs_with_the_same_seed"
 PERFECT = f"{MEASURED}::test_a_perfect_map_scores_one_in_every_way_and_the_copy_what_it_overlaps"
 EMPTY = f"{MEASURED}::test_empty_slices_raise_the_dice_of_slices_and_not_that_of_volumes"
 FIELD = f"{MEASURED}::test_the_true_field_has_no_error_and_none_at_all_has_all_of_it"
@@ -408,6 +411,34 @@ CODES = [
     ),
 ]
 STATISTICS_OF_RUNS = [
+    (
+        "SyN's row is that of B-splines",
+        EVALUATION,
+        'registered_metrics(register_by_syn, "register_syn"',
+        'registered_metrics(register, "register_syn"',
+        f"{MEASURED}::test_syn_stands_beside_it_where_it_is_installed",
+    ),
+    (
+        "differences are of runs in the same place, whatever their seed",
+        TABLES,
+        "[one[run] - two[run] for run in one if run in two]",
+        "[a - b for a, b in zip(one.values(), two.values())]",
+        DIFFERENCES,
+    ),
+    (
+        "differences are our own method's minus the other's",
+        TABLES,
+        "[one[run] - two[run] for run in one if run in two]",
+        "[two[run] - one[run] for run in one if run in two]",
+        DIFFERENCES,
+    ),
+    (
+        "one common seed is enough",
+        TABLES,
+        "if most > 1:",
+        "if most > 0:",
+        f"{OF_TABLES}::test_without_two_common_seeds_there_are_no_differences",
+    ),
     (
         "distances centred with their bias",
         DEPENDENCE,
