@@ -15,9 +15,11 @@ SMALL = {
     **dict.fromkeys(("condition_units", "regressor_units"), 4),
     **dict.fromkeys(("code_units", "joint_units"), 8),
 }
+STEPS = 8
 # Of each stage: what it leaves that must equal that of an unbroken run, bit for bit.
 LEFT = {
-    "training": ("run/checkpoints/step-*/*.npz", "run/metrics.csv", "run/splits/*"),
+    # The last checkpoint alone: SIGTERM and SIGINT leave one of the step at which they stopped, in place of an older.
+    "training": (f"run/checkpoints/step-{STEPS:08d}/*.npz", "run/metrics.csv", "run/splits/*"),
     "evaluation": ("run/metrics.json", "run/figures/*.png"),
     # Of an export what it computes: two of one model differ in the order of their variables and the names in the graph.
     "export": ("models/*/card.json", "models/*/outputs.npz"),
@@ -48,7 +50,7 @@ def preload() -> None:
 
 
 def settings(folder: pathlib.Path, data_dir: pathlib.Path, **changes) -> Settings:
-    """A run of 8 steps in `folder`, its export beside it."""
+    """A run of `STEPS` steps in `folder`, its export beside it."""
     return Settings(
         **{
             "system": "drai",
@@ -59,7 +61,7 @@ def settings(folder: pathlib.Path, data_dir: pathlib.Path, **changes) -> Setting
             "data_dir": str(data_dir),
             "run_dir": str(folder / "run"),
             "export_dir": str(folder / "models"),
-            "steps": 8,
+            "steps": STEPS,
             "checkpoint_every": 2,
             "sample_every": 4,
             "num_samples": 12,
