@@ -155,7 +155,7 @@ def ended(pid: int, seconds: float, work: float = math.inf) -> int | None:
             return os.waitstatus_to_exitcode(status)
         if work < math.inf and worked(pid) > work:
             return None
-        time.sleep(0.005)
+        time.sleep(2 / TICK)
     return None
 
 

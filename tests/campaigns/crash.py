@@ -53,7 +53,8 @@ def main():
         begun = {}
         for row in table.in_turn(rows, given.tries, given.minutes):
             if row["in"] not in begun:
-                begun[row["in"]] = Stage(pathlib.Path(folder), *stages[row["in"]], given.workers)
+                stage = begun[row["in"]] = Stage(pathlib.Path(folder), *stages[row["in"]], given.workers)
+                print(f"{row['in']}: {stage.work:.2f} s of processor time unbroken", flush=True)
             table.add(row | broken(begun[row["in"]], getattr(signal, row["fault"]), given.stops, rng))
         table.show()
 
