@@ -24,18 +24,22 @@ LEFT = {
     # Of an export what it computes: two of one model differ in the order of their variables and the names in the graph.
     "export": ("models/*/card.json", "models/*/outputs.npz"),
 }
-# Data sets by kind of image and of raw data, each in several shards: what writes the raw data, and options.
+HEADS = {"size": "16x16", "min_foreground": 1}
+# Data sets by kind of image and of raw data, each in several shards, with options that make them small.
 DATA = {
-    "skin_phantom": (None, {"num_train": 40, "num_test": 8, "size": 16}),
-    "nodule_phantom": (None, {"num_train": 40, "num_test": 8, "size": 16}),
+    **dict.fromkeys(("skin_phantom", "nodule_phantom"), {"num_train": 40, "num_test": 8, "size": 16}),
     **dict.fromkeys(
         ("brain_phantom", "pet_phantom", "healthy_phantom", "cardiac_phantom", "abdomen_phantom", "retina_phantom"),
-        (None, {"num_train": 4, "num_test": 2, "size": 32, "slices_per_subject": 2}),
+        {"num_train": 4, "num_test": 2, "size": 32, "slices_per_subject": 2},
     ),
-    "manifest": ("table", {"size": "16x16", "min_foreground": 1, "pixel_spacing": 0}),
-    "bids": ("bids", {"size": "16x16", "min_foreground": 1, "pixel_spacing": 0}),
-    "brats": ("brats", {"size": "16x16", "min_foreground": 1}),
-    "ixi": ("ixi", {"size": "16x16", "min_foreground": 1, "pixel_spacing": 0, "n4": 0}),
+    **dict.fromkeys(("manifest", "bids"), {**HEADS, "pixel_spacing": 0}),
+    "brats": HEADS,
+    "ixi": {**HEADS, "pixel_spacing": 0, "n4": 0},
+    "chaos": {"size": 40, "candidates": 2},
+    "ham10000": {"size": 16},
+    "lidc_patches": {"size": 16},
+    "msseg": {"size": "20x24", "pixel_spacing": 0, "min_foreground": 20},
+    "retouch": {"size": "20x16"},
 }
 
 
@@ -43,8 +47,9 @@ def preload() -> None:
     """Imports what every try needs, before it forks; not with this module, which preparations' workers import too."""
     for name in ("tfdisent.experiment.run", "tfdisent.systems.drai", "tfdisent.evaluation.drai"):
         importlib.import_module(name)
-    for name in ("manifest", "bids", "brats", "ixi", "phantom", "preparation"):
-        importlib.import_module(f"tfdisent.datasets.{name}")
+    for kind in DATA:
+        datasets.builder_class(kind)
+    importlib.import_module("tfdisent.datasets.preparation")
     subject = brain.draw_subject(seed=0, index=0, tumour=False, lesions=False)
     brain.anatomy(subject, brain.slice_positions(1), size=16)  # reads the template, once for all that are forked
 
@@ -99,36 +104,53 @@ def outputs(models: pathlib.Path) -> None:
 
 
 def raw_data(kind: str, folder: pathlib.Path) -> pathlib.Path | None:
-    """Writes what a data set of this kind is prepared from: six small heads; returns the path to prepare it from."""
+    """Writes what a data set of this kind is prepared from, as small as it can be; returns the path to prepare it from.
+
+    The form is that of the builders' tests, which are read only here.
+    """
+    from tests.datasets import conftest, test_chaos, test_lidc_patches, test_msseg, test_retouch
     from tests.datasets.raw_volumes import brain as head
     from tests.datasets.raw_volumes import lesion, write
 
-    form = DATA[kind][0]
-    if form is None:
-        return None
-    rows = ["subject,modality,image"]
     for number in range(6):
-        if form == "table":
-            rows.append(f"s{number},T1,s{number}.nii")
+        if kind == "manifest":
             write(folder / f"s{number}.nii", head(number))
-        elif form == "bids":
+        elif kind == "bids":
             write(folder / f"sub-{number:02d}/anat/sub-{number:02d}_T1w.nii", head(number))
-        elif form == "brats":
+        elif kind == "brats":
             case = folder / f"HGG/Brats18_TCIA_{number}_1"
             for scale, name in enumerate(("t1", "t1ce", "t2", "flair"), 1):
                 write(case / f"{case.name}_{name}.nii", head(number, scale=100 * scale))
             write(case / f"{case.name}_seg.nii", lesion(codes=(1, 2, 4)))
-        elif form == "ixi":
+        elif kind == "ixi":
             write(folder / f"IXI-T1/IXI{number:03d}-HH-{1000 + number}-T1.nii", head(number))
-    if form == "table":
-        (folder / "all.csv").write_text("\n".join(rows) + "\n")
+        elif kind == "msseg":
+            centre = ("01", "07", "08")[number // 2]
+            test_msseg.patient(folder / f"Training/Center_{centre}/Patient_{number % 2 + 1:02d}", number)
+        elif kind == "retouch":
+            vendor = tuple(test_retouch.SHAPES)[number // 2]
+            test_retouch.write_case(folder / f"RETOUCH-TrainingSet-{vendor}", vendor, number)
+        elif kind == "ham10000":
+            conftest.photograph(folder / f"HAM10000_images_part_1/ISIC_{number:07d}.jpg", number)
+    if kind == "manifest":
+        rows = [(f"s{number}", "T1", f"s{number}.nii") for number in range(6)]
+        conftest.table(folder / "all.csv", ("subject", "modality", "image"), rows)
         return folder / "all.csv"
-    return folder
+    if kind == "ham10000":
+        classes = ("nv", "mel", "bkl")
+        rows = [(f"HAM_{n}", f"ISIC_{n:07d}", classes[n % 3], "histo", "", "", "back") for n in range(6)]
+        conftest.table(folder / "HAM10000_metadata", conftest.COLUMNS, rows)
+    if kind == "chaos":
+        for number in (1, 2, 3, 5):
+            test_chaos.write_patient(folder / f"CHAOS_Train_Sets/Train_Sets/MR/{number}")
+    if kind == "lidc_patches":
+        test_lidc_patches.patches(folder)
+    return folder if folder.exists() else None
 
 
 def preparation(kind: str, data_dir: pathlib.Path, raw: pathlib.Path | None, workers: int = 1):
     """A function that prepares a data set of this kind."""
-    return lambda: datasets.prepare(kind, data_dir, raw, workers=workers, **DATA[kind][1])
+    return lambda: datasets.prepare(kind, data_dir, raw, workers=workers, **DATA[kind])
 
 
 def preparation_of_run(data_dir: pathlib.Path):
