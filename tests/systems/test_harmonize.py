@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+import scipy.fft
 from keras import ops
 
 from tests.checks import array, check_training_resumes, moved, tensors, trained_once, values, weights
 from tests.tiny import HARMONIZE
 from tfdisent.systems import harmonize
-from tfdisent.systems.harmonize import DOMAINS, Harmonize, HarmonizeConfig, rows_by_domain
+from tfdisent.systems.harmonize import DOMAINS, Harmonize, HarmonizeConfig, rows_by_domain, shades
 
 B, SIZE, K = 3, 32, 3
 TINY = HarmonizeConfig(**HARMONIZE, learning_rate=1e-3, learning_rate_decay=0.0, dropout=0.0)
@@ -100,6 +101,35 @@ def test_a_class_that_a_domain_does_not_show_leaves_the_loss_finite(model):
 
 
 @pytest.mark.backend("torch")
+def test_a_shade_is_a_sum_of_the_lowest_cosines_of_unit_variance():
+    """SciPy's inverse cosine transform of the same coefficients, of which the constant is none."""
+    random = np.random.default_rng(0)
+    coefficients = random.normal(size=(500, 8)).astype("float32")
+    spectrum = np.zeros((500, 12, 20))
+    spectrum[:, :3, :3] = np.insert(coefficients, 0, 0.0, axis=1).reshape(-1, 3, 3)
+    expected = scipy.fft.idctn(spectrum, axes=(1, 2), norm="ortho") * np.sqrt(12 * 20 / 8)
+    received = array(shades(ops.convert_to_tensor(coefficients), (12, 20, 1)))[..., 0]
+    np.testing.assert_allclose(received, expected, atol=1e-5)
+    assert abs(np.mean(received**2) - 1) < 0.05
+    np.testing.assert_allclose(received.mean((1, 2)), 0, atol=1e-6)
+
+
+def test_generators_see_slices_under_shades_and_the_losses_the_slices_themselves():
+    model = made(shading=0.5)
+    given = examples(source_shade=np.zeros((B, 8), "float32"))
+    (batch,) = model.passes(tensors(given))
+    np.testing.assert_allclose(array(batch["source_shaded"]), given["source"], atol=1e-6)
+    for name in ("source", "target"):
+        np.testing.assert_array_equal(array(batch[name]), given[name])
+    shade = np.log((array(batch["target_shaded"]) + 1) / (given["target"] + 1))
+    assert 0.3 < shade.std() < 0.8
+    assert abs(shade[0] - shade[1]).max() > 0.1  # each slice under its own
+
+
+def test_without_shading_slices_are_seen_as_they_are():
+    assert made().passes(tensors(examples()))[0].keys() == examples().keys()
+
+
 def test_class_weights_scale_the_loss_of_their_class():
     batch = examples()
     batch["source_mask"][:] = batch["target_mask"][:] = 1

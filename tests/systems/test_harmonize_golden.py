@@ -34,6 +34,8 @@ SETTINGS = HARMONIZE | {
     "cycle_weight": 3.0,
     "segmentation_weight": 0.6,
     "generated_segmentation_weight": 1.7,
+    "shading": 0.3,
+    "shading_weight": 2.3,
     "learning_rate": 1e-3,
     "discriminator_learning_rate": 5e-4,
     "learning_rate_decay": 0.0,
@@ -81,7 +83,8 @@ def examples(name):
         "target_labelled": np.array([0, 1, 1, 0], "float32"),
     }
     kept = {f"{key}_kept": (random.uniform(size=(B, SIZE, SIZE, 1)) < 0.7).astype("float32") for key in images}
-    return images | masks | there | (kept if name == "semgan" else {})
+    shades = {f"{key}_shade": random.normal(size=(B, 8)).astype("float32") for key in images}
+    return images | masks | there | shades | (kept if name == "semgan" else {})
 
 
 def one_pass(model, name):
@@ -122,17 +125,21 @@ def generators(net, batch, made, c):
     """What G, F, f, S and Q minimise."""
     S, Q, G, F = translator(net, c)
     x, y = batch["source"], batch["target"]
+    shaded_x, shaded_y = batch["source_shaded"], batch["target_shaded"]
     kept_x, kept_y = (batch.get(f"{name}_kept", xp.ones((B, SIZE, SIZE, 1))) for name in ("source", "target"))
-    S_x, Q_y = (S(x), Q(y)) if S else (None, None)
-    Gx, Fy = G(x, S_x) * kept_x, F(y, Q_y) * kept_y
+    S_x, Q_y = (S(shaded_x), Q(shaded_y)) if S else (None, None)
+    Gx, Fy = G(shaded_x, S_x) * kept_x, F(shaded_y, Q_y) * kept_y
+    plain_Gx, plain_Fy = (G(x, S(x)), F(y, Q(y))) if S else (G(x, None), F(y, None))
     Q_Gx, S_Fy = (Q(Gx), S(Fy)) if S else (None, None)
     FGx, GFy = F(Gx, Q_Gx) * kept_x, G(Fy, S_Fy) * kept_y
     terms = {
         "g_adversarial": ((net.discriminator_target(Gx) - 1) ** 2).mean()  # Eq. 2
         + ((net.discriminator_source(Fy) - 1) ** 2).mean(),
         "cycle": abs(FGx - x).mean() + abs(GFy - y).mean(),  # Eq. 4
+        "shading": abs(Gx - plain_Gx * kept_x).mean() + abs(Fy - plain_Fy * kept_y).mean(),
     }
     total = c.adversarial_weight * terms["g_adversarial"] + c.cycle_weight * terms["cycle"]
+    total = total + c.shading_weight * terms["shading"]
     if S:
 
         def segmented(logits, name, kept):
@@ -190,4 +197,4 @@ def test_two_steps_move_every_variable_and_average_as_the_plain_statement_does(n
 
 def test_weights_of_the_plain_statement_differ():
     weights = [value for key, value in dataclasses.asdict(MODELS["harmonize"][1]).items() if key.endswith("_weight")]
-    assert len(set(weights)) == 4
+    assert len(set(weights)) == 5

@@ -71,7 +71,7 @@ class CycleGAN(Harmonize):
 
     def passes(self, batch: dict) -> list[dict]:
         """One pass, in which classes may be dropped."""
-        return [self.draw(batch) if self.config.semantic_dropout else batch]
+        return [self.draw(one) if self.config.semantic_dropout else one for one in super().passes(batch)]
 
     def draw(self, batch: dict) -> dict:
         """Adds "source_kept" and "target_kept", (B, H, W, 1) of 0 and 1, and drops the pixels that are not kept."""
@@ -90,7 +90,8 @@ class CycleGAN(Harmonize):
             kept = ops.sum(code[name] * classes, axis=-1, keepdims=True)
             kept = ops.where(ops.logical_and(is_dropping, labelled[name][:, None, None, None] > 0), kept, 1.0)
             drawn[f"{name}_kept"] = batch.get(f"{name}_kept", kept)
-            drawn[name] = batch[name] * drawn[f"{name}_kept"]
+            for slices in {name, f"{name}_shaded"} & drawn.keys():
+                drawn[slices] = batch[slices] * drawn[f"{name}_kept"]
         return drawn
 
     def truth(self, batch: dict, domain: str):

@@ -19,6 +19,7 @@ Loss terms (the weight is a field of the config; each is a sum over both directi
 | cycle | abs(F(G(x)) - x), abs(G(F(y)) - y) | lambda_cyc = 10 | generators | 4 |
 | segmentation | cross entropy, by class weights, of S(x) to s, Q(y) to q | lambda_seg = 1 | generators | 3 |
 | generated_segmentation | the same of Q(G(x)) to s, S(F(y)) to q | lambda_seg = 1 | generators | 3 |
+| shading | abs(G(x') - G(x)), abs(F(y') - F(y)) | 0 | generators | ours |
 | d_adversarial | 1/2 (1 - D_Y(y))^2 + 1/2 D_Y(G(x))^2, and so for D_X | 1 | discriminators | 2 |
 
 The generators' player moves G, F, both extractors, S and Q in one step; the discriminators see the images that this
@@ -34,7 +35,11 @@ Where paper and code differ, or one is silent:
 * Upsampling is by nearest neighbours, as in the code; the paper writes transposed convolutions.
 * Eq. 3 is a mean over pixels of the class's weight times the cross entropy; the code divides by the sum of the weights.
 
-Deviations, each a config field: `average_momentum` keeps averaged weights for evaluation and export.
+Deviations, each a config field, off by default as in the paper: `average_momentum`, on in quick, keeps averaged weights
+for evaluation and export. `shading`, on in quick and small, shows the generators, and S and Q before them, slices under
+random smooth fields, x' and y', as coils shade them; images made of these have part in all terms above, the cycle ends
+at the slice without its shade, and the term of that name asks that a shade change nothing. The paper's scans had their
+bias fields removed before; without that the cycle wants them back, and a generator that removes them is punished.
 """
 
 import dataclasses
@@ -53,6 +58,8 @@ from tfdisent.training.adversarial import Phase
 from tfdisent.training.system import LinearDecay, System, falling, presets
 
 DOMAINS = ("source", "target")
+SHADED = {"shading": 0.2, "shading_weight": 10.0}  # of the presets quick and small
+WAVES = 3  # cosines of a shade along each side, the constant among them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +79,10 @@ class HarmonizeConfig(SliceConfig):
         embedding_dim: length of f.
         num_levels: halvings of the segmentation nets, fewer where the image cannot be halved as often.
         dropout: rate in the residual blocks of the segmentation nets' middle.
-        adversarial_weight, cycle_weight, segmentation_weight, generated_segmentation_weight: of the terms.
+        adversarial_weight, cycle_weight, segmentation_weight, generated_segmentation_weight, shading_weight: of the
+            terms.
+        shading: of the fields under which slices are shown, in the logarithm of the intensity, their standard
+            deviation; 0 shows slices as they are.
         learning_rate, discriminator_learning_rate: of Adam.
         learning_rate_decay: fraction of `steps`, the last ones, in which both fall to 0 on a line.
     """
@@ -97,6 +107,8 @@ class HarmonizeConfig(SliceConfig):
     cycle_weight: float = 10.0
     segmentation_weight: float = 1.0
     generated_segmentation_weight: float = 1.0
+    shading_weight: float = 0.0
+    shading: float = 0.0
     learning_rate: float = 2e-4
     discriminator_learning_rate: float = 1e-4
     learning_rate_decay: float = 300 / 320
@@ -104,7 +116,7 @@ class HarmonizeConfig(SliceConfig):
     batch_size: int = 4
     steps: int = 200_000
 
-    FRACTIONS: ClassVar = (*SliceConfig.FRACTIONS, "dropout", "learning_rate_decay")
+    FRACTIONS: ClassVar = (*SliceConfig.FRACTIONS, "dropout", "learning_rate_decay", "shading")
     DATA_DEPENDENT: ClassVar = ("modality", "source", "target", "class_weights")
     PRESETS: ClassVar = presets(
         quick={
@@ -114,6 +126,7 @@ class HarmonizeConfig(SliceConfig):
             "extractor_filters": 8,
             "embedding_dim": 64,
             "discriminator_filters": 16,
+            **SHADED,
             "dropout": 0.0,
             "learning_rate": 1e-3,
             "discriminator_learning_rate": 5e-4,
@@ -122,7 +135,7 @@ class HarmonizeConfig(SliceConfig):
             "batch_size": 8,
             "steps": 1500,
         },
-        small={"image_size": 128, "steps": 2500},
+        small={"image_size": 128, **SHADED, "steps": 2500},
     )
 
     def __post_init__(self):
@@ -258,6 +271,7 @@ class Harmonize(System):
             "cycle": c.cycle_weight,
             "segmentation": c.segmentation_weight,
             "generated_segmentation": c.generated_segmentation_weight,
+            "shading": c.shading_weight,
         }
 
     def learning_rate(self, player: str):
@@ -277,14 +291,33 @@ class Harmonize(System):
         source, target = (of(name) for name in DOMAINS)
         return source.zip(source, target).map(lambda one, other: {**one, **other})
 
+    def passes(self, batch: dict) -> list[dict]:
+        """One pass, in which what the generators see may be shaded."""
+        return [self.shaded(batch) if self.config.shading else batch]
+
+    def shaded(self, batch: dict) -> dict:
+        """Adds "source_shaded" and "target_shaded", (B, H, W, 1) from -1, above 1 where a shade is bright.
+
+        A "source_shade" or "target_shade" that the batch has is taken for what is drawn, so that a test can inject it.
+        """
+        c, drawn = self.config, dict(batch)
+        for name in DOMAINS:
+            noise = keras.random.normal((ops.shape(batch[name])[0], WAVES**2 - 1), seed=self.seed_generator)
+            shade = c.shading * shades(batch.get(f"{name}_shade", noise), c.image_shape)
+            drawn[f"{name}_shaded"] = (batch[name] + 1.0) * ops.exp(shade) - 1.0
+        return drawn
+
     def generator_loss(self, batch: dict, carried: dict):
         """Translates both domains there and back, and segments what is real and what is made (Eq. 2, 3 and 4)."""
-        made = {}
-        found = {name: [] for name in ("g_adversarial", "cycle", "segmentation", "generated_segmentation")}
+        made, found = {}, {name: [] for name in self.term_weights()}
         for own, other in (DOMAINS, DOMAINS[::-1]):
             real, (truth, labelled) = batch[own], self.truth(batch, own)
-            real_logits = self.logits(real, own, training=True)
-            fake = self.shown(self.translated(real, real_logits, other, training=True), batch, own)
+            seen = batch.get(f"{own}_shaded", real)
+            real_logits = self.logits(seen, own, training=True)
+            fake = self.shown(self.translated(seen, real_logits, other, training=True), batch, own)
+            if self.config.shading and self.config.shading_weight:
+                plain = self.translated(real, self.logits(real, own, training=True), other, training=True)
+                found["shading"].append(ops.mean(absolute_error(fake, self.shown(plain, batch, own))))
             fake_logits = self.logits(fake, other, training=True)
             back = self.shown(self.translated(fake, fake_logits, own, training=True), batch, own)
             scores = self.discriminators[other](fake, training=True)
@@ -396,6 +429,30 @@ class Harmonize(System):
                 "labels": {"kind": "labels", "names": list(self.config.labels)},
             },
         }
+
+
+# --- shades ---
+
+
+def shades(coefficients, image_shape: tuple[int, int, int]):
+    """Smooth fields of mean 0, as logarithms of bias fields are: sums of products of the lowest cosines.
+
+    Args:
+        coefficients: (B, WAVES^2 - 1), of the products, those of the first cosine along the rows first; where they are
+            standard normal, so is the field's variance 1 in the mean.
+        image_shape: height H, width W and channels of the images.
+
+    Returns:
+        (B, H, W, 1)
+    """
+    height, width, _ = image_shape
+    rows, columns = (
+        np.sqrt([1.0] + [2.0] * (WAVES - 1)) * np.cos(np.pi * np.outer((np.arange(n) + 0.5) / n, np.arange(WAVES)))
+        for n in (height, width)
+    )
+    products = np.einsum("ik,jl->klij", rows, columns).reshape(WAVES**2, -1)[1:] / np.sqrt(WAVES**2 - 1)
+    field = ops.matmul(coefficients, ops.convert_to_tensor(products.astype("float32")))
+    return ops.reshape(field, (-1, height, width, 1))
 
 
 # --- data ---

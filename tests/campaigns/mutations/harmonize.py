@@ -11,6 +11,8 @@ COMPARED = "tests/baselines/test_harmonize.py"
 ROWS = (
     f"{OURS}::test_examples_are_told_apart_by_domain_and_those_of_other_scanners_or_without_the_contrast_are_left_out"
 )
+SHADED = f"{OURS}::test_generators_see_slices_under_shades_and_the_losses_the_slices_themselves"
+SHADES = f"{OURS}::test_a_shade_is_a_sum_of_the_lowest_cosines_of_unit_variance"
 SIZES = f"{OURS}::test_parameters_are_those_of_the_public_code"
 DROPPED = f"{COMPARED}::test_semantic_dropout_keeps_pixels_of_classes_that_both_domains_show_and_greys_the_others"
 KEPT = f"{COMPARED}::test_a_slice_without_a_label_map_is_kept_whole"
@@ -113,6 +115,30 @@ GENERATORS = [
     ),
     system("g_adversarial on real slices", "self.discriminators[other](fake", "self.discriminators[other](real"),
     system("g_adversarial with the target of D", "least_squares(scores, 1.0)", "least_squares(scores, 0.0)"),
+    system(
+        "slices without their shade are translated",
+        "self.translated(seen, real_logits",
+        "self.translated(real, real_logits",
+    ),
+    system("shades hidden from the segmentation", "real_logits = self.logits(seen", "real_logits = self.logits(real"),
+    system(
+        "a shade changes nothing of itself",
+        "plain = self.translated(real, self.logits(real",
+        "plain = self.translated(seen, self.logits(seen",
+    ),
+    system(
+        "no gradient to what a slice without its shade gives",
+        "self.shown(plain, batch, own)",
+        "ops.stop_gradient(self.shown(plain, batch, own))",
+        GRADIENTS,
+    ),
+    system("weight of shading", '"shading": c.shading_weight', '"shading": c.cycle_weight'),
+    system(
+        "shades are added", "(batch[name] + 1.0) * ops.exp(shade) - 1.0", "batch[name] + ops.exp(shade) - 1.0", SHADED
+    ),
+    system("the losses see shades", 'drawn[f"{name}_shaded"] = (', 'drawn[name] = drawn[f"{name}_shaded"] = (', SHADED),
+    system("shades of any variance", "/ np.sqrt(WAVES**2 - 1)", "/ (WAVES**2 - 1)", SHADES),
+    system("shades of sines", "* np.cos(np.pi", "* np.sin(np.pi", SHADES),
     system("cycle of what is made once", "absolute_error(back, real)", "absolute_error(fake, real)"),
     system("cycle compared with what is made", "absolute_error(back, real)", "absolute_error(back, fake)"),
     system(
@@ -124,8 +150,8 @@ GENERATORS = [
     system("directions averaged", "sum(parts) for name, parts", "sum(parts) / 2 for name, parts"),
     system(
         "translated to the own domain",
-        "self.translated(real, real_logits, other",
-        "self.translated(real, real_logits, own",
+        "self.translated(seen, real_logits, other",
+        "self.translated(seen, real_logits, own",
     ),
     system(
         "back by the same generator",
@@ -314,8 +340,8 @@ COMPARISON = [
     ),
     baselines(
         "images are not dropped",
-        'drawn[name] = batch[name] * drawn[f"{name}_kept"]',
-        "drawn[name] = batch[name]",
+        'drawn[slices] = batch[slices] * drawn[f"{name}_kept"]',
+        "drawn[slices] = batch[slices]",
         DROPPED,
     ),
     baselines("dropped labels count", "return self.shown(truth, batch, domain), labelled", "return truth, labelled"),
