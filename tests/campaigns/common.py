@@ -46,7 +46,10 @@ class Table:
 
     def __init__(self, path: pathlib.Path):
         self.path = path
-        self.rows = files.read_json(path) if path.is_file() else []
+        self.rows = self._written()
+
+    def _written(self) -> list[dict]:
+        return files.read_json(self.path) if self.path.is_file() else []
 
     def rng(self, seed: int) -> random.Random:
         """A source of draws, another one whenever the table holds something else."""
@@ -59,6 +62,7 @@ class Table:
 
     def add(self, row: dict) -> None:
         """Adds a row's numbers to those of the row with the same texts, and writes the table."""
+        self.rows = self._written()  # to which another campaign may have added meanwhile
         known = self.find(row)
         if known is None:
             self.rows.append(dict(row))

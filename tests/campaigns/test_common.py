@@ -22,6 +22,17 @@ def test_a_table_that_is_there_is_continued(tmp_path):
     assert table.rows == [row | {"tries": 5, "lost": 1}, row | {"fault": "SIGINT"}]
 
 
+def test_two_campaigns_may_add_to_one_table(tmp_path):
+    one, other = (common.Table(tmp_path / "counts.json") for _ in range(2))
+    one.add({"fault": "SIGKILL", "tries": 1})
+    other.add({"fault": "SIGKILL", "tries": 2})
+    one.add({"fault": "SIGINT", "tries": 1})
+    assert common.Table(tmp_path / "counts.json").rows == [
+        {"fault": "SIGKILL", "tries": 3},
+        {"fault": "SIGINT", "tries": 1},
+    ]
+
+
 def test_draws_differ_from_session_to_session_and_are_the_same_for_the_same_table(tmp_path):
     table = common.Table(tmp_path / "counts.json")
     first, again = (common.Table(tmp_path / "counts.json").rng(0).random() for _ in range(2))
