@@ -423,9 +423,10 @@ def test_targets_and_outputs_both_name_results(tmp_path):
     assert t1.std() > 0.1 and t2.max() == 0.5  # 0 of the model's range
 
 
-def test_what_no_target_changes_is_written_once_and_alone_where_none_is_named(completer, tmp_path):
+def test_what_no_target_changes_is_written_once_and_alone_where_none_is_named(completer, tmp_path, capsys):
     source = {"T1": save(tmp_path / "in/s1_T1.nii", brain())}
     apply(completer, source, tmp_path / "out", Options(target="all"))
+    assert capsys.readouterr().out.count("s1_tissue.nii.gz") == 1
     assert sorted(os.listdir(tmp_path / "out")) == [
         "s1_T1.nii.gz",
         "s1_T2.nii.gz",

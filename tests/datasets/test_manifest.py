@@ -5,6 +5,7 @@ import pytest
 
 from tests.datasets.raw_volumes import assert_disjoint, brain, lesion, write
 from tfdisent.data import as_arrays
+from tfdisent.datasets import volumes
 from tfdisent.datasets.manifest import Table
 from tfdisent.datasets.preparation import prepare
 from tfdisent.datasets.shards import verify
@@ -150,6 +151,19 @@ def test_brain_masks_and_folders_and_metaimages_come_by_the_table(raw):
     inside = lesion().transpose(2, 1, 0)[4] > 0
     np.testing.assert_array_equal(masked[4]["image"][..., 0], np.where(inside, values[4], 0))
     assert (masked[4]["image"] != 0).sum() == 16
+
+
+def test_a_background_amid_the_brains_values_is_said_once(raw, monkeypatch, capsys):
+    monkeypatch.setattr(volumes, "_told_amid", set())
+    folder = raw.path.parent / "p0"
+    write(folder / "brain.nii.gz", lesion())
+    write(folder / "T1.nii.gz", np.where(lesion() > 0, brain(7) - 150.0, -90.0).astype("float32"))
+    rows = [["p0", "T1", "p0/T1.nii.gz", "p0/brain.nii.gz"], ["p1", "T1", "p1/T1.nii.gz", ""]]
+    unit = Table(test_fraction=0.5).units(raw.write(["subject", "modality", "image", "brain_mask"], rows=rows))[0]
+    for options, said in (({"background": -90.0}, 0), ({}, 1), ({}, 0)):
+        list(Table(test_fraction=0.5, **options).examples(unit))
+        out = "".join(capsys.readouterr())
+        assert out.count("T1.nii.gz becomes 0, which is amid the brain's values") == said, out
 
 
 def test_a_path_stays_in_the_folder_of_the_table_unless_allowed(raw, tmp_path):

@@ -556,6 +556,10 @@ def test_a_segmentor_has_no_weights_in_the_model(segmenting, model):
 def test_a_segmentor_of_other_images_or_labels_is_refused_and_so_is_segmenting_without_one(model):
     with pytest.raises(ValueError, match=r"fused anatomies \(32, 32, 12\) in background, tumour; .* in 2 labels"):
         model.segment_with(Halves(), ("background", "tumour"))
+    of_images = Halves()
+    of_images.image_shape = (32, 32, 3)
+    with pytest.raises(ValueError, match=r"received one of images \(32, 32, 3\)"):
+        model.segment_with(of_images, ("background", "rim", "core"))
     with pytest.raises(ValueError, match="give one by segment_with"):
         model.segment(examples()["image"])
 

@@ -324,6 +324,8 @@ class VolumeBuilder(Builder):
     def _foreground(self, path: str, array: np.ndarray, brain: np.ndarray | None) -> tuple[np.ndarray, float]:
         """Where an image has anatomy, and the value of its background."""
         if brain is not None:
+            if brain.any() and self.background > np.percentile(array[brain], DARK):
+                _tell_amid(self.name, path, self.background, float(array[brain].min()))
             return brain, self.background
         if self.foreground != "nonzero":
             return preprocess.foreground(array, self.foreground), self.background
@@ -590,7 +592,9 @@ def _check_grid(path: str, volume: Volume, other_path: str, other: Volume) -> No
         )
 
 
+DARK = 5  # per cent of the brain's voxels that may be darker than the background
 _told: set[str] = set()  # data sets of which this process has said it
+_told_amid: set[str] = set()  # likewise
 
 
 def _tell_background(dataset: str, path: str, value: float, share: float) -> None:
@@ -600,6 +604,17 @@ def _tell_background(dataset: str, path: str, value: float, share: float) -> Non
         say(
             f"{dataset}: hardly a voxel of {path} is 0, and {share:.0%} are {value:g}, which is taken for its "
             "background; likewise in other images of this kind."
+        )
+
+
+def _tell_amid(dataset: str, path: str, value: float, lowest: float) -> None:
+    """Says once that what is outside of brain masks becomes as bright as the brain, as z-scores of a brain have it."""
+    if dataset not in _told_amid:
+        _told_amid.add(dataset)
+        say(
+            f"{dataset}: outside of the brain mask {path} becomes {value:g}, which is amid the brain's values, from "
+            f"{lowest:g}: grey, and not the darkest. Give --background={np.floor(lowest):g} or lower, or leave out the "
+            "masks where the images have a dark background already."
         )
 
 
