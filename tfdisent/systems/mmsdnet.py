@@ -22,7 +22,7 @@ kinds, of means over examples:
 | kl | of z_i from N(0, I), summed over the code | 0.1 | Sec. III-E |
 | code_regression | abs(mean code of D(s_i, z) - z), z of N(0, I) | 1 | Sec. III-E |
 | smoothness | squared differences of T's field between neighbouring pixels | 0 | ours |
-| alignment | less the mutual information of x_j, moved by T's field to slice i, and x_i | 0 | ours |
+| alignment | minus the mutual information of x_i and of x_j as T's field, s_j to s_i, moves it | 0 | ours |
 | mask_discriminator_i | (D_M(real) - 1)^2 + D_M(m)^2, of the modality's masks m | 1 | Sec. III-E |
 | image_discriminator_i | (D_i(x_i) - 1)^2 + D_i(y)^2 | 1 | Sec. III-E |
 
@@ -48,9 +48,10 @@ stay poor, and the transformer, which sees nothing else, saturates and learns on
 
 Deviations: `alignment_weight` and `smoothness_weight`, 0 by default as in the paper. There nothing but segmentation and
 reconstruction drives the transformer, and without any label of the target its field is wild where no organ is, and
-worse than none. What registers images of two modalities is their mutual information; it needs no label, and teaches the
-transformer alone: slices are given, not made. And `offset_scale`, with which the presets quick and small slow the
-transformer down: at their rate of 1e-3 a step of Adam would move the field by pixels.
+worse than none. What registers images of two modalities is their mutual information, which needs no label; it teaches
+the transformer, and the anatomy encoders what of the slices tells where they are. And `offset_scale`, which slows the
+transformer down: at the rate of 1e-3 of quick a step of Adam would move the field by pixels. Quick and small have all
+three, but for `offset_scale` in small.
 
 The target is the last modality; `target_annotations` is the share of the training subjects whose labels of it are read.
 Nothing is selected on any label: after all steps the averaged weights are taken. The public code chooses the epoch on
@@ -115,6 +116,7 @@ QUICK = {
     "averaging_interval": 10,
 }
 SMALL = {"image_size": 128, "filters": 16, "cross_entropy_weight": 1.0, "steps": 5000, "averaging_start": 3000}
+ALIGNED = {"alignment_weight": 20.0, "smoothness_weight": 4.0}
 ANATOMIES = {"argmax": StraightThroughOneHot, "rounding": StraightThroughRounding}
 
 
@@ -255,7 +257,8 @@ class MMSDNetConfig(AnnotatedConfig):
 
     CHOICES: ClassVar = ModalityConfig.CHOICES | {"anatomy": tuple(ANATOMIES), "decoder": ("film", "spade")}
     PRESETS: ClassVar = presets(
-        quick=QUICK | {"segmentor_filters": 16, "discriminator_filters": 8, "offset_scale": 0.1}, small=SMALL
+        quick=QUICK | ALIGNED | {"segmentor_filters": 16, "discriminator_filters": 8, "offset_scale": 0.1},
+        small=SMALL | ALIGNED,
     )
 
     def __post_init__(self):
