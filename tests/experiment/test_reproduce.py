@@ -77,6 +77,7 @@ def test_a_finished_table_is_written_without_training(tmp_path, capsys):
     assert "| steps | minutes | seeds |" in text
     assert "CIFC, best first: DRAI, DAI, D-cInfoGAN, D-cAVAE; as in the paper." in text
     assert "0.30 ± 0.14" in said
+    assert "Cross-image feature consistency (CIFC) here: " in text
     assert "## Table III of the paper, on skin_phantom: paired differences" in text
     assert "| Difference | CIFC ↓ | CIFC / distance of codes | steps | minutes | seeds |" in text
     assert text.count("| DAI − DRAI | +1 ± 0 | +1 ± 0 | – | – | 2 |") == 2

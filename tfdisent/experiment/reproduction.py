@@ -516,7 +516,8 @@ def protocols(table: papers.Table, dataset: str, cases: list[Case]) -> list[str]
                 if name in metrics and name not in sentences:
                     entry = metrics[name]
                     by = "" if entry["extractor"] == "none" else f"; {entry['extractor']}"
-                    sentences[name] = f"{name.replace('_', ' ').capitalize()} here: {entry['protocol']}{by}."
+                    label = tables.METRICS.get(name, (name.replace("_", " ").capitalize(), ""))[0]
+                    sentences[name] = f"{label} here: {entry['protocol']}{by}."
     return list(sentences.values())
 
 
