@@ -13,7 +13,7 @@ from tfdisent.layers.stochastic import (
     StraightThroughOneHot,
     StraightThroughRounding,
 )
-from tfdisent.layers.transformer import ThinPlateTransformer, warp
+from tfdisent.layers.transformer import ThinPlateTransformer
 
 __all__ = [
     "CondConv2D",
@@ -27,5 +27,4 @@ __all__ = [
     "StraightThroughRounding",
     "ThinPlateTransformer",
     "UpsampleConv2D",
-    "warp",
 ]

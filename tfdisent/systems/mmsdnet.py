@@ -77,8 +77,8 @@ from tfdisent.layers import (
     StraightThroughOneHot,
     StraightThroughRounding,
     ThinPlateTransformer,
-    warp,
 )
+from tfdisent.layers.transformer import warp
 from tfdisent.losses import (
     absolute_error,
     dice_loss,
