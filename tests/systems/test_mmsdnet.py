@@ -57,7 +57,7 @@ def documented_terms():
 @pytest.mark.backend("torch")
 @pytest.mark.parametrize("decoder", ["film", "spade"])
 def test_a_step_moves_every_network_and_logs_the_terms_of_the_docstrings_table(decoder):
-    model = made(decoder=decoder)
+    model = made(decoder=decoder, alignment_weight=1.0)
     players = [*model.networks, model.mask_discriminator, *model.image_discriminators]
     before = [weights([network]) for network in players]
     logs = trained_once(model, examples(), B)
@@ -65,6 +65,11 @@ def test_a_step_moves_every_network_and_logs_the_terms_of_the_docstrings_table(d
     assert np.all(np.isfinite(list(logs.values())))
     for network, kernel in zip(players, before, strict=True):
         assert any(moved(kernel, weights([network]))), network.name
+
+
+def test_alignment_is_a_term_where_it_has_a_weight():
+    assert "alignment" not in made().term_weights()
+    assert made(alignment_weight=2.0).term_weights()["alignment"] == 2.0
 
 
 @pytest.mark.backend("torch")
@@ -204,7 +209,7 @@ def weights_of(model, image):
 
 @pytest.mark.backend("torch")
 def test_a_step_with_candidates_moves_the_balancer_and_logs_the_same_terms():
-    model = made(candidates=3)
+    model = made(candidates=3, alignment_weight=1.0)
     before = weights([model.balancer])
     logs = trained_once(model, with_candidates(), B)
     assert set(logs) == documented_terms() and np.all(np.isfinite(list(logs.values())))
