@@ -90,8 +90,9 @@ class CycleGAN(Harmonize):
             kept = ops.sum(code[name] * classes, axis=-1, keepdims=True)
             kept = ops.where(ops.logical_and(is_dropping, labelled[name][:, None, None, None] > 0), kept, 1.0)
             drawn[f"{name}_kept"] = batch.get(f"{name}_kept", kept)
-            for slices in {name, f"{name}_shaded"} & drawn.keys():
-                drawn[slices] = batch[slices] * drawn[f"{name}_kept"]
+            for slices in (name, f"{name}_shaded"):
+                if slices in batch:
+                    drawn[slices] = batch[slices] * drawn[f"{name}_kept"]
         return drawn
 
     def truth(self, batch: dict, domain: str):

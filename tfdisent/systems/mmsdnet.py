@@ -514,8 +514,7 @@ class MMSDNet(SliceSystem):
             {"anatomy": the moving one where the fixed one is, (B, H, W, anatomy_channels); "field": (B, H, W, 2),
             pixels along rows and columns: at a pixel it is the moving anatomy at pixel + field}.
         """
-        found = self.transformer({"moving": moving, "fixed": fixed}, training=False)
-        return {"anatomy": found["anatomy"], "field": found["field"]}
+        return self.transformer({"moving": moving, "fixed": fixed}, training=False)
 
     def fuse(self, image, target):
         """Anatomy of a modality and those of all others deformed to it, by their maximum: (B, H, W, anatomy_channels).

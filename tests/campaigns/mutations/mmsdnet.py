@@ -155,8 +155,8 @@ LOSSES = [
     ),
     system(
         "gradients past the moving anatomy",
-        'return self.transformer({"moving": moving,',
-        'return self.transformer({"moving": ops.stop_gradient(moving),',
+        'self.transformer({"moving": anatomy[k],',
+        'self.transformer({"moving": ops.stop_gradient(anatomy[k]),',
         GRADIENTS,
     ),
 ]
@@ -268,8 +268,9 @@ VERBS = [
     system("the target is the source", '"target": self.segment(own)', '"target": self.segment(others[0])', PREDICTIONS),
     system(
         "the field that is told is transposed",
-        '"anatomy": found["anatomy"], "field": found["field"]}',
-        '"anatomy": found["anatomy"], "field": found["field"][..., ::-1]}',
+        'return self.transformer({"moving": moving, "fixed": fixed}, training=False)',
+        'found = self.transformer({"moving": moving, "fixed": fixed}, training=False)\n'
+        '        return {**found, "field": found["field"][..., ::-1]}',
         ALIGNED,
     ),
 ]
