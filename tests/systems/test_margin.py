@@ -77,6 +77,7 @@ def test_the_logs_are_the_terms_of_the_docstrings_table_and_nothing_else():
     assert np.all(np.isfinite(list(logs.values())))
 
 
+@pytest.mark.backend("torch")
 @pytest.mark.parametrize("conditional", [True, False])
 def test_a_step_moves_every_network(conditional):
     model = made(conditional=conditional)
