@@ -9,6 +9,9 @@ table-3.html after every run, so that it can be watched.
 |---|---|---|---|
 | drai | 1 to 6 | 10 to 19 | nodule_phantom for LIDC, skin_phantom for HAM10000 |
 | unified | 1, 2 | 2, 3 | brain_phantom for BraTS'18 |
+| margin | 1, 2 | 2 to 5 | brain_phantom for BraTS 2020, healthy_phantom for NCANDA, pet_phantom for ZeroDose |
+| harmonize | 4, 5 | 6 to 9 | brain_phantom for IXI, retina_phantom for RETOUCH |
+| mmsdnet | 1 to 3 | 3 to 7 | cardiac_phantom for ERI, abdomen_phantom for CHAOS |
 
 --dataset=lidc --raw_dir=DIR takes the real data. The flags of training (--preset, --steps, ...) are those of every run.
 """

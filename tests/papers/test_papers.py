@@ -1,6 +1,8 @@
 """The papers' numbers are transcribed as printed, and every row, figure and data set that they name is ours too."""
 
 import importlib
+import pathlib
+import re
 
 import pytest
 
@@ -62,6 +64,17 @@ def test_every_data_set_is_ours_and_the_papers_own_has_a_phantom(paper):
     assert {variant.dataset for variant in variants} <= datasets.DATASETS.keys()
     assert all(paper.data[phantom] == data for data, phantom in paper.phantoms.items())
     assert paper.data.keys() <= datasets.DATASETS.keys()
+
+
+@each_paper
+def test_the_help_of_reproduce_lists_the_papers_tables_figures_and_phantoms(paper):
+    text = (pathlib.Path(__file__).parents[2] / "train/reproduce.py").read_text("utf-8")
+    (row,) = re.findall(rf"^\| {paper.name} \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE)
+    for numbers, there in zip(row[:2], (paper.tables, paper.figures), strict=True):
+        ends = [part.split(" to ") for part in numbers.split(", ")]
+        assert {n for pair in ends for n in range(int(pair[0]), int(pair[-1]) + 1)} == there.keys()
+    phantoms = dict(part.split(" for ") for part in row[2].split(", "))
+    assert phantoms.items() == {(data, name) for data, name in paper.data.items() if data.endswith("_phantom")}
 
 
 def test_the_directions_of_msseg_are_between_its_scanners_and_as_printed():
