@@ -115,6 +115,11 @@ def gaussian_nll(value, mean, log_variance, *, least_variance: float = 1e-3):
     return _mean_per_example(0.5 * (ops.log(variance) + ops.square(value - mean) / variance))
 
 
+def with_background(shares):
+    """Shares or probabilities (..., K) with what is left of 1 before them, that of the background, (..., 1 + K)."""
+    return ops.concatenate([1.0 - ops.sum(shares, axis=-1, keepdims=True), shares], axis=-1)
+
+
 def dice_loss(predicted, target, *, smooth: float = 1.0):
     """One minus `soft_dice`, as a mean over labels.
 

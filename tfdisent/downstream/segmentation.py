@@ -22,7 +22,7 @@ from keras import ops
 
 from tfdisent.downstream.network import Network, float32_from, image_shape_2d, learn
 from tfdisent.examples import Examples, Selection
-from tfdisent.losses import dice_loss, gaussian_kl
+from tfdisent.losses import dice_loss, gaussian_kl, with_background
 from tfdisent.networks import nvnet, strided_unet
 
 
@@ -174,11 +174,7 @@ class Segmentor(Network):
         """The weighted cross entropy of masks of the labels and outputs."""
 
         def cross_entropy(targets, outputs):
-            labels = self._foreground(outputs)
-            found, true = (
-                ops.concatenate([1 - ops.sum(values, axis=-1, keepdims=True), values], axis=-1)
-                for values in (labels, targets)
-            )
+            found, true = with_background(self._foreground(outputs)), with_background(targets)
             weights_of = ops.convert_to_tensor(class_weights, "float32")
             return -ops.mean(ops.sum(weights_of * true * ops.log(ops.clip(found, 1e-7, 1.0)), axis=-1))
 

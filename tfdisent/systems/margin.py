@@ -65,7 +65,7 @@ from keras import ops
 
 from tfdisent.layers import CondConv2D
 from tfdisent.layers.convolution import ROUTINGS
-from tfdisent.losses import absolute_error, margin_similarity, weighted_mean
+from tfdisent.losses import absolute_error, margin_similarity, weighted_mean, with_background
 from tfdisent.networks import modality_inputs, normalized_by_modality, spade_decoder
 from tfdisent.systems.slices import ModalityConfig, SliceSystem, checked_code, is_code, modality_indices
 from tfdisent.training import inputs
@@ -683,11 +683,6 @@ def fused(anatomy, available):
     mean = ops.sum(ops.where(there, anatomy, 0.0), axis=1) / ops.maximum(number, 1.0)
     lowest = ops.min(ops.where(there, anatomy, 2.0), axis=1)
     return ops.where(number > 0, ops.concatenate([highest, mean, lowest], axis=-1), 0.0)
-
-
-def with_background(shares):
-    """Shares or probabilities (..., K) with what is left of 1 before them, (..., 1 + K)."""
-    return ops.concatenate([1.0 - ops.sum(shares, axis=-1, keepdims=True), shares], axis=-1)
 
 
 # --- networks ---

@@ -270,8 +270,9 @@ VERB += [
         'self.fuse(self.encode_all(image, available)["anatomy"])\n        return with',
         SEGMENT,
     ),
-    system(
+    (
         "the background after the labels",
+        LOSSES,
         "1.0 - ops.sum(shares, axis=-1, keepdims=True), shares]",
         "shares, 1.0 - ops.sum(shares, axis=-1, keepdims=True)]",
         SEGMENT,
