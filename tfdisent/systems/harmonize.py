@@ -40,6 +40,9 @@ for evaluation and export. `shading`, on in quick and small, shows the generator
 random smooth fields, x' and y', as coils shade them; images made of these have part in all terms above, the cycle ends
 at the slice without its shade, and the term of that name asks that a shade change nothing. The paper's scans had their
 bias fields removed before; without that the cycle wants them back, and a generator that removes them is punished.
+`detail` gives the discriminators what each slice has beyond its local mean, many times enlarged, beside the slice:
+noise is small beside tissue, and they did not see it. `cycle_radius` compares local means in the cycle, so that a
+generator may leave out noise that the other scanner does not have.
 """
 
 import dataclasses
@@ -83,6 +86,8 @@ class HarmonizeConfig(SliceConfig):
             terms.
         shading: of the fields under which slices are shown, in the logarithm of the intensity, their standard
             deviation; 0 shows slices as they are.
+        detail: how many times discriminators see each slice less its local mean, beside the slice; 0: the slice alone.
+        cycle_radius: of the windows, in pixels around each, whose means the cycle compares; 0 compares pixels.
         learning_rate, discriminator_learning_rate: of Adam.
         learning_rate_decay: fraction of `steps`, the last ones, in which both fall to 0 on a line.
     """
@@ -109,6 +114,8 @@ class HarmonizeConfig(SliceConfig):
     generated_segmentation_weight: float = 1.0
     shading_weight: float = 0.0
     shading: float = 0.0
+    detail: float = 0.0
+    cycle_radius: int = 0
     learning_rate: float = 2e-4
     discriminator_learning_rate: float = 1e-4
     learning_rate_decay: float = 300 / 320
@@ -322,6 +329,7 @@ class Harmonize(System):
             back = self.shown(self.translated(fake, fake_logits, own, training=True), batch, own)
             scores = self.discriminators[other](fake, training=True)
             found["g_adversarial"].append(ops.mean(least_squares(scores, 1.0)))
+            back, real = (local_mean(image, self.config.cycle_radius) for image in (back, real))
             found["cycle"].append(ops.mean(absolute_error(back, real)))
             if self.segmentors:
                 # What is made has the label map of what it was made from.
@@ -431,7 +439,7 @@ class Harmonize(System):
         }
 
 
-# --- shades ---
+# --- shades and detail ---
 
 
 def shades(coefficients, image_shape: tuple[int, int, int]):
@@ -453,6 +461,14 @@ def shades(coefficients, image_shape: tuple[int, int, int]):
     products = np.einsum("ik,jl->klij", rows, columns).reshape(WAVES**2, -1)[1:] / np.sqrt(WAVES**2 - 1)
     field = ops.matmul(coefficients, ops.convert_to_tensor(products.astype("float32")))
     return ops.reshape(field, (-1, height, width, 1))
+
+
+def local_mean(image, radius: int):
+    """Means of windows of 2 radius + 1 pixels around each, (B, H, W, C); beyond its edge an image is mirrored."""
+    if not radius:
+        return image
+    sides = ops.pad(image, [[0, 0], [radius, radius], [radius, radius], [0, 0]], mode="symmetric")
+    return ops.average_pool(sides, 2 * radius + 1, 1)
 
 
 # --- data ---
@@ -596,6 +612,8 @@ def _residual_block(features, dropout: float, seed: int):
 def discriminator(config: HarmonizeConfig, name: str = "discriminator") -> keras.Model:
     """D: slices (B, H, W, 1) -> scores (B, H / 4 - 2, W / 4 - 2, 1), each of a patch of 34 x 34 pixels."""
     image = h = keras.Input(config.image_shape, name="image")
+    if config.detail:
+        h = keras.layers.Concatenate()([h, config.detail * (h - local_mean(h, 1))])
     for factor, strides in ((1, 2), (2, 2), (4, 1)):
         depth = factor * config.discriminator_filters
         layer = keras.layers.Conv2D(depth, 4, strides, kernel_initializer=small_normal())
