@@ -464,10 +464,10 @@ def shades(coefficients, image_shape: tuple[int, int, int]):
 
 
 def local_mean(image, radius: int):
-    """Means of windows of 2 radius + 1 pixels around each, (B, H, W, C); beyond its edge an image is mirrored."""
+    """Means of windows of 2 radius + 1 pixels around each, (B, H, W, C); beyond its edges an image is mirrored."""
     if not radius:
         return image
-    sides = ops.pad(image, [[0, 0], [radius, radius], [radius, radius], [0, 0]], mode="symmetric")
+    sides = ops.pad(image, [[0, 0], [radius, radius], [radius, radius], [0, 0]], mode="reflect")
     return ops.average_pool(sides, 2 * radius + 1, 1)
 
 
