@@ -124,6 +124,7 @@ class HarmonizeConfig(SliceConfig):
     steps: int = 200_000
 
     FRACTIONS: ClassVar = (*SliceConfig.FRACTIONS, "dropout", "learning_rate_decay", "shading")
+    FROM_ZERO: ClassVar = (*SliceConfig.FROM_ZERO, "cycle_radius")
     DATA_DEPENDENT: ClassVar = ("modality", "source", "target", "class_weights")
     PRESETS: ClassVar = presets(
         quick={
@@ -162,6 +163,11 @@ class HarmonizeConfig(SliceConfig):
             raise ValueError(
                 f"Expected source and target to be two different domains of {', '.join(self.domains)}; received "
                 f"{self.source!r} and {self.target!r}."
+            )
+        if not 0 <= self.detail < float("inf") or self.cycle_radius >= min(self.image_shape[:2]):
+            raise ValueError(
+                "Expected detail of 0 or more, and cycle_radius below the sides of the image; received "
+                f"{self.detail} and {self.cycle_radius}."
             )
         if len(self.labels) < 2:
             raise ValueError(f"Expected labels of two or more classes, the background first, received {self.labels}.")
