@@ -616,7 +616,7 @@ def _residual_block(features, dropout: float, seed: int):
 
 
 def discriminator(config: HarmonizeConfig, name: str = "discriminator") -> keras.Model:
-    """D: slices (B, H, W, 1) -> scores (B, H / 4 - 2, W / 4 - 2, 1), each of a patch of 34 x 34 pixels."""
+    """D: slices (B, H, W, 1) -> scores (B, H / 4 - 2, W / 4 - 2, 1), of patches of 34 pixels, with `detail` of 36."""
     image = h = keras.Input(config.image_shape, name="image")
     if config.detail:
         h = keras.layers.Concatenate()([h, config.detail * (h - local_mean(h, 1))])
