@@ -12,6 +12,7 @@ from keras import ops
 
 from tests.checks import array, check_training_resumes, moved, tensors, trained_once, values, weights
 from tests.tiny import HARMONIZE
+from tfdisent.baselines import harmonize as baselines
 from tfdisent.systems import harmonize
 from tfdisent.systems.harmonize import DOMAINS, Harmonize, HarmonizeConfig, local_mean, rows_by_domain, shades
 
@@ -351,6 +352,20 @@ def test_parameters_are_those_of_the_public_code():
     assert count(harmonize.extractor(paper)) == 14_659_776 - (7 * 7 - 4 * 4) * 512 * 512
     assert count(harmonize.segmentor(paper)) == 57_533_720
     assert count(harmonize.discriminator(paper)) == 660_929
+
+
+@pytest.mark.parametrize("make", [harmonize.generator, baselines.generator])
+@pytest.mark.parametrize("level_0", [False, True])
+def test_with_level_0_a_generator_sees_single_pixels(make, level_0):
+    config_class = HarmonizeConfig if make is harmonize.generator else baselines.CycleGANConfig
+    network = make(config_class(**HARMONIZE, level_0=level_0))
+    joined = [layer for layer in network.layers if isinstance(layer, keras.layers.Concatenate)]
+    size = HARMONIZE["image_size"]
+    assert max(layer.output.shape[1] for layer in joined) == (size if level_0 else size // 2)
+    if level_0:  # half of what the last joins has seen no halving
+        own = keras.Model(network.input, joined[-1].input[1])
+        assert not [layer for layer in own.layers if getattr(layer, "strides", (1, 1)) != (1, 1)]
+        assert own.output.shape[1:] == (size, size, 2)
 
 
 def test_a_discriminator_judges_patches_of_34_pixels():

@@ -25,7 +25,7 @@ from keras import ops
 
 from tfdisent.baselines.method import Method
 from tfdisent.networks import residual_decoder, residual_encoder
-from tfdisent.systems.harmonize import DOMAINS, Harmonize, HarmonizeConfig, residual_unet
+from tfdisent.systems.harmonize import DOMAINS, Harmonize, HarmonizeConfig, convolution, full_resolution, residual_unet
 
 BACKBONES = ("unet", "residual")
 
@@ -36,7 +36,7 @@ class CycleGANConfig(HarmonizeConfig):
 
     Attributes:
         backbone: the generators are residual "unet"s, whose first stage has `segmentor_filters` channels, or CycleGAN's
-            "residual" networks, whose first stage has `filters`.
+            "residual" networks, whose first stage has `filters`, and which `level_0` leaves as they are.
         num_blocks: residual blocks of the latter.
         semantic_dropout: share of the steps in which classes are dropped.
     """
@@ -137,8 +137,13 @@ class CycleGAN(Harmonize):
 def generator(config: CycleGANConfig, name: str = "generator") -> keras.Model:
     """Slices (B, H, W, 1) -> slices (B, H, W, 1) in [-1, 1]."""
     if config.backbone == "unet":
-        unet = residual_unet(config, 1, name)
-        return keras.Model(unet.input, keras.layers.Activation("tanh", dtype="float32")(unet.output), name=name)
+        unet = residual_unet(config, config.segmentor_filters if config.level_0 else 1, name)
+        h = unet.output
+        if config.level_0:
+            h = keras.layers.Concatenate()([h, full_resolution(unet.input, config.segmentor_filters)])
+            for depth in (config.segmentor_filters, 1):
+                h = convolution(keras.layers.LeakyReLU(0.2)(h), depth)
+        return keras.Model(unet.input, keras.layers.Activation("tanh", dtype="float32")(h), name=name)
     encoder = residual_encoder(config.image_shape, filters=config.filters, num_blocks=config.num_blocks)
     # All blocks lie between the stages that halve and those that double.
     decoder = residual_decoder(config.image_shape, filters=config.filters, num_blocks=0)

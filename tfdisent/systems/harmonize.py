@@ -35,14 +35,18 @@ Where paper and code differ, or one is silent:
 * Upsampling is by nearest neighbours, as in the code; the paper writes transposed convolutions.
 * Eq. 3 is a mean over pixels of the class's weight times the cross entropy; the code divides by the sum of the weights.
 
-Deviations, each a config field, off by default as in the paper: `average_momentum`, on in quick, keeps averaged weights
-for evaluation and export. `shading`, on in quick and small, shows the generators, and S and Q before them, slices under
-random smooth fields, x' and y', as coils shade them; images made of these have part in all terms above, the cycle ends
-at the slice without its shade, and the term of that name asks that a shade change nothing. The paper's scans had their
-bias fields removed before; without that the cycle wants them back, and a generator that removes them is punished.
-`detail` gives the discriminators what each slice has beyond its local mean, many times enlarged, beside the slice:
-noise is small beside tissue, and they did not see it. `cycle_radius` compares local means in the cycle, so that a
-generator may leave out noise that the other scanner does not have.
+Deviations, each a config field, off by default as in the paper; the first three are on in quick and small:
+
+* `average_momentum` keeps averaged weights for evaluation and export.
+* `level_0` gives generators features at full resolution. Without them a pixel is made of features of half the
+  resolution, and fine anatomy is lost however little the scanners differ.
+* `shading` shows the generators, and S and Q before them, slices under random smooth fields, x' and y', as coils shade
+  them; images made of these have part in all terms above, the cycle ends at the slice without its shade, and the term
+  of that name asks that a shade change nothing. The paper's scans had their bias fields removed before; without that
+  the cycle wants them back, and a generator that removes them is punished.
+* `detail` gives the discriminators what each slice has beyond its local mean, many times enlarged, beside the slice:
+  noise is small beside tissue, and they do not see it. `cycle_radius` compares local means in the cycle, so that a
+  generator may leave out noise that the other scanner does not have.
 """
 
 import dataclasses
@@ -61,7 +65,6 @@ from tfdisent.training.adversarial import Phase
 from tfdisent.training.system import LinearDecay, System, falling, presets
 
 DOMAINS = ("source", "target")
-SHADED = {"shading": 0.2, "shading_weight": 10.0}  # of the presets quick and small
 WAVES = 3  # cosines of a shade along each side, the constant among them
 
 
@@ -86,6 +89,7 @@ class HarmonizeConfig(SliceConfig):
             terms.
         shading: of the fields under which slices are shown, in the logarithm of the intensity, their standard
             deviation; 0 shows slices as they are.
+        level_0: the generators see and make images at full resolution too, see `full_resolution`.
         detail: how many times discriminators see each slice less its local mean, beside the slice; 0: the slice alone.
         cycle_radius: of the windows, in pixels around each, whose means the cycle compares; 0 compares pixels.
         learning_rate, discriminator_learning_rate: of Adam.
@@ -114,6 +118,7 @@ class HarmonizeConfig(SliceConfig):
     generated_segmentation_weight: float = 1.0
     shading_weight: float = 0.0
     shading: float = 0.0
+    level_0: bool = False
     detail: float = 0.0
     cycle_radius: int = 0
     learning_rate: float = 2e-4
@@ -134,7 +139,9 @@ class HarmonizeConfig(SliceConfig):
             "extractor_filters": 8,
             "embedding_dim": 64,
             "discriminator_filters": 16,
-            **SHADED,
+            "shading": 0.2,
+            "shading_weight": 10.0,
+            "level_0": True,
             "dropout": 0.0,
             "learning_rate": 1e-3,
             "discriminator_learning_rate": 5e-4,
@@ -143,7 +150,7 @@ class HarmonizeConfig(SliceConfig):
             "batch_size": 8,
             "steps": 1500,
         },
-        small={"image_size": 128, **SHADED, "steps": 2500},
+        small={"image_size": 128, "steps": 2500},
     )
 
     def __post_init__(self):
@@ -531,7 +538,7 @@ def extractor(config: HarmonizeConfig, name: str = "extractor") -> keras.Model:
     height, width, _ = config.image_shape
     labels = h = keras.Input((height, width, config.num_classes), name="labels")
     for factor in (1, 2, 4, 8):
-        h = _convolution(h, factor * config.extractor_filters)
+        h = convolution(h, factor * config.extractor_filters)
         h = keras.layers.ReLU()(keras.layers.MaxPooling2D(2)(h))
     pools = [max(1, side // 4) for side in h.shape[1:3]]  # to 4 x 4, or as many as there are
     h = keras.layers.Flatten()(keras.layers.AveragePooling2D(pools)(h))
@@ -557,9 +564,19 @@ def generator(config: HarmonizeConfig, name: str = "generator") -> keras.Model:
     for skip, depth in ((x2, 4), (x1, 2), (x0, 1)):
         h = block(keras.layers.Concatenate()([h, skip]), depth * filters)
         h = keras.layers.UpSampling2D(2)(h)
-    h = _convolution(keras.layers.LeakyReLU(0.2)(h), 1)
+    if config.level_0:
+        h = block(keras.layers.Concatenate()([h, full_resolution(image, filters)]), filters)
+    h = convolution(keras.layers.LeakyReLU(0.2)(h), 1)
     made = keras.layers.Activation("tanh", dtype="float32")(h)
     return keras.Model({"image": image, "embedding": embedding}, made, name=name)
+
+
+def full_resolution(image, filters: int):
+    """Features (B, H, W, filters) of an image (B, H, W, C), by two convolutions that no halving follows."""
+    h = image
+    for _ in range(2):
+        h = keras.layers.LeakyReLU(0.2)(instance_norm()(convolution(h, filters)))
+    return h
 
 
 def renormalized(features, embedding):
@@ -572,7 +589,7 @@ def renormalized(features, embedding):
 def _renormalized_block(features, embedding, filters: int):
     channels, h = features.shape[-1], features
     for depth in (min(channels, filters), filters):
-        h = _convolution(keras.layers.LeakyReLU(0.2)(renormalized(h, embedding)), depth)
+        h = convolution(keras.layers.LeakyReLU(0.2)(renormalized(h, embedding)), depth)
     if channels != filters:
         features = renormalized(features, embedding)
         features = keras.layers.Conv2D(filters, 1, use_bias=False, kernel_initializer=small_normal())(features)
@@ -638,7 +655,7 @@ def _dense(features, units: int):
     return keras.layers.Dense(units, kernel_initializer=small_normal())(features)
 
 
-def _convolution(features, filters: int):
+def convolution(features, filters: int):
     return keras.layers.Conv2D(filters, 3, padding="same", kernel_initializer=small_normal())(features)
 
 
