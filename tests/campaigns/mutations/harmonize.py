@@ -285,6 +285,18 @@ PLAYERS = [
     ),
 ]
 NETWORKS = [
+    system(
+        "the generator at half its resolution",
+        "full_resolution(image, filters)]), filters)",
+        "h]), filters)",
+        f"{OURS}::test_with_level_0_a_generator_sees_single_pixels",
+    ),
+    baselines(
+        "CycleGAN at half its resolution",
+        "full_resolution(unet.input, config.segmentor_filters)",
+        "h",
+        f"{OURS}::test_with_level_0_a_generator_sees_single_pixels",
+    ),
     system("f pools to 2 x 2", "max(1, side // 4)", "max(1, side // 2)", SIZES),
     system(
         "a discriminator with a stage more of stride 2",
@@ -369,8 +381,8 @@ COMPARISON = [
     ),
     baselines(
         "the U-Net without tanh",
-        'keras.layers.Activation("tanh", dtype="float32")(unet.output)',
-        'keras.layers.Activation("linear", dtype="float32")(unet.output)',
+        'keras.layers.Activation("tanh", dtype="float32")(h)',
+        'keras.layers.Activation("linear", dtype="float32")(h)',
         f"{COMPARED}::test_the_unet_ends_between_minus_one_and_one",
     ),
 ]
