@@ -7,14 +7,13 @@ import keras
 import numpy as np
 import pytest
 import scipy.fft
-import scipy.ndimage
 from keras import ops
 
 from tests.checks import array, check_training_resumes, moved, tensors, trained_once, values, weights
 from tests.tiny import HARMONIZE
 from tfdisent.baselines import harmonize as baselines
 from tfdisent.systems import harmonize
-from tfdisent.systems.harmonize import DOMAINS, Harmonize, HarmonizeConfig, local_mean, rows_by_domain, shades
+from tfdisent.systems.harmonize import DOMAINS, Harmonize, HarmonizeConfig, rows_by_domain, shades
 
 B, SIZE, K = 3, 32, 3
 TINY = HarmonizeConfig(**HARMONIZE, learning_rate=1e-3, learning_rate_decay=0.0, dropout=0.0)
@@ -126,24 +125,6 @@ def test_generators_see_slices_under_shades_and_the_losses_the_slices_themselves
     shade = np.log((array(batch["target_shaded"]) + 1) / (given["target"] + 1))
     assert 0.3 < shade.std() < 0.8
     assert abs(shade[0] - shade[1]).max() > 0.1  # each slice under its own
-
-
-@pytest.mark.parametrize("radius", [0, 1, 2])
-def test_local_means_are_of_windows_in_which_an_image_goes_on_as_in_a_mirror(radius):
-    image = np.random.default_rng(0).normal(size=(2, 9, 7, 1)).astype("float32")
-    side = 2 * radius + 1
-    expected = scipy.ndimage.uniform_filter(image, (1, side, side, 1), mode="mirror")
-    np.testing.assert_allclose(array(local_mean(ops.convert_to_tensor(image), radius)), expected, atol=1e-6)
-
-
-def test_a_discriminator_sees_detail_beside_the_slice():
-    network = harmonize.discriminator(HarmonizeConfig(**HARMONIZE, detail=7.0))
-    image = np.random.default_rng(0).normal(size=(2, 32, 32, 1)).astype("float32")
-    seen = next(layer for layer in network.layers if isinstance(layer, keras.layers.Concatenate)).output
-    expected = 7 * (image - scipy.ndimage.uniform_filter(image, (1, 3, 3, 1), mode="mirror"))
-    received = array(keras.Model(network.input, seen)(image))
-    np.testing.assert_allclose(received, np.concatenate([image, expected], axis=-1), atol=1e-5)
-    assert network.layers[-1].output.shape == (None, 6, 6, 1)
 
 
 def test_without_shading_slices_are_seen_as_they_are():

@@ -36,7 +36,6 @@ SETTINGS = HARMONIZE | {
     "generated_segmentation_weight": 1.7,
     "shading": 0.3,
     "shading_weight": 2.3,
-    "cycle_radius": 1,
     "learning_rate": 1e-3,
     "discriminator_learning_rate": 5e-4,
     "learning_rate_decay": 0.0,
@@ -122,13 +121,6 @@ def translator(net, c):
     return S, Q, G, F
 
 
-def mean(x):
-    """Of the nine pixels around each; beyond its edges x is mirrored."""
-    x = xp.concatenate([x[:, 1:2], x, x[:, -2:-1]], 1)
-    x = xp.concatenate([x[:, :, 1:2], x, x[:, :, -2:-1]], 2)
-    return sum(x[:, i : i + SIZE, j : j + SIZE] for i in range(3) for j in range(3)) / 9
-
-
 def generators(net, batch, made, c):
     """What G, F, f, S and Q minimise."""
     S, Q, G, F = translator(net, c)
@@ -143,7 +135,7 @@ def generators(net, batch, made, c):
     terms = {
         "g_adversarial": ((net.discriminator_target(Gx) - 1) ** 2).mean()  # Eq. 2
         + ((net.discriminator_source(Fy) - 1) ** 2).mean(),
-        "cycle": abs(mean(FGx) - mean(x)).mean() + abs(mean(GFy) - mean(y)).mean(),  # Eq. 4
+        "cycle": abs(FGx - x).mean() + abs(GFy - y).mean(),  # Eq. 4
         "shading": abs(Gx - plain_Gx * kept_x).mean() + abs(Fy - plain_Fy * kept_y).mean(),
     }
     total = c.adversarial_weight * terms["g_adversarial"] + c.cycle_weight * terms["cycle"]

@@ -35,7 +35,7 @@ Where paper and code differ, or one is silent:
 * Upsampling is by nearest neighbours, as in the code; the paper writes transposed convolutions.
 * Eq. 3 is a mean over pixels of the class's weight times the cross entropy; the code divides by the sum of the weights.
 
-Deviations, each a config field, off by default as in the paper; the first three are on in quick and small:
+Deviations, each a config field, off by default as in the paper and on in quick and small:
 
 * `average_momentum` keeps averaged weights for evaluation and export.
 * `level_0` gives generators features at full resolution. Without them a pixel is made of features of half the
@@ -44,9 +44,6 @@ Deviations, each a config field, off by default as in the paper; the first three
   them; images made of these have part in all terms above, the cycle ends at the slice without its shade, and the term
   of that name asks that a shade change nothing. The paper's scans had their bias fields removed before; without that
   the cycle wants them back, and a generator that removes them is punished.
-* `detail` gives the discriminators what each slice has beyond its local mean, many times enlarged, beside the slice:
-  noise is small beside tissue, and they do not see it. `cycle_radius` compares local means in the cycle, so that a
-  generator may leave out noise that the other scanner does not have.
 """
 
 import dataclasses
@@ -90,8 +87,6 @@ class HarmonizeConfig(SliceConfig):
         shading: of the fields under which slices are shown, in the logarithm of the intensity, their standard
             deviation; 0 shows slices as they are.
         level_0: the generators see and make images at full resolution too, see `full_resolution`.
-        detail: how many times discriminators see each slice less its local mean, beside the slice; 0: the slice alone.
-        cycle_radius: of the windows, in pixels around each, whose means the cycle compares; 0 compares pixels.
         learning_rate, discriminator_learning_rate: of Adam.
         learning_rate_decay: fraction of `steps`, the last ones, in which both fall to 0 on a line.
     """
@@ -119,8 +114,6 @@ class HarmonizeConfig(SliceConfig):
     shading_weight: float = 0.0
     shading: float = 0.0
     level_0: bool = False
-    detail: float = 0.0
-    cycle_radius: int = 0
     learning_rate: float = 2e-4
     discriminator_learning_rate: float = 1e-4
     learning_rate_decay: float = 300 / 320
@@ -129,7 +122,6 @@ class HarmonizeConfig(SliceConfig):
     steps: int = 200_000
 
     FRACTIONS: ClassVar = (*SliceConfig.FRACTIONS, "dropout", "learning_rate_decay", "shading")
-    FROM_ZERO: ClassVar = (*SliceConfig.FROM_ZERO, "cycle_radius")
     DATA_DEPENDENT: ClassVar = ("modality", "source", "target", "class_weights")
     PRESETS: ClassVar = presets(
         quick={
@@ -170,11 +162,6 @@ class HarmonizeConfig(SliceConfig):
             raise ValueError(
                 f"Expected source and target to be two different domains of {', '.join(self.domains)}; received "
                 f"{self.source!r} and {self.target!r}."
-            )
-        if not 0 <= self.detail < float("inf") or self.cycle_radius >= min(self.image_shape[:2]):
-            raise ValueError(
-                "Expected detail of 0 or more, and cycle_radius below the sides of the image; received "
-                f"{self.detail} and {self.cycle_radius}."
             )
         if len(self.labels) < 2:
             raise ValueError(f"Expected labels of two or more classes, the background first, received {self.labels}.")
@@ -342,7 +329,6 @@ class Harmonize(System):
             back = self.shown(self.translated(fake, fake_logits, own, training=True), batch, own)
             scores = self.discriminators[other](fake, training=True)
             found["g_adversarial"].append(ops.mean(least_squares(scores, 1.0)))
-            back, real = (local_mean(image, self.config.cycle_radius) for image in (back, real))
             found["cycle"].append(ops.mean(absolute_error(back, real)))
             if self.segmentors:
                 # What is made has the label map of what it was made from.
@@ -452,7 +438,7 @@ class Harmonize(System):
         }
 
 
-# --- shades and detail ---
+# --- shades ---
 
 
 def shades(coefficients, image_shape: tuple[int, int, int]):
@@ -474,14 +460,6 @@ def shades(coefficients, image_shape: tuple[int, int, int]):
     products = np.einsum("ik,jl->klij", rows, columns).reshape(WAVES**2, -1)[1:] / np.sqrt(WAVES**2 - 1)
     field = ops.matmul(coefficients, ops.convert_to_tensor(products.astype("float32")))
     return ops.reshape(field, (-1, height, width, 1))
-
-
-def local_mean(image, radius: int):
-    """Means of windows of 2 radius + 1 pixels around each, (B, H, W, C); beyond its edges an image is mirrored."""
-    if not radius:
-        return image
-    sides = ops.pad(image, [[0, 0], [radius, radius], [radius, radius], [0, 0]], mode="reflect")
-    return ops.average_pool(sides, 2 * radius + 1, 1)
 
 
 # --- data ---
@@ -633,10 +611,8 @@ def _residual_block(features, dropout: float, seed: int):
 
 
 def discriminator(config: HarmonizeConfig, name: str = "discriminator") -> keras.Model:
-    """D: slices (B, H, W, 1) -> scores (B, H / 4 - 2, W / 4 - 2, 1), of patches of 34 pixels, with `detail` of 36."""
+    """D: slices (B, H, W, 1) -> scores (B, H / 4 - 2, W / 4 - 2, 1), each of a patch of 34 x 34 pixels."""
     image = h = keras.Input(config.image_shape, name="image")
-    if config.detail:
-        h = keras.layers.Concatenate()([h, config.detail * (h - local_mean(h, 1))])
     for factor, strides in ((1, 2), (2, 2), (4, 1)):
         depth = factor * config.discriminator_filters
         layer = keras.layers.Conv2D(depth, 4, strides, kernel_initializer=small_normal())

@@ -13,8 +13,6 @@ ROWS = (
 )
 SHADED = f"{OURS}::test_generators_see_slices_under_shades_and_the_losses_the_slices_themselves"
 SHADES = f"{OURS}::test_a_shade_is_a_sum_of_the_lowest_cosines_of_unit_variance"
-MEANS = f"{OURS}::test_local_means_are_of_windows_in_which_an_image_goes_on_as_in_a_mirror"
-DETAIL = f"{OURS}::test_a_discriminator_sees_detail_beside_the_slice"
 SIZES = f"{OURS}::test_parameters_are_those_of_the_public_code"
 DROPPED = f"{COMPARED}::test_semantic_dropout_keeps_pixels_of_classes_that_both_domains_show_and_greys_the_others"
 KEPT = f"{COMPARED}::test_a_slice_without_a_label_map_is_kept_whole"
@@ -139,12 +137,6 @@ GENERATORS = [
         "shades are added", "(batch[name] + 1.0) * ops.exp(shade) - 1.0", "batch[name] + ops.exp(shade) - 1.0", SHADED
     ),
     system("the losses see shades", 'drawn[f"{name}_shaded"] = (', 'drawn[name] = drawn[f"{name}_shaded"] = (', SHADED),
-    system("the cycle compares pixels", "local_mean(image, self.config.cycle_radius)", "local_mean(image, 0)"),
-    system("local means of wider windows", "2 * radius + 1, 1)", '2 * radius + 3, 1, padding="same")', MEANS),
-    system("an image ends at its edges", 'mode="reflect")\n    return', 'mode="constant")\n    return', MEANS),
-    system(
-        "detail is the local mean", "config.detail * (h - local_mean(h, 1))", "config.detail * local_mean(h, 1)", DETAIL
-    ),
     system("shades of any variance", "/ np.sqrt(WAVES**2 - 1)", "/ (WAVES**2 - 1)", SHADES),
     system("shades of sines", "* np.cos(np.pi", "* np.sin(np.pi", SHADES),
     system("cycle of what is made once", "absolute_error(back, real)", "absolute_error(fake, real)"),
