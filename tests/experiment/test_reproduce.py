@@ -138,6 +138,44 @@ def test_a_figure_shows_the_picture_of_each_model(tmp_path, capsys):
     capsys.readouterr()
 
 
+def write_length(folder, steps, seconds):
+    """What the last checkpoint of a run tells of its length."""
+    checkpoint = folder / f"checkpoints/step-{steps:08d}"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "state.json").write_text(json.dumps({"step": steps, "seconds": seconds}))
+
+
+def test_at_equal_minutes_each_opponent_takes_the_steps_that_it_does_in_the_time_of_the_papers_own(
+    tmp_path, capsys, monkeypatch
+):
+    trained = []
+
+    def train(settings):
+        trained.append((pathlib.Path(settings.run_dir).name, settings.steps, settings.epochs))
+        write_run(tmp_path, "skin_phantom", f"{settings.model}-minutes", settings.seed, 5.0)
+        return True
+
+    monkeypatch.setattr(reproduction, "train", train)
+    # Steps a second: 10, 20, 5, and of the last nobody knows.
+    for model, length in (("drai", (600, 60)), ("dai", (600, 30)), ("dcinfogan", (500, 100)), ("dcavae", None)):
+        write_run(tmp_path, "skin_phantom", model, 0, 1.0)
+        if length:
+            write_length(tmp_path / f"skin_phantom-quick/{model}-seed0", *length)
+    given = {"table": 3, "seeds": 1, "dataset": "skin_phantom", "run_dir": str(tmp_path)}
+    assert reproduce("drai", equal="minutes", **given) == []
+    assert sorted(trained) == [("dai-minutes-seed0", 1200, None), ("dcinfogan-minutes-seed0", 300, None)]
+    said = capsys.readouterr().out
+    assert "left out at equal minutes" in said and "dcavae on skin_phantom, seed 0" in said
+    steps, minutes = ((tmp_path / f"table-3{end}.md").read_text() for end in ("", "-minutes"))
+    assert re.search(r"\| DAI \| 1 ", steps) and "equal minutes" not in steps
+    assert re.search(r"\| DAI \| 5 ", minutes) and re.search(r"\| DRAI \| 1 ", minutes)
+    assert "at equal minutes" in minutes and "--equal=minutes" in minutes and "--steps" not in minutes
+    assert "| D-cAVAE | – |" in minutes
+    assert "at equal minutes" in (tmp_path / "table-3-minutes.html").read_text()
+    assert reproduce("drai", equal="minutes", **given) == [] and len(trained) == 2
+    capsys.readouterr()
+
+
 def write_pairs_run(out, name, value, subjects):
     """A finished run of mmsdnet with the scores of its test subjects."""
     folder = out / "cardiac_phantom-quick" / f"{name}-seed0"
@@ -194,6 +232,7 @@ def test_options_of_a_row_reach_its_run_and_no_other(tmp_path):
         (["--table=3", "--figure=12"], "one of them", 1),
         (["--table=9"], "--table=9 is none of drai's. Known ones are: 1, 2, 3, 4, 5, 6", 1),
         (["--figure=1"], "Known ones are: 10, 11", 1),
+        (["--figure=18", "--equal=minutes"], "Nothing is held against drai", 1),
         (["--table=1", "--seed=3"], "give --seeds", 2),
         (["--table=1", "--seeds=1,1"], "more than once", 1),
         (["--table=1", "--dataset=skin_phantom"], "lidc, lidc_patches, nodule_phantom", 1),

@@ -41,6 +41,13 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "run_dir", None, "Folder of the results and the runs; default: runs/reproduce-<paper>.", flag_values=values
     )
+    flags.DEFINE_enum(
+        "equal",
+        "steps",
+        ("steps", "minutes"),
+        "What trainings have in common; with 'minutes', a second result beside that of equal steps.",
+        flag_values=values,
+    )
     training.define_data(values)
     training.define_training(values)
     training.define_measuring(values)
@@ -60,6 +67,7 @@ def execute(given: Any, others: Sequence[str]) -> int:
         seeds=given.seeds,
         dataset=given.dataset,
         run_dir=given.run_dir,
+        equal=given.equal,
         **training.training_settings(given),
     )
     return 1 if failed else 0

@@ -3,6 +3,10 @@
 Runs lie in <run_dir>/<dataset>-<preset>/<model>-seed<seed> and serve all tables and figures of the paper: what is
 trained and evaluated is not repeated, and what was stopped continues. Each is trained by a process of its own. The
 result is written after every run.
+
+Methods are trained for equally many steps. A step of one takes longer than one of another; at equal minutes, each is
+trained once more, in <model>-minutes-seed<seed>, for as many steps as it does in the time that the paper's own method
+took, by the pace of its first training.
 """
 
 import dataclasses
@@ -25,7 +29,12 @@ from tfdisent.experiment.settings import Settings, flags_of
 from tfdisent.messages import INTERRUPTED, PARENT, STOPPED, Stopped, say
 from tfdisent.report import tables
 
+EQUAL = ("steps", "minutes")  # what trainings have in common
 LENGTHS = {"training_steps": "steps", "training_minutes": "minutes"}  # columns of every table
+MINUTES = (
+    "Each network was trained for as many steps as it does in the time that the paper's own took, by the pace of its "
+    "training of equal steps; how long trainings took depends on what else the machine did."
+)
 Values = dict[str, dict[int, float]]  # {metric: {seed or fold: value}}
 
 
@@ -37,10 +46,12 @@ class Case(NamedTuple):
     seed: int
     folder: pathlib.Path
     options: tuple[str, ...] = ()
+    steps: int | None = None  # in place of those that all have
 
     def __str__(self) -> str:
         options = f" ({', '.join(self.options)})" if self.options else ""
-        return f"{self.model} on {self.dataset}{options}, seed {self.seed}"
+        steps = f", {self.steps} steps" if self.steps else ""
+        return f"{self.model} on {self.dataset}{options}, seed {self.seed}{steps}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +66,7 @@ class Request:
         seeds: of the runs.
         folder: of the results and the runs.
         training: fields of `Settings` that all runs share.
+        equal: what trainings have in common, "steps" or "minutes".
     """
 
     paper: papers.Paper
@@ -64,6 +76,7 @@ class Request:
     seeds: list[int]
     folder: pathlib.Path
     training: dict[str, Any]
+    equal: str = "steps"
 
     @property
     def name(self) -> str:
@@ -73,7 +86,13 @@ class Request:
     @property
     def title(self) -> str:
         """Title of the page."""
-        return f"{self.paper.name.upper()}, {self.name.lower()} of the paper"
+        minutes = ", at equal minutes" if self.equal == "minutes" else ""
+        return f"{self.paper.name.upper()}, {self.name.lower()} of the paper{minutes}"
+
+    @property
+    def path(self) -> pathlib.Path:
+        """Where the result is written, without its ending."""
+        return self.folder / f"{self.kind}-{self.number}{'-minutes' if self.equal == 'minutes' else ''}"
 
     def cases(self, compared: dict[str, list[tuple[str, tuple[str, ...]]]]) -> list[Case]:
         """The runs that are needed, from what is compared on each data set: methods, and options of the data."""
@@ -83,6 +102,30 @@ class Request:
             for model, options in made
             for seed in (range(self.folds_of(dataset)) if self.folds_of(dataset) else self.seeds)
         ]
+
+    def at_equal_minutes(self, cases: list[Case]) -> list[Case]:
+        """The same runs with steps of their own, by the paces of those that are done; the paper's own stay as they are.
+
+        A run is left out, and said to be, whose pace is not known, its own or that of the paper's method.
+        """
+        found, own = [], [case for case in cases if case.model == self.paper.name]
+        for case in cases:
+            alike = [other for other in own if (other.dataset, other.seed) == (case.dataset, case.seed)]
+            fitting = [other for other in alike if other.options == case.options] or alike
+            done = [length(one)[1] > 0 and is_finished(one.folder) for one in (case, *fitting[:1])]
+            if case in own:
+                found.append(case)
+            elif len(done) == 2 and all(done):
+                (_, wanted), (steps, taken) = length(fitting[0]), length(case)
+                folder = self._folder(case.dataset, f"{case.model}-minutes", case.options, case.seed)
+                found.append(case._replace(folder=folder, steps=max(1, round(steps * wanted / taken))))
+            else:
+                say(f"left out at equal minutes, for want of a finished run that tells the pace: {case}")
+        return found
+
+    def result(self) -> "Table | Figure":
+        """What shows the runs."""
+        return (Table if self.kind == "table" else Figure)(self)
 
     def folds_of(self, dataset: str) -> int:
         """How many folds are cross-validated on a data set; 0 where runs differ in their seeds alone."""
@@ -110,6 +153,8 @@ class Request:
         if self.folds_of(case.dataset):
             training["data"] = {**training.get("data", {}), "fold": str(case.seed)}
         training["data"] = {**training.get("data", {}), **dict(one.split("=", 1) for one in case.options)}
+        if case.steps:
+            training |= {"steps": case.steps, "epochs": None}
         return Settings(
             system=self.paper.name,
             model=case.model,
@@ -127,13 +172,14 @@ class Request:
         own |= {name: self.training.get(name, {}) for name in ("changes", "data")}
         variants = self.paper.variants
         names = dict.fromkeys(variants[name].dataset if name in variants else name for name in self.datasets)
-        shared = flags_of(dataclasses.replace(self.settings(case), **own))
+        shared = flags_of(dataclasses.replace(self.settings(case._replace(steps=None)), **own))
         return shlex.join(
             [
                 *("tfdisent", "reproduce", f"--paper={self.paper.name}", f"--{self.kind}={self.number}"),
                 f"--dataset={','.join(names)}",
                 f"--seeds={','.join(map(str, self.seeds))}{',' * (len(self.seeds) == 1)}",
                 f"--run_dir={self.folder}",
+                *[f"--equal={self.equal}"] * (self.equal != EQUAL[0]),
                 *(flag for flag in shared if not flag.startswith("--dataset=")),
             ]
         )
@@ -147,6 +193,7 @@ def reproduce(
     seeds: str | int | None = None,
     dataset: str | None = None,
     run_dir: str | None = None,
+    equal: str = "steps",
     **training: Any,
 ) -> list[Case]:
     """Trains what a table or a figure compares, prints it beside the paper's, and writes it as a page.
@@ -157,6 +204,7 @@ def reproduce(
         seeds: how many, 0 and up, or which, separated by commas; by default 3 for a table and 1 for a figure.
         dataset: data sets in place of the phantoms that stand for the paper's data, separated by commas.
         run_dir: folder of the results and the runs; by default runs/reproduce-<paper>.
+        equal: what trainings have in common, "steps"; or "minutes" too, in a second result beside the first.
         **training: fields of `Settings` for every run.
 
     Returns:
@@ -178,19 +226,26 @@ def reproduce(
     folder = pathlib.Path(run_dir or f"runs/reproduce-{paper}").expanduser()
     chosen = datasets_of(facts, asked, dataset, f"{kind} {number}")
     request = Request(facts, kind, number, chosen, seeds, folder, training)
-    result = (Table if kind == "table" else Figure)(request)
-    cases = request.cases(result.compared())
+    cases = request.cases(request.result().compared())
+    if equal not in EQUAL:
+        raise ValueError(f"Expected --equal of {' or '.join(EQUAL)}, received {equal!r}.")
+    if equal == "minutes" and not {paper} < {case.model for case in cases}:
+        raise ValueError(f"Nothing is held against {paper} in its {kind} {number}: leave out --equal=minutes.")
     for case in cases:
         request.settings(case)  # their checks, before the first is trained
 
     with files.locked(folder, "reproduction"):
-        return _trained_and_written(request, result, cases)
+        failed = _trained_and_written(request, cases)
+        if equal == "minutes":
+            again = dataclasses.replace(request, equal=equal)
+            failed += _trained_and_written(again, again.at_equal_minutes(cases))
+        return failed
 
 
-def _trained_and_written(request: Request, result: "Table | Figure", cases: list[Case]) -> list[Case]:
+def _trained_and_written(request: Request, cases: list[Case]) -> list[Case]:
     """Trains what is missing and writes the result after each run; returns the runs that failed."""
-    done = sum(is_finished(case.folder) for case in cases)
-    say(f"{request.name} of {request.paper.name}: {len(cases)} runs, {done} of them done before")
+    done, result = sum(is_finished(case.folder) for case in cases), request.result()
+    say(f"{request.name} of {request.paper.name}, equal {request.equal}: {len(cases)} runs, {done} of them done before")
     failed = []
     for position, case in enumerate(cases, 1):
         say(f"\n[{position}/{len(cases)}] {case}")
@@ -327,13 +382,19 @@ def metrics_of(runs: dict[int, Case], ending: str = "") -> Values:
 
 def lengths_of(runs: dict[int, Case]) -> Values:
     """{"training_steps", "training_minutes": {seed: value}}; NaN where no checkpoint tells."""
-    lengths = {name: {} for name in LENGTHS}
-    for seed, run in runs.items():
-        states = sorted((run.folder / "checkpoints").glob("step-*/state.json"))
-        state = files.read_json(states[-1]) if states else {}
-        lengths["training_steps"][seed] = state.get("step", float("nan"))
-        lengths["training_minutes"][seed] = state.get("seconds", float("nan")) / 60
-    return lengths
+    found = {seed: length(run) for seed, run in runs.items()}
+    steps, minutes = LENGTHS
+    return {
+        steps: {seed: done for seed, (done, _) in found.items()},
+        minutes: {seed: seconds / 60 for seed, (_, seconds) in found.items()},
+    }
+
+
+def length(run: Case) -> tuple[float, float]:
+    """Steps and seconds of a training; NaN where no checkpoint tells."""
+    states = sorted((run.folder / "checkpoints").glob("step-*/state.json"))
+    state = files.read_json(states[-1]) if states else {}
+    return state.get("step", float("nan")), state.get("seconds", float("nan"))
 
 
 class Table:
@@ -373,7 +434,7 @@ class Table:
                 written.append(f"## {part.heading}\n\n{tables.markdown(part.lines)}\n{bullets}")
             sections += parts
         command = request.command(cases[0])
-        path = request.folder / f"table-{request.number}.md"
+        path = request.path.with_suffix(".md")
         files.write_text(path, f"# {request.title}\n\n" + "\n".join(written) + f"\n```\n{command}\n```\n")
         page = report.write_comparison(
             path.with_suffix(".html"),
@@ -397,6 +458,7 @@ class Table:
             *(tables.order(table, results, metric, titles) for metric in table.metrics if len(results) > 1),
             *self._best_against_second(table, dataset, cases),
             *protocols(table, dataset, cases),
+            *([MINUTES] if self.request.equal == "minutes" else []),
             f"The paper's figures are of {table.data}. {table.note}".strip(),
             *tables.renamed({row: titles[row] for row in table.rows}),
         ]
@@ -491,7 +553,7 @@ class Figure:
                 sections.append(report.Section(str(case), notes=[note]))
         sections += [report.Section(f"Failed: {case}") for case in failed]
         page = report.write_comparison(
-            request.folder / f"figure-{request.number}.html",
+            request.path.with_suffix(".html"),
             title=request.title,
             summary=summary(request, cases),
             sections=sections,
