@@ -37,6 +37,7 @@ DATA = {
     "ixi": {**HEADS, "pixel_spacing": 0, "n4": 0},
     "chaos": {"size": 40, "candidates": 2},
     "ham10000": {"size": 16},
+    "lidc": {"size": 16},
     "lidc_patches": {"size": 16},
     "msseg": {"size": "20x24", "pixel_spacing": 0, "min_foreground": 20},
     "retouch": {"size": "20x16"},
@@ -108,7 +109,7 @@ def raw_data(kind: str, folder: pathlib.Path) -> pathlib.Path | None:
 
     The form is that of the builders' tests, which are read only here.
     """
-    from tests.datasets import conftest, test_chaos, test_lidc_patches, test_msseg, test_retouch
+    from tests.datasets import conftest, test_chaos, test_lidc, test_lidc_patches, test_msseg, test_retouch
     from tests.datasets.raw_volumes import brain as head
     from tests.datasets.raw_volumes import lesion, write
 
@@ -143,6 +144,9 @@ def raw_data(kind: str, folder: pathlib.Path) -> pathlib.Path | None:
     if kind == "chaos":
         for number in (1, 2, 3, 5):
             test_chaos.write_patient(folder / f"CHAOS_Train_Sets/Train_Sets/MR/{number}")
+    if kind == "lidc":
+        for number, malignancy in enumerate((1, 5, 2, 4, 1, 5), 1):
+            test_lidc.Raw(folder).annotated(number, malignancy=malignancy)
     if kind == "lidc_patches":
         test_lidc_patches.patches(folder)
     return folder if folder.exists() else None
