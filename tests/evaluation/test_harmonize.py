@@ -215,8 +215,13 @@ def test_lesions_keep_their_sign_where_contrast_does_and_all_flip_where_it_is_in
     kept = harmonize.lesion_metrics(ideal, LABELS)
     assert value(kept, "lesion_sign_flips") == 0 and kept["lesion_sign_flips"]["n"] > 20
     assert value(kept, "lesion_count_ratio") == pytest.approx(1, abs=0.1)
+    made, true = (value(kept, f"lesion_contrast_ratio{ending}") for ending in ("", "_truth"))
+    assert made == pytest.approx(true, rel=0.1) and abs(true - 1) > 0.1
     flipped = harmonize.lesion_metrics(measured(INVERTED, test_data), LABELS)
     assert value(flipped, "lesion_sign_flips") > 0.95 and value(flipped, "lesion_contrast_ratio") < 0
+    assert value(flipped, "lesion_contrast_ratio_truth") == pytest.approx(true)
+    alone = harmonize.lesion_metrics(measured(Model(), data(4, paired=False, clean=False)), LABELS)
+    assert value(alone, "lesion_contrast_ratio_truth") is None and value(alone, "lesion_contrast_ratio") > 0
 
 
 def test_a_lesion_that_is_painted_over_is_seen():

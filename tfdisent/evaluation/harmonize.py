@@ -374,7 +374,8 @@ class Measured:
         areas: {(segmentor, kind): of each scan (L, 3): pixels in both, predicted, true}; the kind "target" is the real
             target scan.
         correlation: {kind, or "target": of each scan, that of its local contrast with the source scan's}.
-        lesions: of each lesion, its label and its contrast in the source scan, its standard error, and after.
+        lesions: of each lesion, its label and its contrast in the source scan, its standard error, the contrast after,
+            and that in the true target scan, NaN where that is not known.
         counts: of each scan, lesions that are true, found before and found after.
         volumes: {"true", "before", "after": of each scan (L,): shares of the foreground}.
         atrophy: of each scan; empty where it is not known.
@@ -408,7 +409,9 @@ def measured_scans(
         found.num_slices += len(image)
         shown = {"harmonized": harmonized(model, image)[..., 0], "source": image[..., 0]}
         shown |= {kind: normalized(of_kind, image[..., 0], inside) for kind, of_kind in maps.items()}
-        _add_errors(found, shown, scan, test.scan("target", subject), inside)
+        true_target = _paired(scan, test.scan("target", subject))
+        if true_target:
+            _add_errors(found, shown, scan, true_target, inside)
         found.correlation.setdefault("harmonized", []).append(
             contrast_correlation(image[..., 0], shown["harmonized"], inside)
         )
@@ -423,10 +426,14 @@ def measured_scans(
         if "atrophy" in names and "factors" in scan:
             found.atrophy.append(float(scan["factors"][0, names.index("atrophy")]))
         for label in lesion_labels:
-            found.lesions += [
-                (label, *contrast)
-                for contrast in lesion_contrasts(image[..., 0], shown["harmonized"], truth, label, inside)
-            ]
+            after, there = (
+                list(lesion_contrasts(image[..., 0], other, truth, label, inside))
+                for other in (
+                    shown["harmonized"],
+                    true_target["image"][..., 0] if true_target else image[..., 0] * np.nan,
+                )
+            )
+            found.lesions += [(label, *one, true) for one, (_, _, true) in zip(after, there, strict=True)]
         if lesion_labels and len(segmentors) == 2:
             several = (truth, predicted["source", "source"], predicted["target", "harmonized"])
             found.counts.append(tuple(_count(np.isin(labelled, lesion_labels)) for labelled in several))
@@ -438,9 +445,13 @@ def measured_scans(
     return found
 
 
-def _add_errors(found: Measured, shown: dict, scan: dict, truth: dict | None, inside: np.ndarray) -> None:
-    if truth is None or not np.array_equal(truth.get("slice_index"), scan.get("slice_index")):
-        return
+def _paired(scan: dict, truth: dict | None) -> dict | None:
+    """The true target scan, if it shows the same slices."""
+    is_paired = truth is not None and np.array_equal(truth.get("slice_index"), scan.get("slice_index"))
+    return truth if is_paired else None
+
+
+def _add_errors(found: Measured, shown: dict, scan: dict, truth: dict, inside: np.ndarray) -> None:
     there = truth["image"][..., 0]
     for kind, image in shown.items():
         found.error.setdefault(kind, []).append(np.abs(image - there)[inside].mean() / 2)
@@ -635,22 +646,26 @@ def _gap(means: dict, labels: list[str], kind: str) -> dict:
 
 def lesion_metrics(scans: Measured, labels: tuple[str, ...]) -> dict:
     """Whether lesions keep the sign of their contrast, and whether as many are found."""
-    clear = [(before, after) for _, before, error, after in scans.lesions if abs(before) > 2 * error]
+    clear = [(before, after, true) for _, before, error, after, true in scans.lesions if abs(before) > 2 * error]
     protocol = (
         f"share of lesions of {LESION_PIXELS} pixels or more, connected in a slice, whose contrast to the 2 pixels "
         f"around has another sign in the harmonised scan; of {len(scans.lesions)} lesions those whose contrast in the "
         "source scan is above 2 standard errors"
     )
     reason = "" if clear else "the test scans have no lesion whose contrast is clear"
-    flips = [np.sign(before) != np.sign(after) for before, after in clear]
+    flips = [np.sign(before) != np.sign(after) for before, after, _ in clear]
     results = {
         "lesion_sign_flips": entry(np.mean(flips) if clear else None, len(clear), protocol, reason=reason),
     }
     if clear:
-        before, after = np.array(clear).T
-        slope = float(before @ after / (before @ before))
-        what = "slope of lesions' contrast in the harmonised scans over that in the source scans, through the origin"
-        results["lesion_contrast_ratio"] = entry(slope, len(clear), what)
+        before, after, true = np.array(clear).T
+        known = np.isfinite(true)
+        for ending, contrast, of in (("", after, "harmonised"), ("_truth", true, "true target")):
+            there = known if ending else np.full(len(clear), True)
+            slope = float(before[there] @ contrast[there] / (before[there] @ before[there])) if there.any() else None
+            what = f"slope of lesions' contrast in the {of} scans over that in the source scans, through the origin"
+            reason = "" if there.any() else "no test subject was scanned on both scanners"
+            results[f"lesion_contrast_ratio{ending}"] = entry(slope, int(there.sum()), what, reason=reason)
     if scans.counts:
         true, before, after = np.array(scans.counts, float).sum(0)
         results["lesion_count_ratio"] = entry(

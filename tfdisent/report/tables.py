@@ -122,6 +122,7 @@ METRICS = {
     "lesion_gap_recovered": ("Lesions: share of the gap between segmentors that is recovered", "higher"),
     "lesion_sign_flips": ("Lesions whose contrast changes its sign", "lower"),
     "lesion_contrast_ratio": ("Contrast of lesions after over before", ""),
+    "lesion_contrast_ratio_truth": ("Contrast of lesions on the target over before", ""),
     "lesion_count_ratio": ("Number of lesions found after over before", ""),
     "local_contrast_correlation": ("Correlation of local contrast with the source's", "higher"),
     "tissue_volume_change": ("Change of tissues' volumes", "lower"),

@@ -60,6 +60,7 @@ EVALUATION = [
     audit("IoU that counts both twice", "(predicted + true - both)", "(predicted + true)", OVERLAP),
     audit("weights by size", "1 / true**2", "1 / np.maximum(true, 1)", OVERLAP),
     audit("signs of what is made alone", "np.sign(before) != np.sign(after)", "np.sign(after) != np.sign(after)", SIGN),
+    audit("contrast on the target is that of what was made", '("_truth", true,', '("_truth", after,', SIGN),
     audit("contrast after is that before", "for image in (before, after)]", "for image in (before, before)]", LESION),
     audit("around, with other lesions", "(labels[k] != label) & inside[k]", "inside[k]", LESION),
     audit("correlation without its sign", "np.corrcoef(one, two)[0, 1])", "abs(np.corrcoef(one, two)[0, 1]))", LOCAL),
