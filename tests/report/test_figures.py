@@ -219,6 +219,19 @@ def test_columns_grid_has_a_row_for_each_image_and_a_heading_over_each_group():
         figures.columns_grid({"query": first, "found": others[:1]})
 
 
+def test_headings_that_are_wider_than_their_columns_take_more_lines_and_do_not_meet():
+    images = np.stack([np.full((64, 64, 1), -1.0)] * 2)
+    short, long = (
+        figures.columns_grid({"a": images, name: images, "c": images}, upscale=1)
+        for name in ("b", "shown as scanner a")
+    )
+    assert long.shape[1] == short.shape[1] and long.shape[0] > short.shape[0]
+    rows, columns = _black_of(long, 0, 1)
+    heading = long[: rows.start]
+    beside = np.r_[columns.start - 4 : columns.start, columns.stop : columns.stop + 2]
+    assert (heading[:, columns] < 255).any() and (heading[:, beside] == 255).all()
+
+
 def test_columns_grid_names_rows_and_marks_both_ends_of_each_image():
     images = np.stack([np.full((64, 64, 1), -1.0)] * 2)
     plain = figures.columns_grid({"a": images, "b": images}, upscale=1)

@@ -651,6 +651,15 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), size)
 
 
+def _wrapped(word: _Words, width: int, font: ImageFont.FreeTypeFont) -> _Words:
+    """A text in as many lines as it takes not to be wider than this, one at least for each of its words."""
+    lines = []
+    for part in word.text.split():
+        longer = " ".join([*lines[-1:], part])
+        lines = [*lines[:-1], longer] if font.getlength(longer) <= width else [*lines, part]
+    return word._replace(text="\n".join(lines))
+
+
 def _sheet(
     cells: Mapping[tuple[int, int], np.ndarray],
     *,
@@ -671,6 +680,8 @@ def _sheet(
     height, width = height * upscale, width * upscale
     font = _font(max(11, round(0.17 * max(height, width))))
     sides = [word._replace(text=textwrap.fill(word.text, 18)) for word in sides]
+    room = {word: (word.last - word.first + 1) * (width + pad) - pad for word in headings}
+    headings = [_wrapped(word, width_of, font) for word, width_of in room.items()]
     ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     size = {word: ruler.multiline_textbbox((0, 0), word.text, font=font)[2:] for word in (*headings, *sides)}
     # A text that spans rows is turned to run along them; a text for one row is horizontal.
@@ -695,7 +706,7 @@ def _sheet(
             draw.text((across, y[r] + 3), letter, "#ffd75e", small, anchor=anchor, stroke_width=1, stroke_fill="black")
     for word in headings:
         centre = (x[word.first] + x[word.last] + width) / 2
-        draw.text((centre, top - margin / 2), word.text, word.colour, font, anchor="md")
+        draw.multiline_text((centre, top - margin / 2), word.text, word.colour, font, anchor="md", align="center")
     for word in sides:
         centre = (y[word.first] + y[word.last] + height) / 2
         if word in turned:
