@@ -27,6 +27,11 @@ with contextlib.suppress(ImportError):
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+if os.environ["KERAS_BACKEND"] == "tensorflow":
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # for the same reason as XLA's passes
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 
