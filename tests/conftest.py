@@ -30,7 +30,8 @@ import pytest  # noqa: E402
 if os.environ["KERAS_BACKEND"] == "tensorflow":
     import tensorflow as tf
 
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # for the same reason as XLA's passes
+    # Graphs are compiled without being optimised, for the same reason.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 ROOT = pathlib.Path(__file__).parents[1]
 
