@@ -27,12 +27,6 @@ with contextlib.suppress(ImportError):
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-if os.environ["KERAS_BACKEND"] == "tensorflow":
-    import tensorflow as tf
-
-    # Graphs are compiled without being optimised, for the same reason.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
 ROOT = pathlib.Path(__file__).parents[1]
 
 
