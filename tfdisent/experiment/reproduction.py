@@ -245,7 +245,8 @@ def reproduce(
 def _trained_and_written(request: Request, cases: list[Case]) -> list[Case]:
     """Trains what is missing and writes the result after each run; returns the runs that failed."""
     done, result = sum(is_finished(case.folder) for case in cases), request.result()
-    say(f"{request.name} of {request.paper.name}, equal {request.equal}: {len(cases)} runs, {done} of them done before")
+    minutes = ", at equal minutes" if request.equal == "minutes" else ""
+    say(f"{request.name} of {request.paper.name}{minutes}: {len(cases)} runs, {done} of them done before")
     failed = []
     for position, case in enumerate(cases, 1):
         say(f"\n[{position}/{len(cases)}] {case}")
