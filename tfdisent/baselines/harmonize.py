@@ -25,7 +25,15 @@ from keras import ops
 
 from tfdisent.baselines.method import Method
 from tfdisent.networks import residual_decoder, residual_encoder
-from tfdisent.systems.harmonize import DOMAINS, Harmonize, HarmonizeConfig, convolution, full_resolution, residual_unet
+from tfdisent.systems.harmonize import (
+    DOMAINS,
+    Harmonize,
+    HarmonizeConfig,
+    beside_image,
+    convolution,
+    full_resolution,
+    residual_unet,
+)
 
 BACKBONES = ("unet", "residual")
 
@@ -143,6 +151,7 @@ def generator(config: CycleGANConfig, name: str = "generator") -> keras.Model:
             h = keras.layers.Concatenate()([h, full_resolution(unet.input, config.segmentor_filters)])
             for depth in (config.segmentor_filters, 1):
                 h = convolution(keras.layers.LeakyReLU(0.2)(h), depth)
+            h = beside_image(h, unet.input)
         return keras.Model(unet.input, keras.layers.Activation("tanh", dtype="float32")(h), name=name)
     encoder = residual_encoder(config.image_shape, filters=config.filters, num_blocks=config.num_blocks)
     # All blocks lie between the stages that halve and those that double.

@@ -38,8 +38,9 @@ Where paper and code differ, or one is silent:
 Deviations, each a config field, off by default as in the paper and on in quick and small:
 
 * `average_momentum` keeps averaged weights for evaluation and export.
-* `level_0` gives generators features at full resolution. Without them a pixel is made of features of half the
-  resolution, and fine anatomy is lost however little the scanners differ.
+* `level_0` gives generators features at full resolution, and the slice itself to begin with. Without the first a pixel
+  is made of features of half the resolution, and fine anatomy is lost however little the scanners differ; without the
+  second two of three trainings inverted all contrasts.
 * `shading` shows the generators, and S and Q before them, slices under random smooth fields, x' and y', as coils shade
   them; images made of these have part in all terms above, the cycle ends at the slice without its shade, and the term
   of that name asks that a shade change nothing. The paper's scans had their bias fields removed before; without that
@@ -545,6 +546,7 @@ def generator(config: HarmonizeConfig, name: str = "generator") -> keras.Model:
     if config.level_0:
         h = block(keras.layers.Concatenate()([h, full_resolution(image, filters)]), filters)
     h = convolution(keras.layers.LeakyReLU(0.2)(h), 1)
+    h = beside_image(h, image) if config.level_0 else h
     made = keras.layers.Activation("tanh", dtype="float32")(h)
     return keras.Model({"image": image, "embedding": embedding}, made, name=name)
 
@@ -555,6 +557,14 @@ def full_resolution(image, filters: int):
     for _ in range(2):
         h = keras.layers.LeakyReLU(0.2)(instance_norm()(convolution(h, filters)))
     return h
+
+
+def beside_image(made, image):
+    """What is made before its tanh (B, H, W, 1), and the image, so that a generator begins with the contrast it is given.
+
+    Begun from noise it may as well invert all contrasts, which neither the cycle nor the discriminators see.
+    """
+    return made + 2.0 * image
 
 
 def renormalized(features, embedding):
