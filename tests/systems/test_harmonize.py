@@ -349,6 +349,17 @@ def test_with_level_0_a_generator_sees_single_pixels(make, level_0):
         assert own.output.shape[1:] == (size, size, 2)
 
 
+@pytest.mark.parametrize("make", [harmonize.generator, baselines.generator])
+def test_with_level_0_a_generator_begins_with_the_contrast_that_it_is_given(make):
+    config_class = HarmonizeConfig if make is harmonize.generator else baselines.CycleGANConfig
+    network = make(config_class(**HARMONIZE, level_0=True))
+    image = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 1)).astype("float32")
+    embedding = np.zeros((2, HARMONIZE["embedding_dim"]), "float32")
+    shown = array(network({"image": image, "embedding": embedding} if isinstance(network.input, dict) else image))
+    assert np.corrcoef(shown.ravel(), image.ravel())[0, 1] > 0.95
+    assert np.abs(shown).max() <= 1
+
+
 def test_a_discriminator_judges_patches_of_34_pixels():
     size = 64
     network = harmonize.discriminator(HarmonizeConfig(**HARMONIZE | {"image_size": size}))

@@ -560,7 +560,7 @@ def full_resolution(image, filters: int):
 
 
 def beside_image(made, image):
-    """What is made before its tanh (B, H, W, 1), and the image, so that a generator begins with the contrast it is given.
+    """What is made before its tanh (B, H, W, 1) and the image: a generator begins with the contrast that it is given.
 
     Begun from noise it may as well invert all contrasts, which neither the cycle nor the discriminators see.
     """

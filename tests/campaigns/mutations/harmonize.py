@@ -279,6 +279,18 @@ PLAYERS = [
 ]
 NETWORKS = [
     system(
+        "generators begin with the inverted slice",
+        "made + 2.0 * image",
+        "made - 2.0 * image",
+        f"{OURS}::test_with_level_0_a_generator_begins_with_the_contrast_that_it_is_given",
+    ),
+    baselines(
+        "CycleGAN begins with noise",
+        "h = beside_image(h, unet.input)",
+        "h = beside_image(h, 0.0 * unet.input)",
+        f"{OURS}::test_with_level_0_a_generator_begins_with_the_contrast_that_it_is_given",
+    ),
+    system(
         "the generator at half its resolution",
         "full_resolution(image, filters)]), filters)",
         "h]), filters)",
