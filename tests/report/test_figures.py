@@ -201,6 +201,18 @@ def test_pairs_grid_writes_captions_over_their_pairs_on_one_level():
     assert above.sum() == sum(ink)  # nothing is cut off at the sides or runs into a neighbour
 
 
+def test_names_of_a_pair_stand_side_by_side_and_its_caption_below_the_left_one():
+    images = np.stack([np.full((64, 64, 1), -1.0)] * 2)
+    grid = figures.pairs_grid(images, images, ["H", "H"], names=("H", "H"), columns=1, upscale=1)
+    rows, columns = _black_of(grid, 0, 0)
+    left, right = (
+        np.flatnonzero((grid[: rows.start, across] < 128).all(axis=-1).any(axis=-1))
+        for across in (columns, _black_of(grid, 0, 1)[1])
+    )
+    assert left[0] == right[0] and left[-1] > right[-1]
+    assert len(left) == 2 * len(right)  # a line of the same letter twice
+
+
 def test_pairs_grid_names_what_does_not_pair_up():
     with pytest.raises(ValueError, match="Expected right of shape"):
         figures.pairs_grid(_distinct(2), _distinct(3))

@@ -651,13 +651,19 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), size)
 
 
-def _wrapped(word: _Words, width: int, font: ImageFont.FreeTypeFont) -> _Words:
-    """A text in as many lines as it takes not to be wider than this, one at least for each of its words."""
+def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    """A text whose lines go on below where they are wider than this, one at least for each of its words."""
     lines = []
-    for part in word.text.split():
-        longer = " ".join([*lines[-1:], part])
-        lines = [*lines[:-1], longer] if font.getlength(longer) <= width else [*lines, part]
-    return word._replace(text="\n".join(lines))
+    for given in text.split("\n"):
+        line, *words = given.split() or [""]
+        for word in words:
+            longer = f"{line} {word}"
+            if font.getlength(longer) > width:
+                lines.append(line)
+                longer = word
+            line = longer
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _sheet(
@@ -680,8 +686,8 @@ def _sheet(
     height, width = height * upscale, width * upscale
     font = _font(max(11, round(0.17 * max(height, width))))
     sides = [word._replace(text=textwrap.fill(word.text, 18)) for word in sides]
-    room = {word: (word.last - word.first + 1) * (width + pad) - pad for word in headings}
-    headings = [_wrapped(word, width_of, font) for word, width_of in room.items()]
+    room = [(word.last - word.first + 1) * (width + pad) - pad for word in headings]
+    headings = [word._replace(text=_wrapped(word.text, w, font)) for word, w in zip(headings, room, strict=True)]
     ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     size = {word: ruler.multiline_textbbox((0, 0), word.text, font=font)[2:] for word in (*headings, *sides)}
     # A text that spans rows is turned to run along them; a text for one row is horizontal.
