@@ -86,8 +86,12 @@ class Request:
     @property
     def title(self) -> str:
         """Title of the page."""
-        minutes = ", at equal minutes" if self.equal == "minutes" else ""
-        return f"{self.paper.name.upper()}, {self.name.lower()} of the paper{minutes}"
+        return f"{self.paper.name.upper()}, {self.name.lower()} of the paper{self.manner}"
+
+    @property
+    def manner(self) -> str:
+        """What follows a title where trainings are not of equal steps."""
+        return ", at equal minutes" if self.equal == "minutes" else ""
 
     @property
     def path(self) -> pathlib.Path:
@@ -110,13 +114,14 @@ class Request:
         """
         found, own = [], [case for case in cases if case.model == self.paper.name]
         for case in cases:
-            alike = [other for other in own if (other.dataset, other.seed) == (case.dataset, case.seed)]
-            fitting = [other for other in alike if other.options == case.options] or alike
-            done = [length(one)[1] > 0 and is_finished(one.folder) for one in (case, *fitting[:1])]
             if case in own:
                 found.append(case)
-            elif len(done) == 2 and all(done):
-                (_, wanted), (steps, taken) = length(fitting[0]), length(case)
+                continue
+            alike = [other for other in own if (other.dataset, other.seed) == (case.dataset, case.seed)]
+            fitting = [other for other in alike if other.options == case.options] or alike
+            lengths = [length(run) for run in (case, *fitting[:1]) if is_finished(run.folder)]
+            if len(lengths) == 2 and all(seconds > 0 for _, seconds in lengths):
+                (steps, taken), (_, wanted) = lengths
                 folder = self._folder(case.dataset, f"{case.model}-minutes", case.options, case.seed)
                 found.append(case._replace(folder=folder, steps=max(1, round(steps * wanted / taken))))
             else:
@@ -245,8 +250,7 @@ def reproduce(
 def _trained_and_written(request: Request, cases: list[Case]) -> list[Case]:
     """Trains what is missing and writes the result after each run; returns the runs that failed."""
     done, result = sum(is_finished(case.folder) for case in cases), request.result()
-    minutes = ", at equal minutes" if request.equal == "minutes" else ""
-    say(f"{request.name} of {request.paper.name}{minutes}: {len(cases)} runs, {done} of them done before")
+    say(f"{request.name} of {request.paper.name}{request.manner}: {len(cases)} runs, {done} of them done before")
     failed = []
     for position, case in enumerate(cases, 1):
         say(f"\n[{position}/{len(cases)}] {case}")

@@ -87,7 +87,8 @@ class HarmonizeConfig(SliceConfig):
             terms.
         shading: of the fields under which slices are shown, in the logarithm of the intensity, their standard
             deviation; 0 shows slices as they are.
-        level_0: the generators see and make images at full resolution too, see `full_resolution`.
+        level_0: the generators see and make images at full resolution too, and begin with the slice that they are
+            given, see `full_resolution` and `beside_image`.
         learning_rate, discriminator_learning_rate: of Adam.
         learning_rate_decay: fraction of `steps`, the last ones, in which both fall to 0 on a line.
     """
@@ -642,6 +643,7 @@ def _dense(features, units: int):
 
 
 def convolution(features, filters: int):
+    """Features (B, H, W, C) -> (B, H, W, filters), linear, of windows of 3 x 3."""
     return keras.layers.Conv2D(filters, 3, padding="same", kernel_initializer=small_normal())(features)
 
 
